@@ -1,0 +1,1 @@
+//! Whole-service tests: the service against the simulators, over HTTP and wire only.
