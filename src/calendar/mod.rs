@@ -1,0 +1,168 @@
+//! What a turn reads: complete snapshots and single changes.
+//!
+//! Declares [`CalendarSource`], implemented by `graph/` (and later by Exchange on-premises). An answer is
+//! complete or it is an error: page two failing never looks like a short day (invariant I4).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{CalendarEvent, Disposition, EventId, Interval};
+
+/// A mailbox in its calendar server's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct MailboxRef {
+    /// Object id of the user (a GUID with Graph); a single path segment.
+    pub object: String,
+}
+
+/// A user found by its alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The mailbox.
+    pub mailbox: MailboxRef,
+    /// The primary SMTP address where it differs from the alias asked for: shown, with the remedy, not guessed away.
+    pub primary_smtp: Option<String>,
+}
+
+/// Why a calendar could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Wait.
+    #[error("the calendar server asks us to slow down")]
+    Throttled {
+        /// Its own wish, if it named one.
+        retry_after: Option<Duration>,
+    },
+    /// No answer, a broken one, or a fault on its side.
+    #[error("the calendar server did not answer as it should")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An answer that could not be understood, with the place.
+    #[error("the calendar server's answer was not understood at `{place}`")]
+    Unreadable {
+        /// Path in the document.
+        place: String,
+    },
+    /// Our own credentials are wrong or expired: every company is concerned.
+    #[error("the login service refuses our application's credentials: {reason}")]
+    Credentials {
+        /// The service's code, as `AADSTS7000222`.
+        reason: String,
+    },
+    /// The company has not consented, or has withdrawn its consent.
+    #[error("the company has not consented to our application: {reason}")]
+    NoConsent {
+        /// The service's code.
+        reason: String,
+    },
+    /// This mailbox may not be read: an access policy, a role scope, a missing permission.
+    #[error("reading this mailbox is not allowed: {reason}")]
+    Denied {
+        /// The server's code.
+        reason: String,
+    },
+    /// No user has this alias.
+    #[error("no user of the company has the address `{alias}`")]
+    UnknownAlias {
+        /// The alias asked for.
+        alias: String,
+    },
+    /// More than one user has it.
+    #[error("more than one user of the company has the address `{alias}`")]
+    AmbiguousAlias {
+        /// The alias asked for.
+        alias: String,
+    },
+    /// There is a user, and no mailbox: no licence, a guest, or it is on-premises.
+    #[error("the user has no mailbox in the cloud: {reason}")]
+    NoMailbox {
+        /// The server's code.
+        reason: String,
+    },
+    /// The user is gone.
+    #[error("the user is gone: {reason}")]
+    Gone {
+        /// The server's code.
+        reason: String,
+    },
+    /// The server understood and refused: an error of ours.
+    #[error("the calendar server refused the request: {reason}")]
+    Refused {
+        /// The server's code.
+        reason: String,
+    },
+}
+
+impl ReadError {
+    /// What the queue does next.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Throttled { retry_after } => Disposition::Retry { after: *retry_after },
+            Self::Unreachable(_) | Self::Unreadable { .. } | Self::Credentials { .. } => {
+                Disposition::Retry { after: None }
+            }
+            Self::NoConsent { .. }
+            | Self::Denied { .. }
+            | Self::UnknownAlias { .. }
+            | Self::AmbiguousAlias { .. }
+            | Self::NoMailbox { .. }
+            | Self::Gone { .. }
+            | Self::Refused { .. } => Disposition::Park,
+        }
+    }
+}
+
+/// Calendars of one company, read on the application's own authority.
+#[async_trait]
+pub trait CalendarSource: Send + Sync + 'static {
+    /// Finds the user with this address.
+    ///
+    /// # Errors
+    /// [`ReadError::UnknownAlias`], [`ReadError::AmbiguousAlias`], and all that a read can meet.
+    async fn resolve(&self, alias: &str) -> Result<Resolved, ReadError>;
+
+    /// The mailbox's time zone as the server spells it (Windows or IANA name); `None` where it has none.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn time_zone(&self, mailbox: &MailboxRef) -> Result<Option<String>, ReadError>;
+
+    /// All events of the default calendar that touch the window, series expanded. Never a partial answer.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn view(&self, mailbox: &MailboxRef, window: Interval) -> Result<Vec<CalendarEvent>, ReadError>;
+
+    /// One event as it is now; `None` where it is gone or cannot be seen.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn event(&self, mailbox: &MailboxRef, id: &EventId) -> Result<Option<CalendarEvent>, ReadError>;
+
+    /// Occurrences and exceptions of a series that touch the window; empty where the series is gone.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn instances(
+        &self,
+        mailbox: &MailboxRef,
+        series: &EventId,
+        window: Interval,
+    ) -> Result<Vec<CalendarEvent>, ReadError>;
+
+    /// Whether an event got by its id lies in the default calendar: subscriptions report all calendars, one counts.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn in_default_calendar(
+        &self,
+        mailbox: &MailboxRef,
+        event: &CalendarEvent,
+    ) -> Result<bool, ReadError>;
+
+    /// Tries the login and says in a sentence what was found.
+    ///
+    /// # Errors
+    /// What a technician has to mend.
+    async fn check(&self) -> Result<String, ReadError>;
+}

@@ -1,0 +1,86 @@
+//! Keeps watches on mailboxes alive: created, renewed at half life, created anew when gone.
+//!
+//! Declares [`WatchKeeper`], implemented by `graph/`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{
+    calendar::{MailboxRef, ReadError},
+    model::SubscriptionId,
+};
+
+/// A watch that is to be set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchRequest {
+    /// The mailbox to watch.
+    pub mailbox: MailboxRef,
+    /// Where notifications go.
+    pub notification_url: String,
+    /// Where lifecycle notifications go.
+    pub lifecycle_url: String,
+    /// The secret that each notification will carry; at most 128 characters.
+    pub client_state: String,
+    /// How long it should live.
+    pub until: Timestamp,
+}
+
+/// A watch as the calendar server confirmed it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Watch {
+    /// Its name there.
+    pub id: SubscriptionId,
+    /// When it ends, in the server's own words: what was asked for is not trusted.
+    pub expires: Timestamp,
+}
+
+/// Why a watch could not be set up or renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// Another one for the same mailbox and resource exists (409).
+    #[error("a subscription for this mailbox exists already")]
+    Exists,
+    /// It is gone: create it anew (404 at renewal).
+    #[error("the subscription is gone")]
+    Gone,
+    /// Our notification address could not be reached or did not answer as it must.
+    #[error("the calendar server could not validate our notification address: {reason}")]
+    EndpointRefused {
+        /// The server's code and message; they speak of our endpoint only.
+        reason: String,
+    },
+    /// Too many subscriptions on this mailbox, over all applications.
+    #[error("the mailbox has as many subscriptions as it may have")]
+    Quota,
+    /// All that a read can meet too.
+    #[error("cannot reach the mailbox")]
+    Read(#[source] ReadError),
+}
+
+/// Watches of one company's mailboxes.
+#[async_trait]
+pub trait WatchKeeper: Send + Sync + 'static {
+    /// Sets up a watch; the server calls our notification address before this returns.
+    ///
+    /// # Errors
+    /// [`WatchError::Exists`] calls for [`find`](Self::find) and [`remove`](Self::remove).
+    async fn create(&self, request: &WatchRequest) -> Result<Watch, WatchError>;
+
+    /// Extends a watch until `until`.
+    ///
+    /// # Errors
+    /// [`WatchError::Gone`] calls for [`create`](Self::create).
+    async fn renew(&self, id: &SubscriptionId, until: Timestamp) -> Result<Watch, WatchError>;
+
+    /// Ends a watch; one that is gone already counts as ended.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn remove(&self, id: &SubscriptionId) -> Result<(), WatchError>;
+
+    /// Watches of this application on that mailbox's events, whoever set them up; with their notification addresses.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError>;
+}
