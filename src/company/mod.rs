@@ -1,1 +1,3 @@
-//! To be written.
+//! Companies, their users and profiles; draft and applied, all or nothing.
+
+pub mod records;

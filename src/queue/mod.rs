@@ -1,1 +1,172 @@
-//! To be written.
+//! The queue of due mailboxes: *mailbox M is due at time T, because of R*.
+//!
+//! Everything that ever makes the service look at a mailbox is a [`Mark`]. Marks of one mailbox gather
+//! until a worker [leases](DueStore::lease) it; the lease hands over what has gathered and the mailbox's own
+//! state, the turn does its work, and [`settle`](DueStore::settle) stores the new state together with the
+//! next due time in one step. A crash anywhere before that step repeats the turn, and repeating is harmless.
+//!
+//! What it promises:
+//! - a mark that was answered with `Ok` survives `kill -9` (I1);
+//! - one lease per mailbox at a time, and a worker whose lease has ended can neither announce a write
+//!   ([`intend`](DueStore::intend)) nor store a result: generations only grow (I3);
+//! - marks that arrive during a turn are not lost in it: they make the mailbox due again;
+//! - a company in trouble takes at most its share of the leases (I10).
+//!
+//! It does not know what a state or an intent says: both are documents of the turn.
+//!
+//! The module declares the port; `store/` implements it.
+
+mod dispatcher;
+mod mark;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub use dispatcher::{Dispatcher, DispatcherSettings, TakesTurns};
+pub use mark::{Gathered, Hint, Mark, Reason, Reasons, Tally};
+
+use crate::model::{CompanyId, Generation, MailboxId};
+
+/// Most item ids that are kept for one mailbox; with more, a complete read is cheaper than many single ones.
+pub const MOST_HINTS: usize = 16;
+
+/// How urgent a due mailbox is against others that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// A span starts or ends, something changed, or a person waits.
+    Now = 0,
+    /// A first read, or a read after new rules.
+    Soon = 1,
+    /// Upkeep: renewals, sweeps, the nightly roll.
+    Upkeep = 2,
+}
+
+/// A mailbox in a worker's hands.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Which mailbox.
+    pub mailbox: MailboxId,
+    /// Whose.
+    pub company: CompanyId,
+    /// Greater than that of every lease of this mailbox before.
+    pub generation: Generation,
+    /// When the lease ends unless extended, by the store's clock.
+    pub until: Timestamp,
+    /// What has gathered since the last lease.
+    pub gathered: Gathered,
+    /// The turn's document as it was last stored; empty for a mailbox that never had a turn.
+    pub state: Vec<u8>,
+    /// What a turn that did not come to its end had announced to write.
+    pub intent: Option<Vec<u8>>,
+}
+
+/// What a turn leaves behind.
+#[derive(Debug, Clone)]
+pub enum Settled {
+    /// The mailbox goes on.
+    Next {
+        /// The new document.
+        state: Vec<u8>,
+        /// When to look again; `None`: only when marked.
+        due: Option<Timestamp>,
+        /// How urgent that will be.
+        urgency: Urgency,
+    },
+    /// The mailbox is gone: nothing of it is left.
+    Gone,
+}
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot take it now: full, slow or away. Try again.
+    #[error("the store cannot take it now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It has as much waiting as it may have.
+    #[error("the store has too much waiting")]
+    Busy,
+    /// The lease has ended, or somebody else holds one.
+    #[error("the lease of mailbox {mailbox} has ended (generation {generation})")]
+    LeaseLost {
+        /// Which mailbox.
+        mailbox: MailboxId,
+        /// The generation that came too late.
+        generation: Generation,
+    },
+    /// What is stored cannot be read.
+    #[error("stored {what} cannot be read")]
+    Corrupt {
+        /// Which document.
+        what: &'static str,
+        /// Where and why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The store's side of the queue.
+#[async_trait]
+pub trait DueStore: Send + Sync + 'static {
+    /// Makes mailboxes due. When this returns `Ok`, the marks are durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and [`StoreError::Busy`]: nothing of `marks` may be counted on.
+    async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError>;
+
+    /// Takes up to `most` due mailboxes, the most urgent and longest due first, each for the length of `hold`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError>;
+
+    /// Returns when a mailbox is due that nobody holds and that [`lease`](Self::lease) would hand out: at once on a mark, without polling.
+    async fn wait(&self);
+
+    /// Holds on to a lease for `hold` from now.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`].
+    async fn extend(&self, lease: &Lease, hold: Duration) -> Result<Timestamp, StoreError>;
+
+    /// Announces, durably, what is about to be written to a PBX, so that after a crash it is told from a change by hand.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]: then nothing may be written.
+    async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Ends a turn: state and next due time in one step, and what the lease had gathered is done with.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]: nothing was stored.
+    async fn settle(&self, lease: &Lease, settled: Settled) -> Result<(), StoreError>;
+
+    /// Hands a lease back untouched: what it had gathered is due again at once.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`].
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// The stored document of a mailbox, for a look from outside a turn.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// How full the queue is.
+    fn depth(&self) -> Depth;
+}
+
+/// How full the queue is, for metrics and tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Mailboxes known.
+    pub mailboxes: usize,
+    /// Due now and not leased.
+    pub due: usize,
+    /// Leased.
+    pub leased: usize,
+    /// The earliest due time of those not yet due.
+    pub next: Option<Timestamp>,
+}

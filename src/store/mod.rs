@@ -1,1 +1,12 @@
-//! To be written.
+//! The ports' stored forms. Today one: [`embedded`], a single SQLite file, for a service of one process.
+//!
+//! A second form is held to the same contract: `tests/it/store_contract.rs` takes any [`Store`].
+
+pub mod embedded;
+
+use crate::{company::records::Records, queue::DueStore};
+
+/// Everything the service keeps.
+pub trait Store: DueStore + Records {}
+
+impl<S: DueStore + Records> Store for S {}

@@ -1,0 +1,107 @@
+//! Hands due mailboxes to turns: one loop, as many turns at a time as there are workers.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, error, info_span, warn};
+
+use super::{DueStore, Lease, StoreError};
+use crate::chain::Chain;
+use crate::clock::SharedClock;
+
+/// Whoever takes a mailbox's turn and settles it.
+#[async_trait]
+pub trait TakesTurns: Send + Sync + 'static {
+    /// Takes the turn. The lease is settled or released when this returns, or it has been lost.
+    async fn take(&self, lease: Lease) -> Result<(), StoreError>;
+}
+
+/// How turns are handed out.
+#[derive(Debug, Clone, Copy)]
+pub struct DispatcherSettings {
+    /// Turns at a time.
+    pub workers: usize,
+    /// Length of a lease; longer than the longest single call to an outside system.
+    pub hold: Duration,
+}
+
+/// The worker loop.
+pub struct Dispatcher {
+    store: Arc<dyn DueStore>,
+    turns: Arc<dyn TakesTurns>,
+    clock: SharedClock,
+    settings: DispatcherSettings,
+}
+
+/// How long a store that failed is left alone before it is asked again, in seconds: long enough not to
+/// spin, short enough that an edge waits no longer than a person notices.
+const STORE_PAUSE_SECS: i64 = 1;
+
+impl Dispatcher {
+    /// A loop over `store` that hands leases to `turns`.
+    pub fn new(
+        store: Arc<dyn DueStore>,
+        turns: Arc<dyn TakesTurns>,
+        clock: SharedClock,
+        settings: DispatcherSettings,
+    ) -> Self {
+        Self { store, turns, clock, settings }
+    }
+
+    /// Runs until `shutdown`, then waits for the turns under way.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let workers = u32::try_from(self.settings.workers).unwrap_or(u32::MAX).max(1);
+        let permits = Arc::new(Semaphore::new(workers as usize));
+        let tracker = TaskTracker::new();
+        loop {
+            let permit = tokio::select! {
+                () = shutdown.cancelled() => break,
+                permit = Arc::clone(&permits).acquire_owned() => permit,
+            };
+            // The semaphore is never closed.
+            let Ok(first) = permit else { break };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.store.wait() => {}
+            }
+            let free = permits.available_permits() + 1;
+            let leases = match self.store.lease(free.min(32), self.settings.hold).await {
+                Ok(leases) => leases,
+                Err(error) => {
+                    error!(error = %Chain(&error), "Due mailboxes could not be taken from the store, will retry");
+                    let at = self.clock.now() + jiff::SignedDuration::from_secs(STORE_PAUSE_SECS);
+                    tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = self.clock.sleep_until(at) => continue,
+                    }
+                }
+            };
+            let mut first = Some(first);
+            for lease in leases {
+                let permit = match first.take() {
+                    Some(permit) => permit,
+                    None => match Arc::clone(&permits).acquire_owned().await {
+                        Ok(permit) => permit,
+                        Err(_) => break,
+                    },
+                };
+                let turns = Arc::clone(&self.turns);
+                let span = info_span!("turn", mailbox.id = %lease.mailbox, generation = %lease.generation);
+                tracker.spawn(
+                    async move {
+                        if let Err(error) = turns.take(lease).await {
+                            metrics::counter!("narvaro_turns_unsettled_total").increment(1);
+                            warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
+                        }
+                        drop(permit);
+                    }
+                    .instrument(span),
+                );
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+}

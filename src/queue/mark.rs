@@ -1,0 +1,302 @@
+//! What makes a mailbox due, and how several such things become one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{MOST_HINTS, Urgency};
+use crate::model::{EventId, MailboxId};
+
+/// Why a mailbox is due, when it is not its own timetable that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+#[repr(u8)]
+pub enum Reason {
+    /// The calendar server says that an item changed.
+    Notification = 0,
+    /// It says that it could not deliver some notifications.
+    Missed = 1,
+    /// It wants the subscription confirmed.
+    Reauthorize = 2,
+    /// It has removed the subscription.
+    Removed = 3,
+    /// Rules, users or profiles were applied.
+    Applied = 4,
+    /// A person asked for it.
+    Asked = 5,
+    /// The service has started.
+    Started = 6,
+    /// The PBX says that something may show differently.
+    PbxChanged = 7,
+    /// The link to the PBX is up again.
+    PbxLinkUp = 8,
+    /// A person asked for the subscription to be renewed.
+    RenewAsked = 9,
+    /// The mailbox's user was taken out of the company.
+    Retired = 10,
+    /// The company's consent changed.
+    Consent = 11,
+}
+
+const REASONS: [Reason; 12] = [
+    Reason::Notification,
+    Reason::Missed,
+    Reason::Reauthorize,
+    Reason::Removed,
+    Reason::Applied,
+    Reason::Asked,
+    Reason::Started,
+    Reason::PbxChanged,
+    Reason::PbxLinkUp,
+    Reason::RenewAsked,
+    Reason::Retired,
+    Reason::Consent,
+];
+
+impl Reason {
+    /// Short name, for metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Notification => "notification",
+            Self::Missed => "missed",
+            Self::Reauthorize => "reauthorize",
+            Self::Removed => "removed",
+            Self::Applied => "applied",
+            Self::Asked => "asked",
+            Self::Started => "started",
+            Self::PbxChanged => "pbx_changed",
+            Self::PbxLinkUp => "pbx_link_up",
+            Self::RenewAsked => "renew_asked",
+            Self::Retired => "retired",
+            Self::Consent => "consent",
+        }
+    }
+
+    /// How urgent a mailbox is that is due because of this.
+    pub fn urgency(self) -> Urgency {
+        match self {
+            Self::Notification | Self::PbxChanged | Self::PbxLinkUp | Self::Asked | Self::Retired => {
+                Urgency::Now
+            }
+            Self::Missed | Self::Removed | Self::Applied | Self::Started | Self::Consent => Urgency::Soon,
+            Self::Reauthorize | Self::RenewAsked => Urgency::Upkeep,
+        }
+    }
+}
+
+impl From<Reason> for u8 {
+    fn from(reason: Reason) -> Self {
+        reason as Self
+    }
+}
+
+impl TryFrom<u8> for Reason {
+    type Error = String;
+    fn try_from(number: u8) -> Result<Self, String> {
+        REASONS.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is no reason known here"))
+    }
+}
+
+/// A set of reasons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reasons(u32);
+
+impl Reasons {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+
+    /// Adds one.
+    pub fn insert(&mut self, reason: Reason) {
+        self.0 |= 1 << (reason as u32);
+    }
+
+    /// Whether it is among them.
+    pub fn contains(self, reason: Reason) -> bool {
+        self.0 & (1 << (reason as u32)) != 0
+    }
+
+    /// Whether any of these is among them.
+    pub fn any(self, reasons: &[Reason]) -> bool {
+        reasons.iter().any(|reason| self.contains(*reason))
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        REASONS.into_iter().filter(move |reason| self.contains(*reason))
+    }
+}
+
+/// Which item changed, and into which version: a hint, never data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// The item's immutable id.
+    pub item: EventId,
+    /// A fingerprint of kind of change and version (etag); the same again is a duplicate. `None`: no version was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// *Mailbox M is due at time T, because of R.*
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Which mailbox.
+    pub mailbox: MailboxId,
+    /// From when on.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// Which item, for a notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+}
+
+impl Mark {
+    /// Due at `at` because of `reason`, with no particular item.
+    pub fn new(mailbox: MailboxId, at: Timestamp, reason: Reason) -> Self {
+        Self { mailbox, at, reason, hint: None }
+    }
+}
+
+/// What the marks of one mailbox have come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gathered {
+    /// All their reasons.
+    pub reasons: Reasons,
+    /// Items that changed, each once; meaningful only while `overflow` is false.
+    #[serde(default)]
+    pub hints: Vec<EventId>,
+    /// Whether more changed than is kept, or a change came without an item: read everything.
+    #[serde(default)]
+    pub overflow: bool,
+    /// When the first of them was made: where the time to presence is measured from.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+}
+
+impl Gathered {
+    /// Adds a mark.
+    pub fn add(&mut self, mark: &Mark) {
+        self.reasons.insert(mark.reason);
+        self.since = Some(self.since.map_or(mark.at, |since| since.min(mark.at)));
+        match &mark.hint {
+            Some(hint) => self.add_item(&hint.item),
+            None => self.overflow |= mark.reason == Reason::Notification,
+        }
+    }
+
+    fn add_item(&mut self, item: &EventId) {
+        if self.overflow || self.hints.contains(item) {
+            return;
+        }
+        if self.hints.len() == MOST_HINTS {
+            self.hints.clear();
+            self.overflow = true;
+        } else {
+            self.hints.push(item.clone());
+        }
+    }
+
+    /// Adds what another has gathered.
+    pub fn merge(&mut self, other: &Self) {
+        self.reasons = self.reasons.union(other.reasons);
+        self.since = match (self.since, other.since) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.overflow |= other.overflow;
+        for item in &other.hints {
+            self.add_item(item);
+        }
+        if self.overflow {
+            self.hints.clear();
+        }
+    }
+
+    /// Whether it already says all that `mark` says.
+    pub fn covers(&self, mark: &Mark) -> bool {
+        self.reasons.contains(mark.reason)
+            && match &mark.hint {
+                Some(hint) => self.overflow || self.hints.contains(&hint.item),
+                None => mark.reason != Reason::Notification || self.overflow,
+            }
+    }
+
+    /// Whether nothing has gathered.
+    pub fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// What became of marks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stored.
+    pub marked: usize,
+    /// Known already: the same version of the same item was marked before.
+    pub duplicate: usize,
+    /// Said nothing that was not waiting already.
+    pub coalesced: usize,
+    /// For a mailbox that does not exist (any more).
+    pub unknown: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(item: Option<&str>) -> Mark {
+        Mark {
+            mailbox: MailboxId(1),
+            at: Timestamp::UNIX_EPOCH,
+            reason: Reason::Notification,
+            hint: item.map(|item| Hint { item: item.parse().unwrap(), version: None }),
+        }
+    }
+
+    #[test]
+    fn more_items_than_are_kept_ask_for_a_complete_read() {
+        let mut gathered = Gathered::default();
+        for n in 0..=MOST_HINTS {
+            gathered.add(&mark(Some(&format!("item-{n}"))));
+        }
+        assert!(gathered.overflow);
+        assert!(gathered.hints.is_empty());
+        assert!(gathered.covers(&mark(Some("item-99"))));
+    }
+
+    #[test]
+    fn a_notification_without_an_item_asks_for_a_complete_read() {
+        let mut gathered = Gathered::default();
+        gathered.add(&mark(None));
+        assert!(gathered.overflow);
+    }
+
+    #[test]
+    fn the_same_item_is_kept_once() {
+        let mut gathered = Gathered::default();
+        gathered.add(&mark(Some("a")));
+        gathered.add(&mark(Some("a")));
+        assert_eq!(gathered.hints.len(), 1);
+        assert!(gathered.covers(&mark(Some("a"))));
+        assert!(!gathered.covers(&mark(Some("b"))));
+    }
+
+    #[test]
+    fn every_reason_survives_its_number() {
+        for reason in REASONS {
+            assert_eq!(Reason::try_from(u8::from(reason)), Ok(reason));
+        }
+        assert!(Reason::try_from(99).is_err());
+    }
+}

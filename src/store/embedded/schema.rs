@@ -1,0 +1,99 @@
+//! The file's tables, and how an older file becomes a present one.
+
+use rusqlite::Connection;
+
+/// The layout this version writes.
+pub(super) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a company. Documents are JSON.
+CREATE TABLE company (
+    id TEXT PRIMARY KEY,
+    applied BLOB,
+    draft BLOB,
+    standing BLOB
+) STRICT, WITHOUT ROWID;
+
+-- One row a mailbox. `state` and `intent` are the turn's documents; `due` is in microseconds since 1970.
+CREATE TABLE mailbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    company TEXT NOT NULL,
+    extension TEXT NOT NULL,
+    retired INTEGER NOT NULL DEFAULT 0,
+    due INTEGER,
+    urgency INTEGER NOT NULL DEFAULT 0,
+    intent BLOB,
+    state BLOB NOT NULL DEFAULT x''
+) STRICT;
+CREATE UNIQUE INDEX mailbox_of_extension ON mailbox (company, extension);
+
+-- Marks not yet worked off: one row a group commit, whatever number of marks it holds.
+CREATE TABLE mark_log (
+    entry INTEGER PRIMARY KEY,
+    marks BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE spent_ticket (
+    ticket TEXT PRIMARY KEY,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Sets the connection up: WAL, and a commit is on disk when it returns.
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // 4 MiB of pages: the working set of the log and of the mailboxes that have turns now.
+    connection.pragma_update(None, "cache_size", -4_096)?;
+    connection.busy_timeout(std::time::Duration::from_secs(2))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+/// Makes or checks the tables; the error text names versions.
+pub(super) fn prepare(connection: &mut Connection) -> Result<(), SchemaError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+            Ok(())
+        }
+        VERSION => Ok(()),
+        newer => Err(SchemaError::Newer { found: newer }),
+    }
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A later version wrote it.
+    #[error(
+        "the store file has layout {found}, this version knows layouts up to {VERSION}: use the newer version"
+    )]
+    Newer {
+        /// Its layout.
+        found: i64,
+    },
+    /// SQLite says no.
+    #[error("the store file could not be prepared")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Counts the starts of the service on this file: the upper half of every generation.
+pub(super) fn next_epoch(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row(
+        "INSERT INTO meta (name, value) VALUES ('epoch', 1)
+         ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+        [],
+        |row| row.get(0),
+    )
+}

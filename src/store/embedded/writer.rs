@@ -1,0 +1,413 @@
+//! The one thread that writes: it takes whatever has gathered and commits it as one transaction.
+//!
+//! While a commit is on its way to the disk the next group gathers by itself, so nothing waits for a timer:
+//! a lone mark is committed at once, and under load a commit carries many. All marks of a group are *one* row.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::error;
+
+use super::due::DueIndex;
+use crate::{
+    chain::Chain,
+    clock::SharedClock,
+    company::records::{Applied, MailboxRecord},
+    model::{CompanyId, Extension, Generation, MailboxId},
+    queue::{Mark, Reason, Settled, StoreError, Urgency},
+};
+
+/// Most commands in one transaction: bounds how long the first of a group waits for the last.
+const GROUP: usize = 512;
+
+/// Log rows that may lie there without use before they are deleted: deleting costs a page write, so not each time.
+const TRIM_AFTER: u64 = 256;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Statements of the caller's own; they return how many rows they changed.
+pub(super) type Statements = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<u64> + Send>;
+
+/// A piece of writing.
+pub(super) enum Command {
+    Marks {
+        marks: Vec<Mark>,
+        reply: Reply<()>,
+    },
+    Intend {
+        mailbox: MailboxId,
+        generation: Generation,
+        intent: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Settle {
+        mailbox: MailboxId,
+        generation: Generation,
+        settled: Settled,
+        reply: Reply<()>,
+    },
+    Apply {
+        company: CompanyId,
+        document: Vec<u8>,
+        users: Vec<Extension>,
+        now: Timestamp,
+        reply: Reply<Applied>,
+    },
+    Write {
+        write: Statements,
+        reply: Reply<u64>,
+    },
+}
+
+/// What the threads share.
+pub(super) struct Shared {
+    pub(super) index: Mutex<DueIndex>,
+    pub(super) changed: Notify,
+    pub(super) clock: SharedClock,
+}
+
+impl Shared {
+    /// The index. A panic while it was held has been counted where it happened; the index itself is never left half changed by the code here.
+    pub(super) fn index(&self) -> MutexGuard<'_, DueIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be done in memory, and answered, once the transaction is durable.
+enum After {
+    Marks { reply: Reply<()> },
+    Intended { reply: Reply<()> },
+    Settled { mailbox: MailboxId, due: Option<Timestamp>, urgency: Urgency, gone: bool, reply: Reply<()> },
+    Applied { applied: Applied, reply: Reply<Applied> },
+    Written { changed: u64, reply: Reply<u64> },
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    next_entry: u64,
+    trimmed_to: u64,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>, next_entry: u64) -> Self {
+        Self { connection, shared, next_entry, trimmed_to: 0 }
+    }
+
+    /// Runs until every sender is gone.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while commands.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.commit(&mut group);
+        }
+        self.trim(0);
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            error!(error = %Chain(&error), "The store's log could not be folded into its file at the end");
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Command>) {
+        let now = self.shared.clock.now();
+        let mut after = Vec::with_capacity(group.len());
+        let mut marks = Vec::new();
+        let entry = self.next_entry;
+        let outcome = self.write_group(group, &mut after, &mut marks, entry, now);
+        match outcome {
+            Ok(()) => self.finish(after, &marks, entry),
+            Err(error) => {
+                error!(error = %Chain(&error), "The store could not be written");
+                metrics::counter!("narvaro_store_commits_failed_total").increment(1);
+                self.fail(after, error, now);
+            }
+        }
+        group.clear();
+        self.trim(TRIM_AFTER);
+    }
+
+    fn write_group(
+        &mut self,
+        group: &mut Vec<Command>,
+        after: &mut Vec<After>,
+        marks: &mut Vec<Mark>,
+        entry: u64,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        // Each command leaves its `After` before the first statement that can fail, so that a failure reaches it.
+        let transaction = match self.connection.transaction() {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                for command in group.drain(..) {
+                    refuse(command);
+                }
+                return Err(error);
+            }
+        };
+        let mut failed = None;
+        for command in group.drain(..) {
+            if failed.is_some() {
+                refuse(command);
+                continue;
+            }
+            if let Err(error) = write_one(&transaction, &self.shared, command, after, marks, now) {
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !marks.is_empty() {
+            let document = serde_json::to_vec(&marks)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            transaction
+                .prepare_cached("INSERT INTO mark_log (entry, marks) VALUES (?1, ?2)")?
+                .execute(params![entry.cast_signed(), document])?;
+        }
+        transaction.commit()
+    }
+
+    fn finish(&mut self, after: Vec<After>, marks: &[Mark], entry: u64) {
+        let now = self.shared.clock.now();
+        {
+            let mut index = self.shared.index();
+            // New mailboxes first: marks of the same group may be for them.
+            for done in &after {
+                if let After::Applied { applied, .. } = done {
+                    for mailbox in &applied.mailboxes {
+                        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
+                    }
+                }
+            }
+            if !marks.is_empty() {
+                self.next_entry = entry + 1;
+                for mark in marks {
+                    index.enter(mark, Some(entry), now);
+                }
+            }
+            for done in &after {
+                if let After::Settled { mailbox, due, urgency, gone, .. } = done {
+                    if *gone {
+                        index.remove(*mailbox);
+                    } else {
+                        index.settled(*mailbox, *due, *urgency, now);
+                    }
+                }
+            }
+        }
+        self.shared.changed.notify_waiters();
+        for done in after {
+            // A receiver that has given up needs no answer.
+            match done {
+                After::Marks { reply } | After::Intended { reply } | After::Settled { reply, .. } => {
+                    drop(reply.send(Ok(())));
+                }
+                After::Applied { applied, reply } => drop(reply.send(Ok(applied))),
+                After::Written { changed, reply } => drop(reply.send(Ok(changed))),
+            }
+        }
+    }
+
+    fn fail(&self, after: Vec<After>, error: rusqlite::Error, now: Timestamp) {
+        let error = Arc::new(error);
+        let unavailable = || StoreError::Unavailable(Box::new(Arc::clone(&error)));
+        for done in after {
+            match done {
+                After::Marks { reply } | After::Intended { reply } => drop(reply.send(Err(unavailable()))),
+                After::Settled { mailbox, reply, .. } => {
+                    self.shared.index().not_settled(mailbox, now);
+                    drop(reply.send(Err(unavailable())));
+                }
+                After::Applied { reply, .. } => drop(reply.send(Err(unavailable()))),
+                After::Written { reply, .. } => drop(reply.send(Err(unavailable()))),
+            }
+        }
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Deletes log rows that nothing needs, once there are more than `spare` of them.
+    fn trim(&mut self, spare: u64) {
+        let needed = self.shared.index().first_needed_entry().unwrap_or(self.next_entry);
+        if needed <= self.trimmed_to.saturating_add(spare) {
+            return;
+        }
+        let outcome = self
+            .connection
+            .prepare_cached("DELETE FROM mark_log WHERE entry < ?1")
+            .and_then(|mut statement| statement.execute([needed.cast_signed()]));
+        match outcome {
+            Ok(_) => self.trimmed_to = needed,
+            Err(error) => {
+                error!(error = %Chain(&error), "Marks that are done with could not be deleted, will retry")
+            }
+        }
+    }
+}
+
+fn refuse(command: Command) {
+    match command {
+        Command::Marks { reply, .. } | Command::Intend { reply, .. } | Command::Settle { reply, .. } => {
+            drop(reply.send(Err(StoreError::Busy)));
+        }
+        Command::Apply { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
+        Command::Write { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
+    }
+}
+
+fn write_one(
+    transaction: &Transaction<'_>,
+    shared: &Shared,
+    command: Command,
+    after: &mut Vec<After>,
+    marks: &mut Vec<Mark>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    match command {
+        Command::Marks { marks: mut more, reply } => {
+            after.push(After::Marks { reply });
+            marks.append(&mut more);
+            Ok(())
+        }
+        Command::Intend { mailbox, generation, intent, reply } => {
+            if !shared.index().holds(mailbox, generation, now) {
+                drop(reply.send(Err(StoreError::LeaseLost { mailbox, generation })));
+                return Ok(());
+            }
+            after.push(After::Intended { reply });
+            transaction
+                .prepare_cached("UPDATE mailbox SET intent = ?2 WHERE id = ?1")?
+                .execute(params![mailbox.0.cast_signed(), intent])
+                .map(drop)
+        }
+        Command::Settle { mailbox, generation, settled, reply } => {
+            if !shared.index().settling(mailbox, generation, now) {
+                drop(reply.send(Err(StoreError::LeaseLost { mailbox, generation })));
+                return Ok(());
+            }
+            settle(transaction, mailbox, settled, reply, after)
+        }
+        Command::Apply { company, document, users, now: at, reply } => {
+            // The answer is made below; a failure must still reach whoever waits.
+            match apply(transaction, &company, &document, &users, at, marks) {
+                Ok(applied) => {
+                    after.push(After::Applied { applied, reply });
+                    Ok(())
+                }
+                Err(error) => {
+                    after.push(After::Applied { applied: Applied::default(), reply });
+                    Err(error)
+                }
+            }
+        }
+        Command::Write { write, reply } => match write(transaction) {
+            Ok(changed) => {
+                after.push(After::Written { changed, reply });
+                Ok(())
+            }
+            Err(error) => {
+                after.push(After::Written { changed: 0, reply });
+                Err(error)
+            }
+        },
+    }
+}
+
+fn settle(
+    transaction: &Transaction<'_>,
+    mailbox: MailboxId,
+    settled: Settled,
+    reply: Reply<()>,
+    after: &mut Vec<After>,
+) -> rusqlite::Result<()> {
+    match settled {
+        Settled::Next { state, due, urgency } => {
+            after.push(After::Settled { mailbox, due, urgency, gone: false, reply });
+            transaction
+                .prepare_cached(
+                    "UPDATE mailbox SET state = ?2, due = ?3, urgency = ?4, intent = NULL WHERE id = ?1",
+                )?
+                .execute(params![
+                    mailbox.0.cast_signed(),
+                    state,
+                    due.map(Timestamp::as_microsecond),
+                    urgency as i64
+                ])
+                .map(drop)
+        }
+        Settled::Gone => {
+            after.push(After::Settled { mailbox, due: None, urgency: Urgency::Upkeep, gone: true, reply });
+            transaction
+                .prepare_cached("DELETE FROM mailbox WHERE id = ?1")?
+                .execute([mailbox.0.cast_signed()])
+                .map(drop)
+        }
+    }
+}
+
+fn apply(
+    transaction: &Transaction<'_>,
+    company: &CompanyId,
+    document: &[u8],
+    users: &[Extension],
+    now: Timestamp,
+    marks: &mut Vec<Mark>,
+) -> rusqlite::Result<Applied> {
+    transaction.execute(
+        "INSERT INTO company (id, applied) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, draft = NULL",
+        params![company.as_str(), document],
+    )?;
+    transaction.execute("UPDATE mailbox SET retired = 1 WHERE company = ?1", [company.as_str()])?;
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO mailbox (company, extension) VALUES (?1, ?2)
+         ON CONFLICT (company, extension) DO UPDATE SET retired = 0",
+    )?;
+    for extension in users {
+        statement.execute(params![company.as_str(), extension.as_str()])?;
+    }
+    let mailboxes = mailboxes_of(transaction, Some(company))?;
+    marks.extend(mailboxes.iter().map(|mailbox| {
+        let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
+        Mark::new(mailbox.id, now, reason)
+    }));
+    Ok(Applied { mailboxes })
+}
+
+/// Mailboxes of a company, or of all.
+pub(super) fn mailboxes_of(
+    connection: &Connection,
+    company: Option<&CompanyId>,
+) -> rusqlite::Result<Vec<MailboxRecord>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, company, extension, retired FROM mailbox WHERE ?1 IS NULL OR company = ?1 ORDER BY id",
+    )?;
+    let rows = statement.query_map([company.map(CompanyId::as_str)], |row| {
+        Ok(MailboxRecord {
+            id: MailboxId(row.get::<_, i64>(0)?.cast_unsigned()),
+            company: parsed(1, &row.get::<_, String>(1)?)?,
+            extension: parsed(2, &row.get::<_, String>(2)?)?,
+            retired: row.get(3)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// An identifier read back from the file.
+pub(super) fn parsed<T>(column: usize, text: &str) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// One value, or `None`.
+pub(super) fn maybe<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    sql: &str,
+    key: i64,
+) -> rusqlite::Result<Option<T>> {
+    connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()
+}

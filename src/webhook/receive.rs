@@ -1,0 +1,245 @@
+//! From request to answer.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use metrics::Counter;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::{
+    client_state::{Resource, StateKeys},
+    notification::{self, Item, Kind, NotADelivery},
+};
+use crate::{
+    chain::Chain,
+    clock::SharedClock,
+    queue::{DueStore, Hint, Mark, Tally},
+};
+
+/// Longest validation token that is echoed, in bytes once decoded; Microsoft's have about 120.
+const MOST_TOKEN: usize = 4_096;
+
+/// How much a receiver takes upon itself.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverLimits {
+    /// Longest body, in bytes.
+    pub body_bytes: usize,
+    /// Requests under way at a time.
+    pub requests: usize,
+    /// How long the store may take; Graph waits 3 s at the first attempt.
+    pub store_within: Duration,
+}
+
+impl Default for ReceiverLimits {
+    fn default() -> Self {
+        Self { body_bytes: 8 << 20, requests: 512, store_within: Duration::from_secs(2) }
+    }
+}
+
+/// The receiver: it knows the keys, the queue and the time, and nothing else.
+pub struct Receiver {
+    keys: StateKeys,
+    queue: Arc<dyn DueStore>,
+    clock: SharedClock,
+    limits: ReceiverLimits,
+    under_way: Semaphore,
+    counts: Counts,
+}
+
+/// One counter for each thing that can become of a request or a notification (I9).
+struct Counts {
+    marked: Counter,
+    duplicate: Counter,
+    coalesced: Counter,
+    unknown_mailbox: Counter,
+    not_ours: Counter,
+    unknown_kind: Counter,
+    unreadable: Counter,
+    handshakes: Counter,
+    refused_shape: Counter,
+    refused_size: Counter,
+    refused_type: Counter,
+    refused_load: Counter,
+    refused_store: Counter,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let item = |outcome| metrics::counter!("narvaro_notifications_total", "outcome" => outcome);
+        let refused = |reason| metrics::counter!("narvaro_webhook_refused_total", "reason" => reason);
+        Self {
+            marked: item("marked"),
+            duplicate: item("duplicate"),
+            coalesced: item("coalesced"),
+            unknown_mailbox: item("unknown_mailbox"),
+            not_ours: item("client_state_not_ours"),
+            unknown_kind: item("unknown_kind"),
+            unreadable: item("unreadable"),
+            handshakes: metrics::counter!("narvaro_webhook_handshakes_total"),
+            refused_shape: refused("not_json"),
+            refused_size: refused("too_large"),
+            refused_type: refused("wrong_type"),
+            refused_load: refused("too_many"),
+            refused_store: refused("store"),
+        }
+    }
+}
+
+impl Receiver {
+    /// A receiver that marks in `queue` what verifies under `keys`.
+    pub fn new(
+        keys: StateKeys,
+        queue: Arc<dyn DueStore>,
+        clock: SharedClock,
+        limits: ReceiverLimits,
+    ) -> Arc<Self> {
+        let under_way = Semaphore::new(limits.requests);
+        Arc::new(Self { keys, queue, clock, limits, under_way, counts: Counts::new() })
+    }
+
+    /// The two addresses Graph is given. Each takes both kinds, because Graph may be told one address for both.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/graph/v1/notify", post(receive))
+            .route("/graph/v1/lifecycle", post(receive))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Notifications that verify, as marks.
+    fn marks(&self, body: &[u8]) -> Result<Vec<Mark>, NotADelivery> {
+        let now = self.clock.now();
+        let mut marks = Vec::new();
+        let unreadable = notification::read(body, |item| marks.extend(self.mark_of(item, now)))?;
+        self.counts.unreadable.increment(unreadable as u64);
+        Ok(marks)
+    }
+
+    fn mark_of(&self, item: &Item<'_>, now: jiff::Timestamp) -> Option<Mark> {
+        let tenant = item.tenant_id.as_deref().unwrap_or("");
+        let claim = item.client_state.as_deref().and_then(|state| self.keys.open(state, tenant));
+        let Some(claim) = claim.filter(|claim| claim.resource == Resource::Events) else {
+            self.counts.not_ours.increment(1);
+            return None;
+        };
+        match item.kind() {
+            Kind::Changed { item, version } => {
+                let hint = item.and_then(|item| Some(Hint { item: item.parse().ok()?, version }));
+                Some(Mark {
+                    mailbox: claim.mailbox,
+                    at: now,
+                    reason: crate::queue::Reason::Notification,
+                    hint,
+                })
+            }
+            Kind::Lifecycle(reason) => Some(Mark::new(claim.mailbox, now, reason)),
+            Kind::Unknown => {
+                self.counts.unknown_kind.increment(1);
+                None
+            }
+        }
+    }
+
+    fn count(&self, tally: Tally) {
+        self.counts.marked.increment(tally.marked as u64);
+        self.counts.duplicate.increment(tally.duplicate as u64);
+        self.counts.coalesced.increment(tally.coalesced as u64);
+        self.counts.unknown_mailbox.increment(tally.unknown as u64);
+    }
+
+    async fn store(&self, marks: Vec<Mark>) -> StatusCode {
+        if marks.is_empty() {
+            return StatusCode::ACCEPTED;
+        }
+        // A future that is given up leaves the mark in the writer's hands: it may still be stored, which is harmless.
+        match tokio::time::timeout(self.limits.store_within, self.queue.mark(marks)).await {
+            Ok(Ok(tally)) => {
+                self.count(tally);
+                StatusCode::ACCEPTED
+            }
+            Ok(Err(error)) => {
+                self.counts.refused_store.increment(1);
+                warn!(error = %Chain(&error), "Notifications were not taken: the sender will deliver them again");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Err(_) => {
+                self.counts.refused_store.increment(1);
+                warn!("Notifications were not taken in time: the sender will deliver them again");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+}
+
+async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
+    if let Some(token) = request.uri().query().and_then(validation_token) {
+        receiver.counts.handshakes.increment(1);
+        return handshake(token);
+    }
+    let Ok(_under_way) = receiver.under_way.try_acquire() else {
+        receiver.counts.refused_load.increment(1);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let (parts, body) = request.into_parts();
+    if !is_plain_json(&parts.headers) {
+        receiver.counts.refused_type.increment(1);
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    let body = match collect(body, receiver.limits.body_bytes).await {
+        Ok(body) => body,
+        Err(status) => {
+            receiver.counts.refused_size.increment(1);
+            return status.into_response();
+        }
+    };
+    let Ok(marks) = receiver.marks(&body) else {
+        receiver.counts.refused_shape.increment(1);
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    receiver.store(marks).await.into_response()
+}
+
+async fn collect(body: Body, most: usize) -> Result<axum::body::Bytes, StatusCode> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or("").trim();
+        essence.eq_ignore_ascii_case("application/json")
+    });
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    json && !encoded
+}
+
+/// The token of a handshake, decoded once as a form is: `+` is a space.
+fn validation_token(query: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes())
+        .find(|(name, _)| name == "validationToken")
+        .map(|(_, token)| token.into_owned())
+}
+
+fn handshake(token: String) -> Response {
+    if token.len() > MOST_TOKEN {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (StatusCode::OK, headers, token).into_response()
+}
