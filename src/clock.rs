@@ -43,3 +43,47 @@ impl Clock for SystemClock {
         })
     }
 }
+
+/// A clock that stands still until it is moved: for tests.
+#[derive(Debug)]
+pub struct ManualClock {
+    now: tokio::sync::watch::Sender<Timestamp>,
+}
+
+impl ManualClock {
+    /// Stands at `now`.
+    pub fn at(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self { now: tokio::sync::watch::Sender::new(now) })
+    }
+
+    /// Moves to `to`, never back.
+    pub fn advance_to(&self, to: Timestamp) {
+        self.now.send_if_modified(|now| {
+            let later = to > *now;
+            *now = to.max(*now);
+            later
+        });
+    }
+
+    /// Moves by `by`.
+    pub fn advance(&self, by: std::time::Duration) {
+        let to = self.now().checked_add(by).unwrap_or(Timestamp::MAX);
+        self.advance_to(to);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.now.borrow()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep {
+        let mut moved = self.now.subscribe();
+        Box::pin(async move {
+            // The sender lives as long as the clock; without it nothing will ever move.
+            if moved.wait_for(|now| *now >= at).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}

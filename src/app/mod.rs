@@ -1,1 +1,3 @@
-//! To be written.
+//! Wiring: configuration to adapters to the running service.
+
+pub mod listener;

@@ -1,0 +1,478 @@
+//! The contract of a store: what the queue and the companies rely on, whatever the form.
+//!
+//! Each check takes a [`Bench`]: a fresh store, its clock, and a way to close and open it again. A second form is put
+//! under the same checks by adding it to [`benches`].
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use narvaro::{
+    clock::{Clock, ManualClock, SharedClock},
+    model::{CompanyId, Extension, MailboxId},
+    queue::{Hint, Lease, Mark, Reason, Settled, StoreError, Urgency},
+    store::{
+        Store,
+        embedded::{Embedded, EmbeddedSettings},
+    },
+};
+
+const HOLD: Duration = Duration::from_secs(60);
+
+/// A store under test.
+#[async_trait]
+trait Bench: Send {
+    fn store(&self) -> Arc<dyn Store>;
+    fn clock(&self) -> &ManualClock;
+    /// Closes the store, as an orderly stop would, and opens it again.
+    async fn reopen(&mut self);
+}
+
+struct EmbeddedBench {
+    _folder: tempfile::TempDir,
+    settings: EmbeddedSettings,
+    clock: Arc<ManualClock>,
+    store: Option<Arc<Embedded>>,
+}
+
+impl EmbeddedBench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), most_per_company: 2 };
+        let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
+        let mut bench = Self { _folder: folder, settings, clock, store: None };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        self.store = Some(Arc::new(Embedded::open(&self.settings, clock).unwrap()));
+    }
+}
+
+#[async_trait]
+impl Bench for EmbeddedBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().unwrap()) as Arc<dyn Store>
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        let last = Arc::into_inner(store).unwrap();
+        tokio::task::spawn_blocking(move || drop(last)).await.unwrap();
+        self.open();
+    }
+}
+
+fn benches() -> Vec<Box<dyn Bench>> {
+    vec![Box::new(EmbeddedBench::new())]
+}
+
+fn company(name: &str) -> CompanyId {
+    name.parse().unwrap()
+}
+
+fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
+    range.map(|n| n.to_string().parse().unwrap()).collect()
+}
+
+async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
+    let store = bench.store();
+    let applied = store.apply(&company(name), b"{}".to_vec(), users, bench.clock().now()).await.unwrap();
+    applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
+}
+
+async fn lease_all(bench: &dyn Bench) -> Vec<Lease> {
+    bench.store().lease(100, HOLD).await.unwrap()
+}
+
+/// Works everything off that is due now and leaves `due` behind.
+async fn drain(bench: &dyn Bench, due: Option<Timestamp>) {
+    loop {
+        let leases = lease_all(bench).await;
+        if leases.is_empty() {
+            return;
+        }
+        for lease in leases {
+            settle(bench, &lease, due).await.unwrap();
+        }
+    }
+}
+
+async fn settle(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) -> Result<(), StoreError> {
+    let next = Settled::Next { state: b"state".to_vec(), due, urgency: Urgency::Now };
+    bench.store().settle(lease, next).await
+}
+
+fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timestamp) -> Mark {
+    let hint = Hint { item: item.parse().unwrap(), version };
+    Mark { mailbox, at, reason: Reason::Notification, hint: Some(hint) }
+}
+
+async fn mark(
+    bench: &dyn Bench,
+    mailbox: MailboxId,
+    item: &str,
+    version: Option<u64>,
+) -> narvaro::queue::Tally {
+    let mark = notification(mailbox, item, version, bench.clock().now());
+    bench.store().mark(vec![mark]).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_mark_makes_its_mailbox_due_with_reason_and_item() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        drain(&*bench, None).await;
+        mark(&*bench, mailbox, "item", None).await;
+        let leases = lease_all(&*bench).await;
+        assert_eq!(leases.len(), 1);
+        assert_eq!(leases[0].mailbox, mailbox);
+        assert!(leases[0].gathered.reasons.contains(Reason::Notification));
+        assert_eq!(leases[0].gathered.hints, ["item".parse().unwrap()]);
+        assert_eq!(leases[0].state, b"state");
+    }
+}
+
+#[tokio::test]
+async fn i1_what_was_marked_survives_a_stop_until_it_is_settled() {
+    for mut bench in benches() {
+        let mailboxes = apply(&*bench, "acme", extensions(201..204)).await;
+        drain(&*bench, None).await;
+        mark(&*bench, mailboxes[0], "waiting", None).await;
+        mark(&*bench, mailboxes[1], "leased", None).await;
+        let _taken = lease_all(&*bench).await;
+        mark(&*bench, mailboxes[2], "after", None).await;
+        bench.reopen().await;
+        drain_and_expect(
+            &*bench,
+            &[(mailboxes[0], "waiting"), (mailboxes[1], "leased"), (mailboxes[2], "after")],
+        )
+        .await;
+        bench.reopen().await;
+        let again = bench.store().lease(100, HOLD).await.unwrap();
+        assert!(again.iter().all(|lease| !lease.gathered.reasons.contains(Reason::Notification)));
+    }
+}
+
+async fn drain_and_expect(bench: &dyn Bench, expected: &[(MailboxId, &str)]) {
+    let mut found = BTreeSet::new();
+    loop {
+        let leases = lease_all(bench).await;
+        if leases.is_empty() {
+            break;
+        }
+        for lease in leases {
+            for item in &lease.gathered.hints {
+                found.insert((lease.mailbox, item.to_string()));
+            }
+            settle(bench, &lease, None).await.unwrap();
+        }
+    }
+    let expected: BTreeSet<_> =
+        expected.iter().map(|(mailbox, item)| (*mailbox, (*item).to_owned())).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_mailbox_is_leased_once_at_a_time_and_a_mark_meanwhile_comes_after() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        let first = lease_all(&*bench).await.remove(0);
+        mark(&*bench, mailbox, "meanwhile", None).await;
+        assert!(lease_all(&*bench).await.is_empty());
+        settle(&*bench, &first, None).await.unwrap();
+        let second = lease_all(&*bench).await.remove(0);
+        assert_eq!(second.gathered.hints, ["meanwhile".parse().unwrap()]);
+        assert!(second.generation > first.generation);
+    }
+}
+
+#[tokio::test]
+async fn i3_a_lease_that_ran_out_can_neither_announce_a_write_nor_settle() {
+    for bench in benches() {
+        apply(&*bench, "acme", extensions(201..202)).await;
+        let late = lease_all(&*bench).await.remove(0);
+        bench.clock().advance(HOLD + Duration::from_millis(1));
+        let store = bench.store();
+        assert!(matches!(store.intend(&late, vec![1]).await, Err(StoreError::LeaseLost { .. })));
+        assert!(matches!(settle(&*bench, &late, None).await, Err(StoreError::LeaseLost { .. })));
+        let next = lease_all(&*bench).await.remove(0);
+        assert!(next.generation > late.generation);
+        assert_eq!(next.gathered, late.gathered, "what the lost lease had gathered comes again");
+        assert!(matches!(settle(&*bench, &late, None).await, Err(StoreError::LeaseLost { .. })));
+        assert!(matches!(store.extend(&late, HOLD).await, Err(StoreError::LeaseLost { .. })));
+        assert!(matches!(store.release(&late).await, Err(StoreError::LeaseLost { .. })));
+        settle(&*bench, &next, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_extended_lease_stands_and_a_released_one_is_due_again_at_once() {
+    for bench in benches() {
+        apply(&*bench, "acme", extensions(201..202)).await;
+        let lease = lease_all(&*bench).await.remove(0);
+        bench.clock().advance(HOLD / 2);
+        bench.store().extend(&lease, HOLD).await.unwrap();
+        bench.clock().advance(HOLD / 2 + Duration::from_secs(1));
+        assert!(lease_all(&*bench).await.is_empty());
+        bench.store().release(&lease).await.unwrap();
+        assert_eq!(lease_all(&*bench).await.remove(0).gathered, lease.gathered);
+    }
+}
+
+#[tokio::test]
+async fn generations_grow_across_restarts() {
+    for mut bench in benches() {
+        apply(&*bench, "acme", extensions(201..202)).await;
+        let before = lease_all(&*bench).await.remove(0);
+        bench.reopen().await;
+        let after = lease_all(&*bench).await.remove(0);
+        assert!(after.generation > before.generation);
+    }
+}
+
+#[tokio::test]
+async fn an_intent_is_seen_by_the_next_lease_until_a_turn_is_settled() {
+    for mut bench in benches() {
+        apply(&*bench, "acme", extensions(201..202)).await;
+        let lease = lease_all(&*bench).await.remove(0);
+        assert_eq!(lease.intent, None);
+        bench.store().intend(&lease, b"about to".to_vec()).await.unwrap();
+        bench.reopen().await;
+        let lease = lease_all(&*bench).await.remove(0);
+        assert_eq!(lease.intent.as_deref(), Some(b"about to".as_slice()));
+        settle(&*bench, &lease, Some(bench.clock().now())).await.unwrap();
+        assert_eq!(lease_all(&*bench).await.remove(0).intent, None);
+    }
+}
+
+#[tokio::test]
+async fn a_settled_mailbox_is_due_at_its_time_and_not_before_across_restarts_too() {
+    for mut bench in benches() {
+        apply(&*bench, "acme", extensions(201..202)).await;
+        drain(&*bench, None).await;
+        bench.reopen().await;
+        let due = bench.clock().now() + SignedDuration::from_mins(10);
+        drain(&*bench, Some(due)).await;
+        assert!(lease_all(&*bench).await.is_empty());
+        bench.clock().advance_to(due - SignedDuration::from_millis(1));
+        assert!(lease_all(&*bench).await.is_empty());
+        bench.clock().advance_to(due);
+        let lease = lease_all(&*bench).await.remove(0);
+        assert!(lease.gathered.is_empty());
+        settle(&*bench, &lease, Some(due + SignedDuration::from_mins(1))).await.unwrap();
+        bench.reopen().await;
+        drain(&*bench, None).await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_ends_with_a_mark_and_with_the_time() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        let due = bench.clock().now() + SignedDuration::from_mins(1);
+        drain(&*bench, Some(due)).await;
+        let store = bench.store();
+        let waiting = tokio::task::spawn(async move { store.wait().await });
+        mark(&*bench, mailbox, "wakes", None).await;
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        drain(&*bench, Some(due)).await;
+        let store = bench.store();
+        let waiting = tokio::task::spawn(async move { store.wait().await });
+        bench.clock().advance_to(due);
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_same_version_again_is_a_duplicate_and_another_version_is_not() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        drain(&*bench, None).await;
+        assert_eq!(mark(&*bench, mailbox, "item", Some(1)).await.marked, 1);
+        drain(&*bench, None).await;
+        assert_eq!(mark(&*bench, mailbox, "item", Some(1)).await.duplicate, 1);
+        assert!(lease_all(&*bench).await.is_empty());
+        assert_eq!(mark(&*bench, mailbox, "item", Some(2)).await.marked, 1);
+        assert_eq!(lease_all(&*bench).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn i9_marks_are_counted_as_marked_coalesced_duplicate_or_unknown() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        drain(&*bench, None).await;
+        assert_eq!(mark(&*bench, mailbox, "item", None).await.marked, 1);
+        assert_eq!(mark(&*bench, mailbox, "item", None).await.coalesced, 1);
+        assert_eq!(mark(&*bench, MailboxId(9_999), "item", None).await.unknown, 1);
+        assert_eq!(mark(&*bench, mailbox, "other", Some(1)).await.marked, 1);
+        assert_eq!(mark(&*bench, mailbox, "other", Some(1)).await.duplicate, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_urgent_comes_before_the_old() {
+    for bench in benches() {
+        let first = apply(&*bench, "acme", extensions(201..202)).await[0];
+        let other = apply(&*bench, "beta", extensions(201..202)).await[0];
+        drain(&*bench, None).await;
+        let store = bench.store();
+        store.mark(vec![Mark::new(first, bench.clock().now(), Reason::RenewAsked)]).await.unwrap();
+        bench.clock().advance(Duration::from_secs(5));
+        mark(&*bench, other, "item", None).await;
+        let order: Vec<_> = lease_all(&*bench).await.iter().map(|lease| lease.mailbox).collect();
+        assert_eq!(order, [other, first]);
+    }
+}
+
+#[tokio::test]
+async fn i10_one_company_takes_no_more_than_its_share_of_leases() {
+    for bench in benches() {
+        apply(&*bench, "acme", extensions(201..211)).await;
+        let small = apply(&*bench, "beta", extensions(201..202)).await[0];
+        let leases = lease_all(&*bench).await;
+        assert_eq!(leases.len(), 3, "two for the large company, one for the small");
+        assert!(leases.iter().any(|lease| lease.mailbox == small));
+        settle(&*bench, leases.iter().find(|lease| lease.mailbox != small).unwrap(), None).await.unwrap();
+        assert_eq!(lease_all(&*bench).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn i13_a_draft_affects_nothing_until_it_is_applied() {
+    for mut bench in benches() {
+        let store = bench.store();
+        store.save_draft(&company("acme"), Some(b"draft".to_vec())).await.unwrap();
+        assert!(store.mailboxes().await.unwrap().is_empty());
+        drop(store);
+        bench.reopen().await;
+        let store = bench.store();
+        let found = store.companies().await.unwrap();
+        assert_eq!(found[0].draft.as_deref(), Some(b"draft".as_slice()));
+        assert_eq!(found[0].applied, None);
+        assert!(store.lease(10, HOLD).await.unwrap().is_empty());
+        store
+            .apply(&company("acme"), b"live".to_vec(), extensions(201..203), bench.clock().now())
+            .await
+            .unwrap();
+        let found = store.companies().await.unwrap();
+        assert_eq!(
+            (found[0].draft.as_deref(), found[0].applied.as_deref()),
+            (None, Some(b"live".as_slice()))
+        );
+        assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() {
+    for bench in benches() {
+        let before = apply(&*bench, "acme", extensions(201..203)).await;
+        drain(&*bench, None).await;
+        let store = bench.store();
+        let applied = store
+            .apply(&company("acme"), b"{}".to_vec(), extensions(202..204), bench.clock().now())
+            .await
+            .unwrap();
+        let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
+        assert_eq!(kept.id, before[1]);
+        let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
+        assert_eq!(retired.len(), 1);
+        assert_eq!(retired[0].id, before[0]);
+        let mut seen = Vec::new();
+        loop {
+            let leases = lease_all(&*bench).await;
+            if leases.is_empty() {
+                break;
+            }
+            for lease in leases {
+                seen.push((lease.mailbox, lease.gathered.reasons));
+                let settled = if lease.gathered.reasons.contains(Reason::Retired) {
+                    Settled::Gone
+                } else {
+                    Settled::Next { state: vec![], due: None, urgency: Urgency::Now }
+                };
+                store.settle(&lease, settled).await.unwrap();
+            }
+        }
+        assert_eq!(seen.len(), 3);
+        assert_eq!(store.mailboxes().await.unwrap().len(), 2);
+        assert_eq!(mark(&*bench, before[0], "late", None).await.unknown, 1);
+        // The extension comes back: a new mailbox, never the old number.
+        let again = apply(&*bench, "acme", extensions(201..204)).await;
+        assert!(!again.contains(&before[0]));
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_spent_once_and_stays_spent_across_a_restart() {
+    for mut bench in benches() {
+        let now = bench.clock().now();
+        let expires = now + SignedDuration::from_mins(30);
+        assert!(bench.store().spend("ticket", expires, now).await.unwrap());
+        assert!(!bench.store().spend("ticket", expires, now).await.unwrap());
+        bench.reopen().await;
+        assert!(!bench.store().spend("ticket", expires, now).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_became_known_of_a_company_survives_an_apply() {
+    for bench in benches() {
+        let store = bench.store();
+        store.set_standing(&company("acme"), b"tenant".to_vec()).await.unwrap();
+        apply(&*bench, "acme", extensions(201..202)).await;
+        assert_eq!(store.companies().await.unwrap()[0].standing.as_deref(), Some(b"tenant".as_slice()));
+        store.forget(&company("acme")).await.unwrap();
+        assert_eq!(store.companies().await.unwrap().len(), 1, "it still has a mailbox");
+    }
+}
+
+#[tokio::test]
+async fn many_marks_at_once_are_all_kept() {
+    for mut bench in benches() {
+        let mailboxes = apply(&*bench, "acme", extensions(1000..1050)).await;
+        drain(&*bench, None).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for (n, mailbox) in mailboxes.iter().copied().enumerate() {
+            let (store, now) = (bench.store(), bench.clock().now());
+            tasks.spawn(async move {
+                for k in 0..10 {
+                    store.mark(vec![notification(mailbox, &format!("{n}-{k}"), None, now)]).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        bench.reopen().await;
+        let mut items = 0;
+        loop {
+            let leases = lease_all(&*bench).await;
+            if leases.is_empty() {
+                break;
+            }
+            for lease in leases {
+                items += lease.gathered.hints.len();
+                settle(&*bench, &lease, None).await.unwrap();
+            }
+        }
+        assert_eq!(items, 500);
+        assert_eq!(bench.store().depth().due, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_the_file() {
+    let bench = EmbeddedBench::new();
+    let clock: SharedClock = Arc::clone(&bench.clock) as SharedClock;
+    let error = Embedded::open(&bench.settings, clock).err().expect("one owner only");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+}
