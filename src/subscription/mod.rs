@@ -3,7 +3,7 @@
 //! Declares [`WatchKeeper`], implemented by `graph/`.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     calendar::{MailboxRef, ReadError},
@@ -83,4 +83,60 @@ pub trait WatchKeeper: Send + Sync + 'static {
     /// # Errors
     /// All that a read can meet.
     async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError>;
+}
+
+/// How watches are set up: where they report to, how long they live, when they are renewed.
+#[derive(Debug, Clone)]
+pub struct WatchPlan {
+    /// Where notifications go.
+    pub notification_url: String,
+    /// Where lifecycle notifications go.
+    pub lifecycle_url: String,
+    /// Makes the secret each watch carries.
+    pub keys: crate::webhook::client_state::StateKeys,
+    /// How long a watch is asked to live. Graph allows 10,080 minutes for events and refuses more, so a margin is kept.
+    pub life: SignedDuration,
+}
+
+/// What Graph allows for events and contacts without resource data, less a quarter of an hour for clocks that differ.
+pub const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080 - 15);
+
+impl WatchPlan {
+    /// Until when a watch is asked for.
+    pub fn until(&self, now: Timestamp) -> Timestamp {
+        now.checked_add(self.life).unwrap_or(Timestamp::MAX)
+    }
+
+    /// When a watch that `expires` is renewed: at half its life, spread by a tenth of it each way by `share` in
+    /// `[0, 1)`, so that those set up together do not return together.
+    pub fn renew_at(&self, now: Timestamp, expires: Timestamp, share: f64) -> Timestamp {
+        let life = expires.duration_since(now).as_secs_f64().max(0.0);
+        let after = SignedDuration::from_secs_f64(life * (0.4 + 0.2 * share));
+        now.checked_add(after).unwrap_or(Timestamp::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretSlice;
+
+    use super::*;
+    use crate::webhook::client_state::{StateKey, StateKeys};
+
+    #[test]
+    fn a_watch_is_renewed_around_half_its_life() {
+        let key = StateKey::new("a", &SecretSlice::from(vec![1; 32])).unwrap();
+        let plan = WatchPlan {
+            notification_url: String::new(),
+            lifecycle_url: String::new(),
+            keys: StateKeys::new(key, None),
+            life: LONGEST_LIFE,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let expires = now + SignedDuration::from_hours(100);
+        let at = |share| plan.renew_at(now, expires, share).duration_since(now);
+        assert_eq!(at(0.0), SignedDuration::from_hours(40));
+        assert!((at(0.999) - SignedDuration::from_hours(60)).abs() < SignedDuration::from_mins(10));
+        assert_eq!(plan.renew_at(now, now, 0.5), now);
+    }
 }

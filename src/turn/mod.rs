@@ -1,1 +1,262 @@
-//! To be written.
+//! One leased mailbox's turn, start to finish.
+//!
+//! A turn shows first and reads later: whatever made the mailbox due, the PBX is brought in step with the
+//! timetable that is known already, so that a span edge never waits for the calendar server (I6). Then, if
+//! marks or timers ask for it, it reads what they ask for, and shows again. Whatever fails is written down as
+//! a trouble with a time at which it is tried again; the rest of the turn goes on (I4: a read that failed
+//! changes nothing that shows). Reading is cut short when the next span edge comes.
+//!
+//! Before a write to the PBX the turn announces it in the store ([`crate::queue::DueStore::intend`]). After a
+//! crash between write and settling, what shows on the PBX is then known as ours and not taken for a change
+//! by hand; and a worker that has lost its lease is refused there, so that no write is overtaken by an older one (I3).
+
+mod present;
+mod read;
+mod retry;
+pub mod roster;
+pub mod state;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tracing::{debug, error, warn};
+
+use self::{
+    roster::{Roster, Seat},
+    state::MailboxState,
+};
+use crate::{
+    chain::Chain,
+    clock::SharedClock,
+    decide::Decision,
+    queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    subscription::WatchPlan,
+};
+
+/// How turns go about it.
+#[derive(Debug, Clone)]
+pub struct TurnSettings {
+    /// Length of a lease; a turn that takes longer extends it.
+    pub hold: Duration,
+    /// Longest write to a PBX.
+    pub write_within: Duration,
+    /// A complete read this long after the last, though nothing was announced: silence is not trusted.
+    pub sweep_every: SignedDuration,
+    /// The same, while there is no living subscription.
+    pub poll_every: SignedDuration,
+    /// How far back and ahead the calendar is read.
+    pub window: (SignedDuration, SignedDuration),
+    /// How often a PBX that does not report changes is read back.
+    pub read_back_every: SignedDuration,
+    /// Addresses and life of subscriptions.
+    pub watches: WatchPlan,
+}
+
+/// How old the mailbox's zone may be when a change is read; at the latest it is read again with a complete read.
+const ZONE_FRESH: SignedDuration = SignedDuration::from_mins(10);
+
+/// When a mailbox without a seat is looked at again: its company is about to be seated, or is gone.
+const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Takes turns.
+pub struct Turns {
+    store: Arc<dyn DueStore>,
+    roster: Arc<Roster>,
+    clock: SharedClock,
+    settings: TurnSettings,
+}
+
+/// A turn under way.
+struct Turn<'a> {
+    turns: &'a Turns,
+    lease: &'a Lease,
+    seat: &'a Seat,
+    state: MailboxState,
+    /// What the lease had gathered: what is new in this turn, beside what was owed.
+    now_asked: Reasons,
+    /// Whether all that the calendar owed has been read.
+    calendar_read: bool,
+    decision: Option<Decision>,
+}
+
+/// How a turn ended.
+enum Ended {
+    /// The mailbox goes on.
+    GoesOn,
+    /// Nothing of it is left.
+    Gone,
+}
+
+impl Turns {
+    /// Turns over `store` for whoever is in `roster`.
+    pub fn new(
+        store: Arc<dyn DueStore>,
+        roster: Arc<Roster>,
+        clock: SharedClock,
+        settings: TurnSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, roster, clock, settings })
+    }
+
+    async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
+        debug!(company.id = %lease.company, "Mailbox {} has no seat yet", lease.mailbox);
+        metrics::counter!("narvaro_turns_put_off_total").increment(1);
+        let mut state = self.state_of(lease);
+        state.owed.merge(&lease.gathered);
+        let due = Some(self.clock.now() + UNSEATED);
+        let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon };
+        self.store.settle(lease, next).await
+    }
+
+    /// The stored document; one that cannot be read is begun anew, so that the mailbox heals by reading its calendar.
+    fn state_of(&self, lease: &Lease) -> MailboxState {
+        MailboxState::read(&lease.state).unwrap_or_else(|error| {
+            error!(error = %Chain(&error), "The stored state of mailbox {} cannot be read; it is built anew", lease.mailbox);
+            metrics::counter!("narvaro_states_unreadable_total").increment(1);
+            MailboxState::read(&[]).unwrap_or_default()
+        })
+    }
+
+    /// Extends the lease while the turn lasts; returns when it is lost.
+    async fn keep(&self, lease: &Lease) -> StoreError {
+        let third = SignedDuration::try_from(self.settings.hold / 3).unwrap_or(SignedDuration::from_secs(1));
+        loop {
+            self.clock.sleep_until(self.clock.now() + third).await;
+            if let Err(error) = self.store.extend(lease, self.settings.hold).await {
+                return error;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl TakesTurns for Turns {
+    async fn take(&self, lease: Lease) -> Result<(), StoreError> {
+        metrics::counter!("narvaro_turns_total").increment(1);
+        let Some(seat) = self.roster.seat(lease.mailbox) else { return self.put_off(&lease).await };
+        let mut turn = Turn {
+            turns: self,
+            lease: &lease,
+            seat: &seat,
+            state: self.state_of(&lease),
+            now_asked: lease.gathered.reasons,
+            calendar_read: false,
+            decision: None,
+        };
+        let ended = tokio::select! {
+            ended = turn.run() => ended?,
+            lost = self.keep(&lease) => return Err(lost),
+        };
+        match ended {
+            Ended::Gone => {
+                self.store.settle(&lease, Settled::Gone).await?;
+                self.roster.unseat(lease.mailbox);
+                Ok(())
+            }
+            Ended::GoesOn => {
+                let (due, urgency) = turn.next_due();
+                let state = turn.state.write();
+                self.store.settle(&lease, Settled::Next { state, due, urgency }).await
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn now(&self) -> Timestamp {
+        self.turns.clock.now()
+    }
+
+    async fn run(&mut self) -> Result<Ended, StoreError> {
+        self.state.owed.merge(&self.lease.gathered);
+        let Some(alias) = self.seat.alias.clone() else { return self.leave().await };
+        if *self.state.alias != *alias {
+            self.move_to_alias(&alias).await;
+        }
+        self.read_back().await;
+        self.present().await?;
+        if self.wants_calendar() {
+            self.calendar().await?;
+        }
+        if self.seat.office.integration.is_none() {
+            self.note_missing_consent();
+        }
+        self.forget_what_is_done();
+        Ok(Ended::GoesOn)
+    }
+
+    /// Reads the calendar and keeps the subscription, and shows what came of it; gives up at the next span edge.
+    async fn calendar(&mut self) -> Result<(), StoreError> {
+        let edge = self.state.next_edge.filter(|edge| *edge > self.now());
+        let clock = Arc::clone(&self.turns.clock);
+        let interrupted = tokio::select! {
+            () = self.tend() => false,
+            () = async {
+                match edge {
+                    Some(edge) => clock.sleep_until(edge).await,
+                    None => std::future::pending().await,
+                }
+            } => true,
+        };
+        if interrupted {
+            warn!("Reading the calendar of mailbox {} was put off for a change of presence", self.lease.mailbox);
+            metrics::counter!("narvaro_reads_interrupted_total").increment(1);
+        }
+        self.present().await
+    }
+
+    async fn tend(&mut self) {
+        if self.find_mailbox().await.is_err() {
+            return;
+        }
+        self.tend_watch().await;
+        self.read_calendar().await;
+    }
+
+    /// Takes off what is owed what this turn has done.
+    fn forget_what_is_done(&mut self) {
+        let owed = &mut self.state.owed;
+        let mut left = Reasons::NONE;
+        for reason in owed.reasons.iter() {
+            let kept = match reason {
+                Reason::PbxChanged | Reason::PbxLinkUp | Reason::Retired => false,
+                Reason::RenewAsked | Reason::Reauthorize => {
+                    !self.calendar_read || self.state.watch_trouble.is_some()
+                }
+                _ => !self.calendar_read,
+            };
+            if kept {
+                left.insert(reason);
+            }
+        }
+        owed.reasons = left;
+        if self.calendar_read {
+            owed.hints.clear();
+            owed.overflow = false;
+        }
+        if owed.is_empty() {
+            owed.since = None;
+        }
+    }
+
+    /// When the mailbox is due next, and how urgent that is.
+    fn next_due(&mut self) -> (Option<Timestamp>, Urgency) {
+        let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
+        self.state.next_edge = edge;
+        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| trouble.retry_at);
+        let urgent = edge.into_iter().chain(pbx).min();
+        let calendar = if self.seat.alias.is_some() {
+            self.calendar_due_at()
+        } else {
+            self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
+        };
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min();
+        match (urgent, upkeep) {
+            (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
+            (Some(urgent), _) => (Some(urgent), Urgency::Now),
+            (None, upkeep) => (upkeep, Urgency::Upkeep),
+        }
+    }
+}

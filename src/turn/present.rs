@@ -1,0 +1,260 @@
+//! The writing part of a turn: what should show against what shows.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, info, warn};
+
+use super::{
+    Ended, Turn,
+    state::{MailboxState, Shows, Trouble},
+};
+use crate::{
+    chain::Chain,
+    decide::{Chosen, Decision, ManualChange, decide, manual_change},
+    health::Health,
+    model::{Readback, Shown, Wanted},
+    presence::{PbxDriver, PbxError, Write},
+    queue::{Reason, StoreError},
+};
+
+/// What a turn announces before it writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Intent {
+    /// What will show.
+    shown: Shown,
+}
+
+/// What a read-back comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// As we know it.
+    Known,
+    /// A write of ours that was not settled.
+    OurWrite,
+    /// The PBX has lost what it was told.
+    Lost,
+    /// A person did it.
+    ByHand,
+}
+
+impl Turn<'_> {
+    /// Reads the PBX back if there is a reason to, and takes what a person did there into account.
+    pub(super) async fn read_back(&mut self) {
+        let Some(driver) = self.seat.office.driver.clone() else { return };
+        let abilities = driver.abilities();
+        if !abilities.read_back || !self.wants_read_back() {
+            return;
+        }
+        let now = self.now();
+        let profiles = &self.seat.ruleset().rules.profiles;
+        match driver.read_back(&self.seat.extension, profiles).await {
+            Ok(found) => self.take_in(&*driver, found, now),
+            Err(error) => self.pbx_failed(&error, "Reading back"),
+        }
+        if !abilities.watches {
+            self.state.read_back_at = Some(now + self.turns.settings.read_back_every);
+        }
+    }
+
+    fn wants_read_back(&self) -> bool {
+        let marked =
+            self.now_asked.any(&[Reason::Started, Reason::PbxChanged, Reason::PbxLinkUp, Reason::Asked]);
+        let due = self.state.read_back_at.is_some_and(|at| at <= self.now());
+        marked || due || self.lease.intent.is_some() || self.state.acknowledged.is_none()
+    }
+
+    fn take_in(&mut self, driver: &dyn PbxDriver, found: Readback, now: Timestamp) {
+        match self.meaning(driver, &found, now) {
+            Meaning::Known | Meaning::OurWrite | Meaning::Lost => {}
+            Meaning::ByHand => {
+                info!(profile = ?found.profile, "Extension {} was changed by hand", self.seat.extension);
+                metrics::counter!("narvaro_manual_changes_total").increment(1);
+                let change = ManualChange {
+                    shown: found.shown.clone(),
+                    profile: found.profile.clone(),
+                    until: found.until,
+                    chosen: Chosen::OnPhone,
+                };
+                let rules = &self.seat.ruleset().rules;
+                let timetable = self.state.timetable.clone().unwrap_or_default();
+                self.state.layers = manual_change(rules, &timetable, &self.state.layers, &change, now);
+            }
+        }
+        self.state.acknowledged = Some(found.shown);
+    }
+
+    fn meaning(&self, driver: &dyn PbxDriver, found: &Readback, now: Timestamp) -> Meaning {
+        let acknowledged = self.state.acknowledged.as_ref();
+        if acknowledged == Some(&found.shown) {
+            return Meaning::Known;
+        }
+        let intent = self.intent();
+        if mixes(&found.shown, [acknowledged, intent.as_ref()]) {
+            return Meaning::OurWrite;
+        }
+        if found.is_default {
+            let lost = self.now_asked.any(&[Reason::Started, Reason::PbxLinkUp]) || acknowledged.is_none();
+            return if lost { Meaning::Lost } else { Meaning::ByHand };
+        }
+        // A person may have set by hand exactly what is to show now: nothing follows from it.
+        let wanted = self.decide(now).map(|decision| driver.render(&decision.wanted));
+        if wanted.as_ref() == Some(&found.shown) { Meaning::Known } else { Meaning::ByHand }
+    }
+
+    fn intent(&self) -> Option<Shown> {
+        let document = self.lease.intent.as_deref()?;
+        serde_json::from_slice::<Intent>(document).ok().map(|intent| intent.shown)
+    }
+
+    fn decide(&self, now: Timestamp) -> Option<Decision> {
+        let timetable = self.state.timetable.as_ref()?;
+        Some(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now))
+    }
+
+    /// Decides, and writes if something else should show. Before the first complete read nothing is known and
+    /// nothing is written.
+    pub(super) async fn present(&mut self) -> Result<(), StoreError> {
+        let now = self.now();
+        let Some(decision) = self.decide(now) else { return Ok(()) };
+        self.state.layers = decision.layers.clone();
+        let outcome = self.show(&decision, now).await;
+        self.decision = Some(decision);
+        outcome
+    }
+
+    async fn show(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
+        let Some(driver) = self.seat.office.driver.clone() else { return Ok(()) };
+        let desired = driver.render(&decision.wanted);
+        if self.state.acknowledged.as_ref() == Some(&desired) {
+            self.state.pbx_trouble = None;
+            self.state.shows = Some(shows(decision, self.state.shows.take(), now));
+            return Ok(());
+        }
+        let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), now);
+        if rests && !self.now_asked.any(&[Reason::PbxLinkUp, Reason::Applied, Reason::Asked]) {
+            return Ok(());
+        }
+        let intent = Intent { shown: desired };
+        #[expect(clippy::expect_used, reason = "proven")]
+        let document = serde_json::to_vec(&intent).expect("a map of texts can always be written");
+        let store = &self.turns.store;
+        store.intend(self.lease, document).await?;
+        match self.write(&*driver, &decision.wanted).await {
+            Ok(shown) => {
+                self.measure(decision, now);
+                self.state.acknowledged = Some(shown);
+                self.state.pbx_trouble = None;
+                self.state.shows = Some(shows(decision, None, now));
+            }
+            Err(error) => self.pbx_failed(&error, "Changing"),
+        }
+        Ok(())
+    }
+
+    async fn write(&self, driver: &dyn PbxDriver, wanted: &Wanted) -> Result<Shown, PbxError> {
+        let transition = format!("{}-{}", self.lease.mailbox, self.lease.generation);
+        let write = Write {
+            extension: &self.seat.extension,
+            wanted,
+            previous: self.state.acknowledged.as_ref(),
+            generation: self.lease.generation,
+            transition: &transition,
+            within: self.turns.settings.write_within,
+        };
+        let shown = driver.set(write).await?;
+        metrics::counter!("narvaro_presence_writes_total").increment(1);
+        Ok(shown)
+    }
+
+    /// How late the change was: against the span edge that was due, or against the first mark that led to it.
+    fn measure(&mut self, decision: &Decision, decided: Timestamp) {
+        let acknowledged = self.now();
+        let since = |at: Timestamp| acknowledged.duration_since(at).as_secs_f64().max(0.0);
+        let edge = self.state.next_edge.take().filter(|edge| *edge <= decided);
+        let notified = self.lease.gathered.since.filter(|_| self.now_asked.contains(Reason::Notification));
+        if let Some(edge) = edge {
+            metrics::histogram!("narvaro_edge_lateness_seconds").record(since(edge));
+        } else if let Some(notified) = notified {
+            metrics::histogram!("narvaro_notification_to_presence_seconds").record(since(notified));
+        }
+        info!(
+            extension = %self.seat.extension,
+            profile = ?decision.profile,
+            until = ?decision.until,
+            "Extension {} shows something else now",
+            self.seat.extension
+        );
+    }
+
+    fn pbx_failed(&mut self, error: &PbxError, what: &str) {
+        let now = self.now();
+        let trouble = Trouble::again(
+            self.state.pbx_trouble.as_ref(),
+            Health::of_pbx(error),
+            error.disposition(),
+            self.lease.mailbox,
+            now,
+        );
+        let retry_in_s = trouble.retry_at.duration_since(now).as_secs();
+        warn!(error = %Chain(error), retry_in_s, "{what} extension {} failed, will retry", self.seat.extension);
+        metrics::counter!("narvaro_presence_writes_failed_total").increment(1);
+        self.state.pbx_trouble = Some(trouble);
+    }
+
+    /// The last turn of a mailbox whose user was taken out or switched off: the calendar's hand is taken off the
+    /// phone, and no subscription is left behind.
+    pub(super) async fn leave(&mut self) -> Result<Ended, StoreError> {
+        if let Some(timetable) = &mut self.state.timetable {
+            timetable.entries.clear();
+            self.read_back().await;
+            self.present().await?;
+        }
+        let shown = self.state.pbx_trouble.is_none();
+        let ended = self.end_watch().await;
+        if shown && ended {
+            debug!("Mailbox {} is left", self.lease.mailbox);
+            if self.seat.retired {
+                return Ok(Ended::Gone);
+            }
+            self.state = MailboxState {
+                layers: std::mem::take(&mut self.state.layers),
+                acknowledged: self.state.acknowledged.take(),
+                watch_generation: self.state.watch_generation,
+                schema: super::state::SCHEMA,
+                ..MailboxState::default()
+            };
+            self.decision = None;
+            return Ok(Ended::GoesOn);
+        }
+        Ok(Ended::GoesOn)
+    }
+
+    /// The alias now names another calendar.
+    pub(super) async fn move_to_alias(&mut self, alias: &str) {
+        if !self.state.alias.is_empty() {
+            info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
+            self.end_watch().await;
+        }
+        self.state.move_to_alias(alias);
+    }
+}
+
+/// Whether each field is as one of `ours` has it: a change that was cut half way mixes two states of ours.
+fn mixes(found: &Shown, ours: [Option<&Shown>; 2]) -> bool {
+    ours[1].is_some()
+        && found
+            .0
+            .iter()
+            .all(|(name, value)| ours.into_iter().flatten().any(|shown| shown.field(name) == value))
+}
+
+fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {
+    let label = match &decision.wanted {
+        Wanted::Profile(outward) => outward.label.clone(),
+        Wanted::AsFound(shown) => shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default(),
+    };
+    let since = before
+        .filter(|shows| shows.profile == decision.profile && shows.label == label)
+        .map_or(now, |shows| shows.since);
+    Shows { profile: decision.profile.clone(), label, until: decision.until, since }
+}

@@ -1,0 +1,110 @@
+//! Who sits where: for each mailbox the rules, the calendar and the PBX that its turn works with.
+//!
+//! Filled from applied companies only; a draft never gets here (I13). A look-up is by mailbox id, which the
+//! store gave out for one company, so that no identifier from outside leads into another company (I14).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    calendar::CalendarSource,
+    model::{CompanyId, Extension, Language, MailboxId, Rules, TenantId},
+    presence::PbxDriver,
+    subscription::WatchKeeper,
+    timetable::Matcher,
+};
+
+/// Rules with their words compiled.
+#[derive(Debug)]
+pub struct Ruleset {
+    /// The rules.
+    pub rules: Rules,
+    /// Their trigger words, ready to be held against subjects.
+    pub matcher: Matcher,
+}
+
+/// Where a company's calendars are.
+#[derive(Clone)]
+pub struct Integration {
+    /// The company's tenant.
+    pub tenant: TenantId,
+    /// Reads calendars.
+    pub source: Arc<dyn CalendarSource>,
+    /// Keeps watches.
+    pub watches: Arc<dyn WatchKeeper>,
+}
+
+/// A company as turns need it.
+pub struct Office {
+    /// Which company.
+    pub company: CompanyId,
+    /// Language of texts.
+    pub language: Language,
+    /// Rules of all who have no words of their own.
+    pub common: Arc<Ruleset>,
+    /// Calendars; `None` until the company has consented.
+    pub integration: Option<Integration>,
+    /// The PBX; `None` where the company names none.
+    pub driver: Option<Arc<dyn PbxDriver>>,
+}
+
+/// One user's place.
+#[derive(Clone)]
+pub struct Seat {
+    /// The company.
+    pub office: Arc<Office>,
+    /// The user's extension.
+    pub extension: Extension,
+    /// The user's address; `None` once the user was taken out, or is switched off.
+    pub alias: Option<Arc<str>>,
+    /// Whether the user was taken out of the company.
+    pub retired: bool,
+    /// Rules of this user, where they differ.
+    pub own: Option<Arc<Ruleset>>,
+}
+
+impl Seat {
+    /// The rules that hold for this user.
+    pub fn ruleset(&self) -> &Arc<Ruleset> {
+        self.own.as_ref().unwrap_or(&self.office.common)
+    }
+}
+
+/// All seats.
+#[derive(Default)]
+pub struct Roster {
+    seats: RwLock<HashMap<MailboxId, Seat>>,
+}
+
+impl Roster {
+    /// The seat of a mailbox.
+    pub fn seat(&self, mailbox: MailboxId) -> Option<Seat> {
+        self.seats.read().unwrap_or_else(PoisonError::into_inner).get(&mailbox).cloned()
+    }
+
+    /// Replaces all seats of one company in one step.
+    pub fn seat_company(&self, company: &CompanyId, seats: impl IntoIterator<Item = (MailboxId, Seat)>) {
+        let mut all = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, seat| seat.office.company != *company);
+        all.extend(seats);
+    }
+
+    /// Takes one seat away.
+    pub fn unseat(&self, mailbox: MailboxId) {
+        self.seats.write().unwrap_or_else(PoisonError::into_inner).remove(&mailbox);
+    }
+
+    /// Mailboxes and seats of one company, or of all.
+    pub fn seats(&self, company: Option<&CompanyId>) -> Vec<(MailboxId, Seat)> {
+        let all = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        let mut seats: Vec<_> = all
+            .iter()
+            .filter(|(_, seat)| company.is_none_or(|company| seat.office.company == *company))
+            .map(|(mailbox, seat)| (*mailbox, seat.clone()))
+            .collect();
+        seats.sort_by_key(|(mailbox, _)| *mailbox);
+        seats
+    }
+}

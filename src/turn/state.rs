@@ -1,0 +1,204 @@
+//! What a mailbox's turns remember: the document that the store keeps for each mailbox.
+//!
+//! It holds no subject, body, attendee or location (I5). Members that this version does not know are kept
+//! as they are, so that an older and a newer version can work on the same store side by side.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    calendar::MailboxRef,
+    decide::Layers,
+    health::Health,
+    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId},
+    queue::Gathered,
+    timetable::Timetable,
+};
+
+use super::retry::retry_at;
+
+/// The layout this version writes.
+pub const SCHEMA: u32 = 1;
+
+/// Everything a mailbox's turns remember.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MailboxState {
+    /// Layout of this document.
+    pub schema: u32,
+    /// The alias that all of this was read under; another alias is another calendar.
+    pub alias: String,
+    /// Who the alias is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Found>,
+    /// The mailbox's zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneRead>,
+    /// What the calendar says; `None` before the first complete read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<Timetable>,
+    /// What people set by hand.
+    pub layers: Layers,
+    /// The live subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchKept>,
+    /// Counts subscriptions made.
+    pub watch_generation: u32,
+    /// What the PBX is known to show: what it last acknowledged, or what was found there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Shown>,
+    /// What that means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shows: Option<Shows>,
+    /// What marks asked for and no turn has managed yet.
+    pub owed: Gathered,
+    /// When the next span edge comes: lateness is measured from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_edge: Option<Timestamp>,
+    /// The newest moment at which the timetable was proven equal to the calendar by a complete read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven_until: Option<Timestamp>,
+    /// When the PBX is read back next, where it does not report by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_back_at: Option<Timestamp>,
+    /// What stands in the way of reading the calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar_trouble: Option<Trouble>,
+    /// What stands in the way of the subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_trouble: Option<Trouble>,
+    /// What stands in the way of the PBX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pbx_trouble: Option<Trouble>,
+    /// Members of other versions.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Who an alias is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The mailbox.
+    pub mailbox: MailboxRef,
+    /// The primary address, where it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_smtp: Option<String>,
+}
+
+/// A mailbox's zone as the server spells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneRead {
+    /// Its name; `None` where the mailbox has none.
+    pub name: Option<String>,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
+/// A live subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchKept {
+    /// Its name at the server.
+    pub id: SubscriptionId,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// When it is to be renewed.
+    pub renew_at: Timestamp,
+    /// Which of our subscriptions for this mailbox it is.
+    pub generation: u32,
+}
+
+/// What the PBX shows, in our words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shows {
+    /// The profile; `None` where something shows that is none of ours.
+    pub profile: Option<ProfileId>,
+    /// What others read.
+    pub label: String,
+    /// When it changes.
+    pub until: Option<Timestamp>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Something that stands in the way, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Its name, cause and cure.
+    pub health: Health,
+    /// Since when.
+    pub since: Timestamp,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+}
+
+impl Trouble {
+    /// The trouble after one more failure.
+    pub(super) fn again(
+        before: Option<&Self>,
+        health: Health,
+        disposition: Disposition,
+        mailbox: MailboxId,
+        now: Timestamp,
+    ) -> Self {
+        let attempts = before.map_or(0, |trouble| trouble.attempts).saturating_add(1);
+        let since = before.map_or(now, |trouble| trouble.since);
+        Self { health, since, attempts, retry_at: retry_at(disposition, attempts, mailbox, now) }
+    }
+
+    /// Whether it is to be left alone at `now`.
+    pub(super) fn rests(trouble: Option<&Self>, now: Timestamp) -> bool {
+        trouble.is_some_and(|trouble| trouble.retry_at > now)
+    }
+}
+
+impl MailboxState {
+    /// Reads a stored document; an empty one is a mailbox that never had a turn.
+    ///
+    /// # Errors
+    /// The place in the document.
+    pub fn read(document: &[u8]) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
+        if document.is_empty() {
+            return Ok(Self { schema: SCHEMA, ..Self::default() });
+        }
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(document))
+    }
+
+    /// The document to be stored.
+    pub(super) fn write(&self) -> Vec<u8> {
+        #[expect(clippy::expect_used, reason = "proven")]
+        serde_json::to_vec(self).expect("keys are texts and no value can refuse")
+    }
+
+    /// How the mailbox stands: the gravest of what stands in the way.
+    pub fn health(&self) -> Health {
+        let troubles = [&self.calendar_trouble, &self.watch_trouble, &self.pbx_trouble];
+        let gravest = troubles.into_iter().flatten().max_by_key(|trouble| trouble.health.severity());
+        if let Some(trouble) = gravest {
+            return trouble.health.clone();
+        }
+        if self.timetable.is_none() {
+            return Health::Starting;
+        }
+        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
+            Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
+            None => Health::Fine,
+        }
+    }
+
+    /// Forgets everything that was read under another alias; what people set by hand stays.
+    pub(super) fn move_to_alias(&mut self, alias: &str) {
+        *self = Self {
+            schema: SCHEMA,
+            alias: alias.to_owned(),
+            layers: std::mem::take(&mut self.layers),
+            watch_generation: self.watch_generation,
+            acknowledged: self.acknowledged.take(),
+            shows: self.shows.take(),
+            owed: std::mem::take(&mut self.owed),
+            others: std::mem::take(&mut self.others),
+            ..Self::default()
+        };
+    }
+}
