@@ -23,6 +23,6 @@ pub use problem::Problem;
 pub use router::{Surface, router};
 pub use types::{
     ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent, ConsentUrl,
-    ExplainRequest, Explained, Exported, Finding, JobId, JobProgress, JobStarted, MailboxStatus, PbxLink,
+    ExplainRequest, Explained, Exported, JobId, JobProgress, JobStarted, MailboxStatus, PbxLink,
     RenewRequest, ShownPresence, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
 };

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 
 use super::types::{
     ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported,
-    Finding, JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced,
-    Tried, TryRequest,
+    JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
+    TryRequest,
 };
+use crate::config::Finding;
 use crate::model::{CompanyId, Extension};
 
 /// Why the service did not do what an operator asked.

@@ -9,8 +9,8 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{operations::OperationError, types::Finding};
-use crate::chain::Chain;
+use super::operations::OperationError;
+use crate::{chain::Chain, config::Finding};
 
 /// What a refused request is answered with.
 ///

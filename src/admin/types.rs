@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::health::HealthReport;
+use crate::config::Finding;
 use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
 
 /// One company in a list.
@@ -155,21 +156,6 @@ pub struct ApplyReport {
     pub applied: bool,
     /// The revision that is live now.
     pub revision: u64,
-}
-
-/// One place in a file that deserves attention.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The file as the asker named it.
-    pub file: String,
-    /// Line, from 1, where it is known.
-    pub line: Option<usize>,
-    /// The key, as `users[2].alias`.
-    pub key: String,
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: String,
 }
 
 /// An applied company in the file's format.
