@@ -1,0 +1,138 @@
+//! The port: what an operator may ask of the running service.
+
+use async_trait::async_trait;
+
+use super::types::{
+    ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported,
+    JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
+    TryRequest,
+};
+use crate::config::Finding;
+use crate::model::{CompanyId, Extension};
+
+/// Why the service did not do what an operator asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// There is no such company.
+    #[error("there is no company `{0}`")]
+    NoSuchCompany(CompanyId),
+    /// The company has no such user.
+    #[error("company `{company}` has no user with extension or alias `{user}`")]
+    NoSuchUser {
+        /// The company asked.
+        company: CompanyId,
+        /// What was asked for.
+        user: String,
+    },
+    /// A user of that name exists in more than one company, and none was named.
+    #[error("more than one company has a user `{user}`: name the company")]
+    AmbiguousUser {
+        /// What was asked for.
+        user: String,
+    },
+    /// The job is not known (any more).
+    #[error("there is no job `{0}`")]
+    NoSuchJob(JobId),
+    /// The company file does not hold: nothing was changed.
+    #[error("the company file does not hold")]
+    FileRefused(Vec<Finding>),
+    /// The request itself makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// The extension exists in another company's PBX, or something else stands in the way.
+    #[error("user `{extension}` cannot be changed now: {reason}")]
+    Conflict {
+        /// Whose.
+        extension: Extension,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// The store does not answer; nothing was changed.
+    #[error("the store does not answer")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else: an error of ours.
+    #[error("the service failed")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What an operator may ask of the running service.
+#[async_trait]
+pub trait Operations: Send + Sync + 'static {
+    /// Whether turns are being worked on and the store answers; the sentence says what is missing.
+    async fn ready(&self) -> Result<(), String>;
+
+    /// All companies, by id.
+    ///
+    /// # Errors
+    /// [`OperationError::Store`].
+    async fn companies(&self) -> Result<Vec<CompanySummary>, OperationError>;
+
+    /// How one company stands, or all.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError>;
+
+    /// Validates a company file, says what it changes and, unless it is a dry run, makes it live: all or nothing.
+    ///
+    /// # Errors
+    /// [`OperationError::FileRefused`] names every place that does not hold.
+    async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError>;
+
+    /// The applied company in the format that [`apply`](Self::apply) takes.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn export(&self, company: CompanyId) -> Result<Exported, OperationError>;
+
+    /// An address at which an administrator of the company gives consent; good for one use.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`]; [`OperationError::Refused`] where the company has no Microsoft 365 integration.
+    async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError>;
+
+    /// Why a user shows what they show at a moment.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchUser`], [`OperationError::AmbiguousUser`].
+    async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError>;
+
+    /// What a subject would do. The subject is neither stored nor logged.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
+    async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError>;
+
+    /// Subscriptions of one company, or all.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn subscriptions(
+        &self,
+        company: Option<CompanyId>,
+    ) -> Result<Vec<SubscriptionInfo>, OperationError>;
+
+    /// Starts the renewal of subscriptions and returns at once.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
+    async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError>;
+
+    /// How far a job has come.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchJob`].
+    async fn job(&self, job: JobId) -> Result<JobProgress, OperationError>;
+
+    /// Tries every outside system once.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`]. What is wrong outside is a line of the answer, not an error.
+    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError>;
+
+    /// Marks mailboxes as due now, with a complete read.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
+    async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError>;
+}

@@ -1,0 +1,73 @@
+//! What every request of the admin API goes through: a name, a limit, and words for what was not understood.
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderName, HeaderValue, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use serde::de::DeserializeOwned;
+
+use super::problem::{Problem, Refusal};
+
+/// Longest request body in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestLimit(pub(super) usize);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives each request a random name, and writes refusals down under it. The sender's own name is not taken over:
+/// two requests could then look like one.
+pub(super) async fn name_requests(request: Request, next: Next) -> Response {
+    let id = random_id();
+    let mut response = next.run(request).await;
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        refusal.log(&id);
+        response = refusal.respond(&id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn random_id() -> String {
+    let mut bytes = [0_u8; 8];
+    // Without randomness the request is still answered; only its name says less.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A JSON body within the limit; an empty one counts as `{}`.
+pub(super) struct Input<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let RequestLimit(limit) = request.extensions().get().copied().unwrap_or(RequestLimit(64 * 1024));
+        let body = to_bytes(request.into_body(), limit).await.map_err(|_| Problem::too_large(limit))?;
+        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        let mut json = serde_json::Deserializer::from_slice(text);
+        match serde_path_to_error::deserialize(&mut json) {
+            Ok(value) => Ok(Self(value)),
+            Err(error) => {
+                Err(Problem::bad_request(format!("body, at `{}`: {}", error.path(), error.inner())).into())
+            }
+        }
+    }
+}
+
+/// The parameters in the address.
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Query(value) = Query::try_from_uri(&parts.uri)
+            .map_err(|error| Problem::bad_request(format!("parameters: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}

@@ -1,0 +1,348 @@
+//! What travels between the command line and the service. Field names are the JSON that scripts read: they are added to, never renamed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::health::HealthReport;
+use crate::config::Finding;
+use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
+
+/// One company in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanySummary {
+    /// Its id.
+    pub id: CompanyId,
+    /// Its name.
+    pub name: String,
+    /// How many users it has.
+    pub users: usize,
+    /// Which apply is live; grows with each.
+    pub revision: u64,
+}
+
+/// Whether the company's administrator has let us read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Consent {
+    /// Nothing is to be consented to.
+    NotNeeded,
+    /// Asked for and not given yet.
+    Missing,
+    /// Given.
+    Given {
+        /// The tenant that gave it.
+        tenant: String,
+        /// When, where that is known.
+        since: Option<Timestamp>,
+    },
+    /// Given once and taken back.
+    Withdrawn {
+        /// When we noticed.
+        since: Timestamp,
+    },
+}
+
+/// How the link to a company's PBX stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PbxLink {
+    /// The company names no PBX.
+    None,
+    /// Nothing has been tried yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down {
+        /// Why, in words for a technician.
+        cause: String,
+    },
+}
+
+/// What the PBX was last told about a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownPresence {
+    /// The profile; absent where something set by hand shows that is no profile of ours.
+    pub profile: Option<ProfileId>,
+    /// What others read: the outward label or the profile's name.
+    pub label: String,
+    /// When it changes; absent for a base without an end.
+    pub until: Option<Timestamp>,
+}
+
+/// One user's mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxStatus {
+    /// The user's extension.
+    pub extension: Extension,
+    /// The user's Exchange alias.
+    pub alias: String,
+    /// The user's name, where the company file gives one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How it stands, with cause and cure.
+    pub health: HealthReport,
+    /// What the PBX shows; absent before the first write.
+    pub shown: Option<ShownPresence>,
+    /// When the subscription ends; absent without one.
+    pub subscription_expires: Option<Timestamp>,
+    /// The newest moment at which the timetable was proven equal to the calendar.
+    pub proven_until: Option<Timestamp>,
+    /// When the presence will change next.
+    pub next_change: Option<Timestamp>,
+}
+
+/// One company.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanyStatus {
+    /// Its id.
+    pub id: CompanyId,
+    /// Its name.
+    pub name: String,
+    /// Its IANA zone: times are shown in it.
+    pub time_zone: String,
+    /// Whether its calendars may be read.
+    pub consent: Consent,
+    /// Whether its PBX answers.
+    pub pbx: PbxLink,
+    /// How the company as a whole stands: the login, the consent, the PBX.
+    pub health: HealthReport,
+    /// Its users, by extension.
+    pub mailboxes: Vec<MailboxStatus>,
+}
+
+/// How the service stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The service's present instant.
+    pub at: Timestamp,
+    /// The companies asked for.
+    pub companies: Vec<CompanyStatus>,
+}
+
+/// A company file to be made live.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The file's text (TOML).
+    pub text: String,
+    /// What to call the file in messages.
+    pub file: String,
+    /// Whether only to say what would change.
+    pub dry_run: bool,
+}
+
+impl std::fmt::Debug for ApplyRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The text may hold a PBX's secret.
+        f.debug_struct("ApplyRequest")
+            .field("file", &self.file)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an apply changed, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyReport {
+    /// Which company.
+    pub company: CompanyId,
+    /// One readable line each; empty: nothing changes.
+    pub changes: Vec<String>,
+    /// Things that hold and still deserve a look.
+    #[serde(default)]
+    pub warnings: Vec<Finding>,
+    /// Whether it is live now.
+    pub applied: bool,
+    /// The revision that is live now.
+    pub revision: u64,
+}
+
+/// An applied company in the file's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Which company.
+    pub company: CompanyId,
+    /// The file's text.
+    pub toml: String,
+}
+
+/// Where an administrator gives consent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentUrl {
+    /// The address to open.
+    pub url: String,
+    /// When it stops being good.
+    pub expires: Timestamp,
+}
+
+/// Whose presence to explain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The company; may be left out where only one has the user.
+    #[serde(default)]
+    pub company: Option<CompanyId>,
+    /// Extension or alias.
+    pub user: String,
+    /// The moment; now where absent.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// Language of the lines; the company's where absent.
+    #[serde(default)]
+    pub language: Option<Language>,
+}
+
+/// Why a user shows what they show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Which company.
+    pub company: CompanyId,
+    /// Which extension.
+    pub extension: Extension,
+    /// For which moment.
+    pub at: Timestamp,
+    /// The answer in sentences.
+    pub lines: Vec<String>,
+    /// The answer for scripts.
+    pub details: serde_json::Value,
+}
+
+/// A subject to be tried.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TryRequest {
+    /// By whose words.
+    pub company: CompanyId,
+    /// With this user's own words too: extension or alias.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The subject as it would be typed into Outlook.
+    pub subject: String,
+    /// Language of the lines; the company's where absent.
+    #[serde(default)]
+    pub language: Option<Language>,
+}
+
+impl std::fmt::Debug for TryRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TryRequest").field("company", &self.company).finish_non_exhaustive()
+    }
+}
+
+/// What a subject would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The profile it would set; absent: none.
+    pub profile: Option<ProfileId>,
+    /// The answer in sentences.
+    pub lines: Vec<String>,
+    /// The answer for scripts.
+    pub details: serde_json::Value,
+}
+
+/// A subscription as we know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionInfo {
+    /// Which company.
+    pub company: CompanyId,
+    /// Whose.
+    pub extension: Extension,
+    /// The mailbox.
+    pub alias: String,
+    /// Its name at the calendar server; absent where there is none now.
+    pub id: Option<SubscriptionId>,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+    /// When it will be renewed.
+    pub renew_at: Option<Timestamp>,
+    /// How the mailbox stands.
+    pub health: HealthReport,
+}
+
+/// Which subscriptions to renew now: all, a company's, or one user's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RenewRequest {
+    /// Only this company's; absent: all companies', or the user's where only one company has them.
+    pub company: Option<CompanyId>,
+    /// Only this user's: extension or alias.
+    pub user: Option<String>,
+}
+
+/// Names a job for as long as the service keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub String);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A job that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStarted {
+    /// Its name.
+    pub job: JobId,
+    /// How many pieces it has.
+    pub total: u64,
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// Pieces in all.
+    pub total: u64,
+    /// Pieces done, failed ones included.
+    pub done: u64,
+    /// What failed, a sentence each, naming the user.
+    pub failed: Vec<String>,
+    /// Whether nothing more will happen.
+    pub finished: bool,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckLine {
+    /// What was tried: `acme: PBX`.
+    pub what: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What it said.
+    pub said: String,
+    /// The next step, where it does not hold.
+    pub cure: Option<String>,
+}
+
+/// All that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// In the order tried.
+    pub checks: Vec<CheckLine>,
+}
+
+impl CheckReport {
+    /// Whether all holds.
+    pub fn ok(&self) -> bool {
+        self.checks.iter().all(|line| line.ok)
+    }
+}
+
+/// Which mailboxes to read anew now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SyncRequest {
+    /// Only this company's.
+    pub company: Option<CompanyId>,
+    /// Only this user's: extension or alias.
+    pub user: Option<String>,
+}
+
+/// What was marked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synced {
+    /// How many mailboxes are due now.
+    pub marked: u64,
+}

@@ -1,0 +1,222 @@
+//! The smaller tables: `[keys]`, `[admin]`, `[queue]`, `[pbx]`, `[log]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    layers::Checks,
+    secret::{SecretError, read_secret},
+};
+
+/// What the service signs with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    #[serde(deserialize_with = "optional_secret")]
+    client_state: Option<SecretString>,
+    #[serde(deserialize_with = "optional_path")]
+    pub(super) client_state_file: Option<PathBuf>,
+    #[serde(deserialize_with = "optional_secret")]
+    client_state_previous: Option<SecretString>,
+    #[serde(deserialize_with = "optional_path")]
+    pub(super) client_state_previous_file: Option<PathBuf>,
+}
+
+impl Keys {
+    /// The key of `clientState`; `None`: one is generated beside the store.
+    ///
+    /// # Errors
+    /// Where its file cannot be read.
+    pub fn client_state(&self) -> Result<Option<SecretString>, SecretError> {
+        either("keys.client_state_file", self.client_state.as_ref(), self.client_state_file.as_ref())
+    }
+
+    /// The key before that, accepted until all subscriptions carry the new one.
+    ///
+    /// # Errors
+    /// Where its file cannot be read.
+    pub fn client_state_previous(&self) -> Result<Option<SecretString>, SecretError> {
+        either(
+            "keys.client_state_previous_file",
+            self.client_state_previous.as_ref(),
+            self.client_state_previous_file.as_ref(),
+        )
+    }
+
+    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+        for (key, value, file) in [
+            ("keys.client_state", &self.client_state, &self.client_state_file),
+            ("keys.client_state_previous", &self.client_state_previous, &self.client_state_previous_file),
+        ] {
+            if value.is_some() && checks.stands_in_file(key) {
+                let remedy = format!(
+                    "write it into a file and name that as `{key}_file`, or set it in the environment"
+                );
+                checks.refuse(key, "is a secret, and this file is none", remedy);
+            }
+            if value.is_some() && file.is_some() {
+                checks.refuse(&format!("{key}_file"), format!("is set, and so is `{key}`"), "keep one");
+            }
+        }
+    }
+}
+
+fn either(
+    key: &str,
+    value: Option<&SecretString>,
+    file: Option<&PathBuf>,
+) -> Result<Option<SecretString>, SecretError> {
+    match (value, file) {
+        (Some(value), _) => Ok(Some(value.clone())),
+        (None, Some(path)) => read_secret(key, path).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The private side.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Where the token lies; absent: `admin.token` beside the store. Made at the first start.
+    #[serde(deserialize_with = "optional_path")]
+    pub token_file: Option<PathBuf>,
+    /// Longest request body, bytes.
+    pub max_body_bytes: usize,
+}
+
+/// How the service works through what is due.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// How many mailboxes have their turn at once.
+    pub workers: usize,
+    lease_secs: u64,
+    retry_first_secs: u64,
+    retry_max_secs: u64,
+    park_secs: u64,
+}
+
+impl Queue {
+    /// After how long a turn that says nothing counts as lost.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_secs)
+    }
+
+    /// Pause after the first failure; it doubles with each.
+    pub fn retry_first(&self) -> Duration {
+        Duration::from_secs(self.retry_first_secs)
+    }
+
+    /// Longest pause after failures.
+    pub fn retry_max(&self) -> Duration {
+        Duration::from_secs(self.retry_max_secs)
+    }
+
+    /// How rarely a parked mailbox is looked at again.
+    pub fn park(&self) -> Duration {
+        Duration::from_secs(self.park_secs)
+    }
+
+    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+        checks.within("queue.workers", self.workers as u64, 1..=1024, "each holds one mailbox at a time");
+        checks.within(
+            "queue.lease_secs",
+            self.lease_secs,
+            10..=600,
+            "a turn waits up to 30 s for an outside system",
+        );
+        checks.within(
+            "queue.retry_first_secs",
+            self.retry_first_secs,
+            1..=300,
+            "it doubles with each failure",
+        );
+        checks.within(
+            "queue.retry_max_secs",
+            self.retry_max_secs,
+            1..=3600,
+            "a mailbox must not be forgotten",
+        );
+        checks.within(
+            "queue.park_secs",
+            self.park_secs,
+            300..=86_400,
+            "Exchange remembers a refusal for half an hour and longer while it is asked",
+        );
+        if self.retry_max_secs < self.retry_first_secs {
+            checks.refuse(
+                "queue.retry_max_secs",
+                "is shorter than `queue.retry_first_secs`",
+                "make it the longer of the two",
+            );
+        }
+    }
+}
+
+/// How PBXs are reached.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pbx {
+    /// Whether a company's PBX may have a private, link-local or loopback address.
+    pub allow_private_addresses: bool,
+    timeout_secs: u64,
+}
+
+impl Pbx {
+    /// How long a PBX may take for one answer.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_secs)
+    }
+
+    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+        checks.within("pbx.timeout_secs", self.timeout_secs, 1..=60, "it must end before the lease does");
+    }
+}
+
+/// What the service tells.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// In which form.
+    pub format: LogFormat,
+    /// How much: a level, or filters as `info,narvaro::graph=debug`.
+    pub level: String,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Log {
+    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+        if let Err(error) = self.level.parse::<tracing_subscriber::filter::Targets>() {
+            checks.refuse(
+                "log.level",
+                format!("cannot be `{}`: {error}", self.level),
+                "use `error`, `warn`, `info`, `debug`, `trace`, or filters as `info,narvaro::graph=debug`",
+            );
+        }
+    }
+}
+
+/// A path, or nothing where the text is empty.
+pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+/// A secret, or nothing where the text is empty.
+pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(Some(text).filter(|text| !text.is_empty()).map(SecretString::from))
+}
