@@ -5,7 +5,7 @@ pub mod webhook;
 
 pub mod queue;
 
-pub mod turn;
+//pub mod turn;
 
 pub mod calendar;
 

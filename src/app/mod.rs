@@ -1,3 +1,6 @@
 //! Wiring: configuration to adapters to the running service.
 
 pub mod listener;
+mod tasks;
+
+pub use tasks::Tasks;

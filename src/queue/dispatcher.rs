@@ -1,8 +1,9 @@
 //! Hands due mailboxes to turns: one loop, as many turns at a time as there are workers.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, info_span, warn};
@@ -91,9 +92,17 @@ impl Dispatcher {
                 let span = info_span!("turn", mailbox.id = %lease.mailbox, generation = %lease.generation);
                 tracker.spawn(
                     async move {
-                        if let Err(error) = turns.take(lease).await {
-                            metrics::counter!("narvaro_turns_unsettled_total").increment(1);
-                            warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
+                        // A turn that panics loses its lease by time and is repeated; the others go on.
+                        match AssertUnwindSafe(turns.take(lease)).catch_unwind().await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => {
+                                metrics::counter!("narvaro_turns_unsettled_total").increment(1);
+                                warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
+                            }
+                            Err(_) => {
+                                metrics::counter!("narvaro_turns_panicked_total").increment(1);
+                                error!("A turn has failed; it will be repeated. Please report this");
+                            }
                         }
                         drop(permit);
                     }

@@ -4,3 +4,4 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
 mod store_contract;
+mod webhook;
