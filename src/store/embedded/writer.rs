@@ -89,11 +89,13 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     next_entry: u64,
     trimmed_to: u64,
+    commits: metrics::Counter,
 }
 
 impl Writer {
     pub(super) fn new(connection: Connection, shared: Arc<Shared>, next_entry: u64) -> Self {
-        Self { connection, shared, next_entry, trimmed_to: 0 }
+        let commits = metrics::counter!("narvaro_store_commits_total");
+        Self { connection, shared, next_entry, trimmed_to: 0, commits }
     }
 
     /// Runs until every sender is gone.
@@ -115,7 +117,10 @@ impl Writer {
         let entry = self.next_entry;
         let outcome = self.write_group(group, &mut after, &mut marks, entry, now);
         match outcome {
-            Ok(()) => self.finish(after, &marks, entry),
+            Ok(()) => {
+                self.commits.increment(1);
+                self.finish(after, &marks, entry);
+            }
             Err(error) => {
                 error!(error = %Chain(&error), "The store could not be written");
                 metrics::counter!("narvaro_store_commits_failed_total").increment(1);

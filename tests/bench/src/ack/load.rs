@@ -1,0 +1,111 @@
+//! The load: keep-alive HTTP/1.1 over loopback, one blocking thread a connection.
+//!
+//! Why threads and not tasks: a thread that sleeps until an instant wakes within 50 µs of it, a timer of the
+//! runtime within 1 ms, and at 500 requests a second that would be most of what is measured.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+/// Longest wait for one answer; the receiver gives up after 2 s.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// One connection.
+pub(crate) struct Connection(TcpStream);
+
+impl Connection {
+    pub(crate) fn open(port: u16) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("the server is not there")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self(stream))
+    }
+
+    /// Sends `request` and takes an answer 202 without a body.
+    fn deliver(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.0.write_all(request)?;
+        let mut answer = [0_u8; 1_024];
+        let mut length = 0;
+        while !answer[..length].ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut answer[length..])? {
+                0 => bail!("the server closed the connection"),
+                read => length += read,
+            }
+        }
+        let head = &answer[..length];
+        ensure!(head.starts_with(b"HTTP/1.1 202 "), "not a 202: {}", String::from_utf8_lossy(head));
+        Ok(())
+    }
+
+    /// Asks for `path` and returns the body of the answer.
+    pub(crate) fn ask(mut self, path: &str) -> anyhow::Result<String> {
+        write!(self.0, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        Ok(body.to_owned())
+    }
+}
+
+/// Sends each request once, over `connections` that each send the next as soon as the one before is answered.
+pub(crate) fn closed_loop(port: u16, connections: usize, requests: &[Vec<u8>]) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    on_each_connection(port, connections, |_, connection| {
+        while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            connection.deliver(request)?;
+        }
+        Ok(())
+    })
+    .map(drop)
+}
+
+/// Sends each request once at its own instant, `every` after the one before, whatever became of the earlier ones.
+/// Returns the times from that instant (not from the sending) to the answer, sorted.
+pub(crate) fn paced(
+    port: u16,
+    connections: usize,
+    every: Duration,
+    requests: &[Vec<u8>],
+) -> anyhow::Result<Vec<Duration>> {
+    let start = Instant::now() + Duration::from_millis(100);
+    let times = on_each_connection(port, connections, |number, connection| {
+        let mut times = Vec::new();
+        for (position, request) in requests.iter().enumerate().skip(number).step_by(connections) {
+            let due = start + every * u32::try_from(position)?;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            connection.deliver(request)?;
+            times.push(due.elapsed());
+        }
+        Ok(times)
+    })?;
+    let mut times = times.concat();
+    times.sort();
+    Ok(times)
+}
+
+fn on_each_connection<T: Send>(
+    port: u16,
+    connections: usize,
+    work: impl Fn(usize, &mut Connection) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let mut open: Vec<Connection> =
+        (0..connections).map(|_| Connection::open(port)).collect::<anyhow::Result<_>>()?;
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = open
+            .iter_mut()
+            .enumerate()
+            .map(|(number, connection)| scope.spawn(move || work(number, connection)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a connection's thread failed"))?)
+            .collect()
+    })
+}

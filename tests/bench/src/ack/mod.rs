@@ -1,0 +1,231 @@
+//! What it costs to take a notification: the receiver on its embedded store against a route that reads the body.
+//!
+//! Both servers are processes of their own, started from this program and served by the same listener on two threads.
+//! A round gives both the very same requests, one after the other; the order alternates. Processor time is the
+//! kernel's, of all threads: the store's writer with its `fsync` and the queue's consumer are in it.
+//! What the kernel does for the disk in threads of its own is not; no process is charged for that.
+
+mod deliveries;
+mod load;
+pub(crate) mod serve;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::{Context, ensure};
+
+use self::{deliveries::Deliveries, load::Connection};
+use crate::{
+    process::{CpuTime, Server},
+    report::{self, Promise, median, percentile},
+};
+
+/// The counter of notifications that were stored.
+const MARKED: &str = "narvaro_notifications_total.marked";
+
+/// The counter of the store's commits.
+const COMMITS: &str = "narvaro_store_commits_total";
+
+/// Share of the notifications that must really have been stored for the figures to be of this path.
+const MARKED_AT_LEAST: f64 = 0.999;
+
+/// Connections of the closed loop.
+const CONNECTIONS: usize = 64;
+
+/// Notifications in a large POST.
+const BATCH: usize = 100;
+
+/// Requests a second where the time to the answer is measured, and connections they are spread over: each has
+/// 64 ms from one of its requests to the next, so that a slow answer delays no other request.
+const PACE: u32 = 500;
+const PACED_CONNECTIONS: usize = 32;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Rounds of each kind; medians are taken over them
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..))]
+    rounds: u32,
+    /// Requests a round with one notification each
+    #[arg(long, default_value_t = 30_000)]
+    posts: usize,
+    /// Requests a round with 100 notifications each
+    #[arg(long, default_value_t = 1_500)]
+    large_posts: usize,
+    /// Seconds of a round at 500 requests a second
+    #[arg(long, default_value_t = 10)]
+    paced_seconds: u32,
+    /// Where the store's folder is made; it should be on the disk that the service will use
+    #[arg(long, default_value = ".")]
+    folder: PathBuf,
+}
+
+/// The two servers and what they are given.
+struct Bench {
+    bare: Server,
+    ack: Server,
+    deliveries: Deliveries,
+    sent: usize,
+}
+
+/// What a closed-loop round cost, in microseconds of processor time a request.
+struct Cost {
+    bare: f64,
+    ack: f64,
+    writer: f64,
+}
+
+/// Measures, prints, and returns whether all promises are kept.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let folder = tempfile::Builder::new().prefix("narvaro-bench-").tempdir_in(&options.folder)?;
+    report::print_machine();
+    let mut deliveries = Deliveries::new()?;
+    println!("bodies: {} bytes with one notification, the same for both servers", deliveries.body_bytes()?);
+    println!("store: {} (fsync on)", options.folder.canonicalize()?.display());
+    let (bare, ack) = (Server::start("bare", folder.path())?, Server::start("ack", folder.path())?);
+    let mut bench = Bench { bare, ack, deliveries, sent: 0 };
+    bench.closed_round(options.posts / 5, 1, true)?;
+
+    println!("\nprocessor time, closed loop, {CONNECTIONS} connections (µs a POST)");
+    println!(
+        "{:>5} {:>14} {:>10} {:>10} {:>16} {:>8}",
+        "round", "notifications", "bare", "ack", "of that, writer", "ratio"
+    );
+    let before = bench.counts()?;
+    let single = bench.closed_rounds(options.rounds, options.posts, 1)?;
+    let after = bench.counts()?;
+    let large = bench.closed_rounds(options.rounds, options.large_posts, BATCH)?;
+    let per_commit = ratio(after[MARKED] - before[MARKED], after[COMMITS] - before[COMMITS]);
+
+    println!("\ntime to the answer at {PACE} POST/s (ms: p50, p99, p99.9)");
+    let paced = bench.paced_rounds(options.rounds, options.paced_seconds)?;
+
+    let counts = bench.counts()?;
+    let marked = ratio(counts[MARKED], bench.sent as u64);
+    println!("\nstored: {} of {} notifications ({:.3} %)", counts[MARKED], bench.sent, 100.0 * marked);
+    for (name, count) in counts.iter().filter(|(name, count)| **count > 0 && *name != MARKED) {
+        println!("  {name}: {count}");
+    }
+    explain(&single, per_commit)?;
+
+    let of = |costs: &[Cost], pick: fn(&Cost) -> f64| {
+        median(costs.iter().map(pick).collect()).context("no rounds")
+    };
+    let alone = of(&single, |cost| cost.ack)?;
+    let in_batch = of(&large, |cost| cost.ack)? / BATCH as f64;
+    let rss = bench.ack.resident_mib()?;
+    println!("resident: bare {:.1} MiB, ack {rss:.1} MiB", bench.bare.resident_mib()?);
+    let promises = [
+        Promise::at_least("share of the notifications that were really stored", marked, MARKED_AT_LEAST, ""),
+        Promise::at_least(
+            "processor time of the bare route / ours, 1 notification a POST",
+            of(&single, |cost| cost.bare / cost.ack)?,
+            0.40,
+            "",
+        ),
+        Promise::at_most("a notification in a POST of 100 / one alone", in_batch / alone, 0.25, ""),
+        Promise::at_most(
+            "p99 of the answer at 500 POST/s / the bare route's",
+            median(paced).context("no rounds")?,
+            3.0,
+            "",
+        ),
+        Promise::at_most("resident memory after the run", rss, 30.0, " MiB"),
+    ];
+    Ok(report::judge(&promises))
+}
+
+fn explain(single: &[Cost], per_commit: f64) -> anyhow::Result<()> {
+    let of = |pick: fn(&Cost) -> f64| median(single.iter().map(pick).collect()).context("no rounds");
+    let (bare, ack, writer) = (of(|cost| cost.bare)?, of(|cost| cost.ack)?, of(|cost| cost.writer)?);
+    println!(
+        "what limits it: of {ack:.1} µs a POST, {bare:.1} are HTTP itself, {writer:.1} the writer thread \
+         ({per_commit:.1} notifications a commit), {:.1} the rest: parse, verify, look for doubles, hand over and wake",
+        ack - bare - writer
+    );
+    Ok(())
+}
+
+impl Bench {
+    fn closed_rounds(
+        &mut self,
+        rounds: u32,
+        posts: usize,
+        notifications: usize,
+    ) -> anyhow::Result<Vec<Cost>> {
+        let mut costs = Vec::new();
+        for round in 1..=rounds {
+            let cost = self.closed_round(posts, notifications, round % 2 == 1)?;
+            println!(
+                "{round:>5} {notifications:>14} {:>10.1} {:>10.1} {:>16.1} {:>8.2}",
+                cost.bare,
+                cost.ack,
+                cost.writer,
+                cost.bare / cost.ack
+            );
+            costs.push(cost);
+        }
+        Ok(costs)
+    }
+
+    fn closed_round(&mut self, posts: usize, notifications: usize, bare_first: bool) -> anyhow::Result<Cost> {
+        let requests = self.deliveries.make(posts, notifications);
+        self.sent += posts * notifications;
+        let [bare, ack] = self.alternate(bare_first, |server| {
+            let before = server.cpu_time()?;
+            load::closed_loop(server.port, CONNECTIONS, &requests)?;
+            Ok(server.cpu_time()?.since(&before))
+        })?;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / posts as f64;
+        let writer = CpuTime::of(&ack, "store-writer");
+        Ok(Cost { bare: each(bare.total()), ack: each(ack.total()), writer: each(writer) })
+    }
+
+    /// Ratios of the two p99, one for each round.
+    fn paced_rounds(&mut self, rounds: u32, seconds: u32) -> anyhow::Result<Vec<f64>> {
+        let mut ratios = Vec::new();
+        for round in 1..=rounds {
+            let posts = (PACE * seconds) as usize;
+            let requests = self.deliveries.make(posts, 1);
+            self.sent += posts;
+            let times = self.alternate(round % 2 == 1, |server| {
+                load::paced(server.port, PACED_CONNECTIONS, Duration::from_secs(1) / PACE, &requests)
+            })?;
+            let [bare, ack] = times
+                .map(|times| [0.5, 0.99, 0.999].map(|share| 1e3 * percentile(&times, share).as_secs_f64()));
+            println!(
+                "{round:>5} bare {:.2} {:.2} {:.2}   ack {:.2} {:.2} {:.2}",
+                bare[0], bare[1], bare[2], ack[0], ack[1], ack[2]
+            );
+            ratios.push(ack[1] / bare[1]);
+        }
+        Ok(ratios)
+    }
+
+    /// Does the same with both, the one after the other; returns bare's first.
+    fn alternate<T>(
+        &self,
+        bare_first: bool,
+        mut with: impl FnMut(&Server) -> anyhow::Result<T>,
+    ) -> anyhow::Result<[T; 2]> {
+        if bare_first {
+            let bare = with(&self.bare)?;
+            Ok([bare, with(&self.ack)?])
+        } else {
+            let ack = with(&self.ack)?;
+            Ok([with(&self.bare)?, ack])
+        }
+    }
+
+    fn counts(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let body = Connection::open(self.ack.side_port)?.ask("/counts")?;
+        let counts: BTreeMap<String, u64> = serde_json::from_str(&body)?;
+        for name in [MARKED, COMMITS] {
+            ensure!(counts.contains_key(name), "the server does not count `{name}`");
+        }
+        Ok(counts)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn ratio(of: u64, to: u64) -> f64 {
+    of as f64 / to.max(1) as f64
+}

@@ -1,0 +1,192 @@
+//! The two servers: the receiver on its store, and a bare route. Both are served by the same code.
+//!
+//! The server with the store has a consumer, as the service has: it leases what is due and settles it. Without one
+//! a mailbox would soon have more items waiting than are kept, and from then on marks would coalesce in memory
+//! and never reach the disk. It runs each time [`DRAIN_EVERY`] notifications were stored, so that its
+//! work is in proportion to theirs, and its processor time is counted as the path's: the figures are a little
+//! worse for it, never better.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    body::Bytes,
+    http::StatusCode,
+    routing::{get, post},
+};
+use clap::ValueEnum;
+use futures_util::future::try_join_all;
+use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use narvaro::{
+    app::listener,
+    clock::{Clock, SystemClock},
+    company::records::Records,
+    model::Extension,
+    queue::{DueStore, Settled, StoreError, Urgency},
+    store::embedded::{Embedded, EmbeddedSettings},
+    webhook::{Receiver, ReceiverLimits},
+};
+use tokio::{net::TcpListener, sync::Notify};
+use tokio_util::sync::CancellationToken;
+
+use super::deliveries::{self, COMPANY, MAILBOXES};
+
+/// Notifications between two rounds of the consumer: four for each mailbox, where sixteen are kept. The rest is room
+/// for what arrives while a round is under way.
+const DRAIN_EVERY: u64 = 4 * MAILBOXES;
+
+/// Bytes of the document that the consumer settles with, about as many as a quiet mailbox's timetable has.
+const STATE_BYTES: usize = 512;
+
+const HOLD: Duration = Duration::from_secs(30);
+const CONNECTIONS: usize = 256;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// Reads the body and answers 202.
+    Bare,
+    /// Verifies, stores and answers 202.
+    Ack,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    kind: Kind,
+    /// Folder for the store
+    #[arg(long)]
+    store: PathBuf,
+}
+
+/// Serves until the process is ended.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> anyhow::Result<()> {
+    let counts = Counts::default();
+    metrics::set_global_recorder(counts.clone())
+        .map_err(|_| anyhow::anyhow!("counters are set up already"))?;
+    let router = match options.kind {
+        Kind::Bare => Router::new().route("/graph/v1/notify", post(async |_: Bytes| StatusCode::ACCEPTED)),
+        Kind::Ack => acknowledging(&options.store, &counts).await?,
+    };
+    let side = Router::new().route("/counts", get(async move || Json(counts.read())));
+
+    let main_listener = TcpListener::bind("127.0.0.1:0").await?;
+    let side_listener = TcpListener::bind("127.0.0.1:0").await?;
+    let ports = format!("{} {}\n", main_listener.local_addr()?.port(), side_listener.local_addr()?.port());
+    std::io::stdout().write_all(ports.as_bytes())?;
+    let never = CancellationToken::new();
+    tokio::join!(
+        listener::serve(main_listener, router, CONNECTIONS, never.clone()),
+        listener::serve(side_listener, side, CONNECTIONS, never),
+    );
+    Ok(())
+}
+
+async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router> {
+    let clock = Arc::new(SystemClock);
+    let settings =
+        EmbeddedSettings { path: folder.join("narvaro.db"), most_per_company: usize::try_from(MAILBOXES)? };
+    let store = Arc::new(Embedded::open(&settings, clock.clone())?);
+    let users =
+        (1..=MAILBOXES).map(|number| format!("{number}").parse()).collect::<Result<Vec<Extension>, _>>()?;
+    let applied = store.apply(&COMPANY.parse()?, b"{}".to_vec(), users, clock.now()).await?;
+    let expected = applied.mailboxes.iter().map(|mailbox| mailbox.id.0).eq(1..=MAILBOXES);
+    anyhow::ensure!(expected, "the store numbers mailboxes otherwise than the load does");
+
+    drain(&*store).await.context("the consumer failed")?;
+    let (queue, due) = (Arc::clone(&store), Arc::clone(&counts.drain_due));
+    tokio::spawn(async move {
+        loop {
+            due.notified().await;
+            if drain(&*queue).await.is_err() {
+                // Without a consumer the figures are of another path; the load sees the connection go.
+                std::process::abort();
+            }
+        }
+    });
+    Ok(Receiver::new(deliveries::keys()?, store, clock, ReceiverLimits::default()).routes())
+}
+
+/// Leases all that is due and settles it.
+async fn drain(queue: &dyn DueStore) -> Result<(), StoreError> {
+    let most = usize::try_from(MAILBOXES).unwrap_or(usize::MAX);
+    let leases = queue.lease(most, HOLD).await?;
+    let settled = || Settled::Next { state: vec![b'x'; STATE_BYTES], due: None, urgency: Urgency::Upkeep };
+    try_join_all(leases.iter().map(|lease| queue.settle(lease, settled()))).await.map(drop)
+}
+
+/// The metrics' counters, by name and labels.
+#[derive(Clone, Default)]
+struct Counts {
+    counters: Arc<Mutex<BTreeMap<String, Arc<Count>>>>,
+    drain_due: Arc<Notify>,
+}
+
+/// One counter; that of marks wakes the consumer.
+struct Count {
+    value: AtomicU64,
+    drain_due: Option<Arc<Notify>>,
+}
+
+impl CounterFn for Count {
+    fn increment(&self, by: u64) {
+        let before = self.value.fetch_add(by, Ordering::Relaxed);
+        if let Some(drain_due) = &self.drain_due
+            && before / DRAIN_EVERY != (before + by) / DRAIN_EVERY
+        {
+            drain_due.notify_one();
+        }
+    }
+
+    fn absolute(&self, value: u64) {
+        self.value.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    fn read(&self) -> BTreeMap<String, u64> {
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.iter().map(|(name, count)| (name.clone(), count.value.load(Ordering::Relaxed))).collect()
+    }
+}
+
+impl Recorder for Counts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels = key.labels().map(|label| label.value());
+        let name = std::iter::once(key.name()).chain(labels).collect::<Vec<_>>().join(".");
+        let drain_due = (name == super::MARKED).then(|| Arc::clone(&self.drain_due));
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let count =
+            counters.entry(name).or_insert_with(|| Arc::new(Count { value: AtomicU64::new(0), drain_due }));
+        Counter::from_arc(Arc::clone(count))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}

@@ -1,0 +1,41 @@
+//! Measures what Närvaro promises about cost and speed, prints it as a table, and fails where a promise is not kept.
+//!
+//! Each subcommand compares with something that needs no belief: the same server without the work, another
+//! regular-expression engine on the same words. What is compared runs in alternation, in one sitting, so that a
+//! machine that slows down or speeds up does so for both sides.
+#![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
+
+mod ack;
+mod process;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about, disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The acknowledged path: verified, stored, 202; against a route that reads the body and answers 202
+    Ack(ack::Options),
+    /// One of the two servers that `ack` compares
+    #[command(hide = true)]
+    Serve(ack::serve::Options),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let kept = match Arguments::parse().command {
+        Command::Ack(options) => ack::run(&options)?,
+        Command::Serve(options) => {
+            ack::serve::run(&options)?;
+            true
+        }
+    };
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
