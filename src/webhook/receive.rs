@@ -200,7 +200,10 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
             return status.into_response();
         }
     };
-    let Ok(marks) = receiver.marks(&body) else {
+    let marks = receiver.marks(&body);
+    // Before the wait for the disk: the connection can use its buffer again, and waiting requests hold no bodies.
+    drop(body);
+    let Ok(marks) = marks else {
         receiver.counts.refused_shape.increment(1);
         return StatusCode::BAD_REQUEST.into_response();
     };

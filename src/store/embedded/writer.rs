@@ -3,7 +3,10 @@
 //! While a commit is on its way to the disk the next group gathers by itself, so nothing waits for a timer:
 //! a lone mark is committed at once, and under load a commit carries many. All marks of a group are *one* row.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -21,6 +24,12 @@ use crate::{
 
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
 const GROUP: usize = 512;
+
+/// Sizes of a group that say: more is coming, and a larger group would be cheaper.
+const BUSY: std::ops::Range<usize> = 8..256;
+
+/// How long the next group gathers after a busy one.
+const GATHER: Duration = Duration::from_micros(500);
 
 /// Log rows that may lie there without use before they are deleted: deleting costs a page write, so not each time.
 const TRIM_AFTER: u64 = 256;
@@ -102,7 +111,11 @@ impl Writer {
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut group = Vec::with_capacity(GROUP);
         while commands.blocking_recv_many(&mut group, GROUP) > 0 {
+            let busy = BUSY.contains(&group.len());
             self.commit(&mut group);
+            if busy {
+                std::thread::sleep(GATHER);
+            }
         }
         self.trim(0);
         if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {

@@ -67,8 +67,11 @@ impl Deliveries {
         let mailbox = serial % MAILBOXES;
         let client_state = &self.client_states[usize::try_from(mailbox).unwrap_or(0)];
         let user = format!("7b0a9f1c-3d52-4e86-8c17-{mailbox:012x}");
-        let item =
-            format!("AAkALgAAAAAAHYQDEapmEc2byACqAC-EWg0AlH8YdQb3YpyByBh5ossi{serial:016x}CR2Jf6CoAAA=");
+        // As long as the ids of Outlook's calendar items are; shorter ones would make the work less.
+        let item = format!(
+            "AAMkADhkMjk1LWJkNTAtNDQ3NC1hYWE4LTk3MTM1MGI2NTBjMgBGAAAAAADWG5Rk2yByBh5ossiVkVQOOSsd\
+             wCR2Jf6AABwAAEOAAB{serial:016x}CR2JAAAlH8YdQb3YpyByBh5oA="
+        );
         let etag = format!(r#"W/\"huDVPMoS{serial:016x}==\""#);
         format!(
             r##"{{"id":"lsgTZMr9KwAAA","subscriptionId":"a4c2e0f8-7b1d-4935-86ca-{mailbox:012x}","subscriptionExpirationDateTime":"2026-11-29T20:15:00.0000000Z","clientState":"{client_state}","changeType":"updated","resource":"Users/{user}/Events/{item}","tenantId":"{TENANT}","resourceData":{{"@odata.type":"#Microsoft.Graph.Event","@odata.id":"Users/{user}/Events/{item}","@odata.etag":"{etag}","id":"{item}"}}}}"##
