@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
 use self::{
@@ -31,6 +32,7 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
+    model::MailboxId,
     queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
@@ -66,7 +68,11 @@ pub struct Turns {
     roster: Arc<Roster>,
     clock: SharedClock,
     settings: TurnSettings,
+    ended: broadcast::Sender<MailboxId>,
 }
+
+/// Turns that may end before who follows them looks.
+const ENDED_KEPT: usize = 1_024;
 
 /// A turn under way.
 struct Turn<'a> {
@@ -97,7 +103,12 @@ impl Turns {
         clock: SharedClock,
         settings: TurnSettings,
     ) -> Arc<Self> {
-        Arc::new(Self { store, roster, clock, settings })
+        Arc::new(Self { store, roster, clock, settings, ended: broadcast::Sender::new(ENDED_KEPT) })
+    }
+
+    /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
+    pub fn ended(&self) -> broadcast::Receiver<MailboxId> {
+        self.ended.subscribe()
     }
 
     async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -153,14 +164,16 @@ impl TakesTurns for Turns {
             Ended::Gone => {
                 self.store.settle(&lease, Settled::Gone).await?;
                 self.roster.unseat(lease.mailbox);
-                Ok(())
             }
             Ended::GoesOn => {
                 let (due, urgency) = turn.next_due();
                 let state = turn.state.write();
-                self.store.settle(&lease, Settled::Next { state, due, urgency }).await
+                self.store.settle(&lease, Settled::Next { state, due, urgency }).await?;
             }
         }
+        // Nobody may be listening.
+        drop(self.ended.send(lease.mailbox));
+        Ok(())
     }
 }
 
