@@ -15,7 +15,7 @@ use azure_identity::{
     ClientSecretCredentialOptions,
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -55,6 +55,9 @@ pub enum CredentialError {
     /// Not an RSA key in PEM.
     #[error("the application's key is not an RSA private key in PEM")]
     Key(#[source] jsonwebtoken::errors::Error),
+    /// The key belongs to another certificate, or the certificate's is not RSA.
+    #[error("the application's certificate and key do not belong together")]
+    Mismatch,
     /// An empty secret.
     #[error("the application's secret is empty")]
     EmptySecret,
@@ -75,6 +78,30 @@ pub(super) struct CertificateKey {
     thumbprint: String,
 }
 
+impl CertificateKey {
+    fn new(cert_pem: &str, key_pem: &SecretString) -> Result<Self, CredentialError> {
+        let certificate = CertificateDer::from_pem_slice(cert_pem.as_bytes())
+            .map_err(|_no_detail_worth_showing| CredentialError::Certificate)?;
+        let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate));
+        let key = EncodingKey::from_rsa_pem(key_pem.expose_secret().as_bytes());
+        let key = Self { key: key.map_err(CredentialError::Key)?, thumbprint };
+        key.try_against(cert_pem)?;
+        Ok(key)
+    }
+
+    /// Signs something and lets the certificate judge it.
+    fn try_against(&self, cert_pem: &str) -> Result<(), CredentialError> {
+        let trial = b"narvaro";
+        let signature = crypto::sign(trial, &self.key, Algorithm::PS256).map_err(CredentialError::Key)?;
+        let judge = DecodingKey::from_rsa_pem(cert_pem.as_bytes());
+        let judge = judge.map_err(|_not_rsa| CredentialError::Mismatch)?;
+        match crypto::verify(&signature, trial, &judge, Algorithm::PS256) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(CredentialError::Mismatch),
+        }
+    }
+}
+
 impl Proof {
     /// Looks at a credential, so that a mistake shows at the start and not at the first login.
     pub(super) fn new(credential: AppCredential) -> Result<Self, CredentialError> {
@@ -84,12 +111,7 @@ impl Proof {
             }
             AppCredential::Secret(secret) => Ok(Self::Secret(secret)),
             AppCredential::Certificate { cert_pem, key_pem } => {
-                let certificate = CertificateDer::from_pem_slice(cert_pem.as_bytes())
-                    .map_err(|_no_detail_worth_showing| CredentialError::Certificate)?;
-                let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate));
-                let key = EncodingKey::from_rsa_pem(key_pem.expose_secret().as_bytes())
-                    .map_err(CredentialError::Key)?;
-                Ok(Self::Certificate(Arc::new(CertificateKey { key, thumbprint })))
+                Ok(Self::Certificate(Arc::new(CertificateKey::new(&cert_pem, &key_pem)?)))
             }
             AppCredential::WorkloadIdentity { token_file } => Ok(Self::TokenFile(Arc::new(token_file))),
         }
@@ -224,6 +246,8 @@ mod tests {
         assert!(proof(&cert_pem, &key_pem).is_ok());
         assert!(matches!(proof("nonsense", &key_pem), Err(CredentialError::Certificate)));
         assert!(matches!(proof(&cert_pem, &cert_pem), Err(CredentialError::Key(_))));
+        let (another, _) = super::super::testing::certificate();
+        assert!(matches!(proof(&another, &key_pem), Err(CredentialError::Mismatch)));
         assert!(matches!(Proof::new(AppCredential::Secret(" ".into())), Err(CredentialError::EmptySecret)));
     }
 
