@@ -218,10 +218,10 @@ impl TokenKeeper {
         let application = &self.application;
         let tenant = self.tenant.as_str();
         let options = login::client_options(&application.cloud, Arc::clone(&application.road));
-        let token_url = application.cloud.token_url(tenant);
+        let audience = application.cloud.assertion_audience(tenant);
         let answer = application
             .proof
-            .credential(tenant, &application.client_id, &token_url, &application.clock, options)
+            .credential(tenant, &application.client_id, &audience, &application.clock, options)
             .map_err(login::classify)?
             .get_token(&[&application.cloud.scope()], None)
             .await

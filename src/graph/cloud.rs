@@ -99,9 +99,12 @@ impl Cloud {
         format!("{}/.default", self.graph_base.as_str().trim_end_matches('/'))
     }
 
-    /// Where this tenant's tokens are asked for; also the audience of a client assertion.
-    pub(super) fn token_url(&self, tenant: &str) -> Url {
-        self.login_url(&format!("/{tenant}/oauth2/v2.0/token"))
+    /// Whom a client assertion is made for: the address where this tenant's tokens are asked for.
+    ///
+    /// A simulator on the loopback stands in for the world-wide service, and wants what that one wants.
+    pub(super) fn assertion_audience(&self, tenant: &str) -> Url {
+        let cloud = if self.plain_login().is_some() { &Self::global() } else { self };
+        cloud.login_url(&format!("/{tenant}/oauth2/v2.0/token"))
     }
 
     /// An address at the login service.
@@ -189,7 +192,7 @@ mod tests {
         ] {
             let cloud = Cloud::named(name).unwrap();
             assert_eq!(cloud.scope(), scope);
-            assert_eq!(cloud.token_url("t").as_str(), format!("{token}t/oauth2/v2.0/token"));
+            assert_eq!(cloud.assertion_audience("t").as_str(), format!("{token}t/oauth2/v2.0/token"));
             assert!(cloud.root().as_str().ends_with("/v1.0/"));
         }
         assert_eq!(Cloud::named("mars"), None);

@@ -122,7 +122,7 @@ impl Proof {
         &self,
         tenant: &str,
         client_id: &str,
-        token_url: &Url,
+        audience: &Url,
         clock: &SharedClock,
         client_options: ClientOptions,
     ) -> azure_core::Result<Arc<dyn TokenCredential>> {
@@ -137,7 +137,7 @@ impl Proof {
                 let assertion = SignedAssertion {
                     key: Arc::clone(key),
                     client_id: client_id.clone(),
-                    audience: token_url.to_string(),
+                    audience: audience.to_string(),
                     clock: Arc::clone(clock),
                 };
                 let options = ClientAssertionCredentialOptions { client_options };

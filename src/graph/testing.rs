@@ -55,7 +55,6 @@ fixtures!(
     "subscription-list-response.json",
     "subscription-renew.json",
     "token-errors.json",
-    "token-response.json",
     "users-lookup.json",
 );
 
