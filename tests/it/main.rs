@@ -3,5 +3,6 @@
 #![expect(clippy::expect_used, reason = "as above, and the message says what is missing")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod graph_adapter;
 mod store_contract;
 mod webhook;
