@@ -172,7 +172,18 @@ async fn answer(
         headers: parts.headers,
         body,
     };
-    let reply = route(world, &request).await;
+    // A server goes on with a request whose client has gone away, and so does this one.
+    let working = world.clone();
+    let work = world.tasks.spawn(async move {
+        tokio::select! {
+            () = working.stop.cancelled() => Reply::no_answer(),
+            reply = route(&working, &request) => reply,
+        }
+    });
+    let reply = work.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request could not be carried out");
+        Reply::no_answer()
+    });
     if reply.ending == Ending::NoAnswer {
         return Err(Dropped);
     }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use narvaro_sim::{Fault, FaultFilter, FaultKind};
+use narvaro_sim::{Fault, FaultFilter, FaultKind, Record};
 use serde_json::json;
 
-use crate::world::{World, at};
+use crate::world::{LIMIT, World, at};
 
 #[tokio::test]
 async fn throttled_requests_say_when_and_coming_too_early_is_noted() {
@@ -70,4 +70,17 @@ async fn the_fifth_request_at_once_for_a_mailbox_is_too_many() {
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].1["error"]["code"], json!("ApplicationThrottled"));
     assert_eq!(world.rules_broken(), ["mailbox-concurrency"]);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_gave_up_is_in_the_journal() {
+    let world = World::new().await;
+    let slow = Fault::next(1, FaultKind::Slow { millis: 150 });
+    world.sim.fault(slow);
+    let path = format!("/users/{}/mailboxSettings", world.anna);
+    let request = world.graph(reqwest::Method::GET, &path).timeout(Duration::from_millis(30));
+    assert!(request.send().await.unwrap_err().is_timeout());
+    let seen =
+        |record: &Record| matches!(record, Record::Graph(call) if call.fault.as_deref() == Some("slow"));
+    assert!(world.sim.journal().until(LIMIT, seen).await.is_some());
 }
