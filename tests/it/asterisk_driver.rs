@@ -43,6 +43,14 @@ impl Running {
         tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("{wished:?} did not come"));
     }
 
+    /// Once the PBX is gone for sure: that the link is too, and no signal is left unheard.
+    async fn until_down(&mut self) {
+        while !self.signals.is_empty() || !matches!(self.driver.link(), LinkState::Down { .. }) {
+            let signal = tokio::time::timeout(LIMIT, self.signals.recv()).await;
+            signal.unwrap_or_else(|_| panic!("the loss was not noticed")).unwrap();
+        }
+    }
+
     async fn set(&self, extension: &str, wanted: &Wanted) -> Result<Shown, PbxError> {
         let write = Write {
             extension: &parsed(extension),
@@ -166,13 +174,23 @@ async fn a_restart_is_told_and_afterwards_the_truth_is_read() {
     let mut running = Running::start(asterisk.config()).await;
     let shown = running.set("1001", &meeting()).await.unwrap();
     asterisk.stop();
-    running.until(&PbxSignal::LinkDown).await;
-    assert!(matches!(running.driver.link(), LinkState::Down { .. }));
+    running.until_down().await;
     let error = running.set("1001", &meeting()).await.unwrap_err();
     assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
     asterisk.restart();
     running.until(&PbxSignal::LinkUp).await;
     assert_eq!(running.read("1001").await.shown, shown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_noticed_without_a_goodbye() {
+    let asterisk = RealAsterisk::start();
+    let mut running = Running::start(asterisk.config()).await;
+    asterisk.kill();
+    running.until(&PbxSignal::LinkDown).await;
+    asterisk.restart();
+    running.until(&PbxSignal::LinkUp).await;
+    assert!(running.read("1001").await.is_default);
 }
 
 #[tokio::test(flavor = "multi_thread")]

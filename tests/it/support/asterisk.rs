@@ -3,13 +3,14 @@
 
 use std::{
     net::{TcpListener, UdpSocket},
-    path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
 };
 
 use narvaro::pbx::asterisk_ami::{AsteriskConfig, TlsConfig};
 use tempfile::TempDir;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/asterisk.sh");
 
 /// An Asterisk with the settings in `infra/asterisk`: hints for the extensions 1000 to 2999.
 pub(crate) struct RealAsterisk {
@@ -47,6 +48,11 @@ impl RealAsterisk {
         self.script("stop", &[]);
     }
 
+    /// Ends it at once, as a crash would; `restart` starts it again.
+    pub(crate) fn kill(&self) {
+        self.script("kill", &[]);
+    }
+
     /// What its console says to that command.
     pub(crate) fn console(&self, command: &str) -> String {
         self.script("cli", &[command])
@@ -77,9 +83,8 @@ impl RealAsterisk {
     }
 
     fn script(&self, verb: &str, arguments: &[&str]) -> String {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/asterisk.sh");
         let done =
-            Command::new(script).arg(verb).arg(self.directory.path()).args(arguments).output().unwrap();
+            Command::new(SCRIPT).arg(verb).arg(self.directory.path()).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "`scripts/asterisk.sh {verb}` failed:\n{said}{}", self.log());
         String::from_utf8_lossy(&done.stdout).into_owned()
@@ -92,12 +97,10 @@ impl RealAsterisk {
 
 impl Drop for RealAsterisk {
     fn drop(&mut self) {
+        let done = Command::new(SCRIPT).arg("kill").arg(self.directory.path()).output();
         // While a failed test unwinds, a second panic would hide its reason.
-        if std::thread::panicking() {
-            let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/asterisk.sh");
-            drop(Command::new(script).arg("stop").arg(self.directory.path()).output());
-        } else {
-            self.stop();
+        if !std::thread::panicking() {
+            assert!(done.unwrap().status.success(), "an Asterisk was left behind");
         }
     }
 }
