@@ -155,6 +155,22 @@ async fn a_watching_telephone_sees_lamp_and_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_whole_company_is_set_and_read_back_over_the_one_connection() {
+    let asterisk = RealAsterisk::start();
+    let running = Running::start(asterisk.config()).await;
+    let extensions: Vec<_> = (1000..1500).map(|number| number.to_string()).collect();
+    let wanted = meeting();
+    let sets = extensions.iter().map(|extension| running.set(extension, &wanted));
+    for outcome in futures_util::future::join_all(sets).await {
+        outcome.unwrap();
+    }
+    let reads = extensions.iter().map(|extension| running.read(extension));
+    for read in futures_util::future::join_all(reads).await {
+        assert_eq!(read.shown, running.driver.render(&wanted));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_hand_is_told_and_read() {
     let asterisk = RealAsterisk::start();
     let mut running = Running::start(asterisk.config()).await;

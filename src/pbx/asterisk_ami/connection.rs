@@ -1,7 +1,7 @@
 //! One connection to the manager interface, from TCP to the end of the login.
 //!
-//! Up to there all goes one after the other. Afterwards [`Link`](super::link::Link) takes the pieces and keeps
-//! many questions in flight; `check` stays with [`Connection::ask`].
+//! Up to there all goes one after the other. Afterwards [`Link`](super::link::Link) takes the pieces and
+//! keeps many questions in flight; `check` stays with [`Connection::ask`].
 //!
 //! Time-outs here are tokio's, not the injected clock's: they measure a machine's answer, and a clock that is
 //! set anew (or moved by a test) must not break a healthy connection.

@@ -1,7 +1,8 @@
-//! A telephone that only watches: it subscribes to an extension's presence over SIP and reads what it is told.
+//! A telephone that only watches: it subscribes to an extension's presence over SIP and reads what it is
+//! told.
 //!
-//! UDP on this machine only, one subscription each, no authentication, no retransmissions of its own: enough to
-//! see what a colleague's telephone would see, and no SIP stack.
+//! UDP on this machine only, one subscription each, no authentication, no retransmissions of its own: enough
+//! to see what a colleague's telephone would see, and no SIP stack.
 #![expect(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 use std::{
@@ -59,7 +60,8 @@ impl Watcher {
         watcher
     }
 
-    /// Waits until a notification's body is as wished, and gives it; fails the test with the last one otherwise.
+    /// Waits until a notification's body is as wished, and gives it; fails the test with the last one
+    /// otherwise.
     pub(crate) async fn until(&mut self, wished: impl Fn(&str) -> bool) -> &str {
         let waiting = async {
             while !wished(&self.last) {
