@@ -4,11 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use narvaro::{
+    chain::Chain,
     clock::SystemClock,
     model::{
         AsteriskState, AsteriskTerms, Extension, Generation, Outward, PbxTerms, Readback, Shown, Wanted,
     },
-    pbx::asterisk_ami::{AsteriskAmi, AsteriskConfig, Flavour, Login},
+    pbx::asterisk_ami::{AsteriskAmi, AsteriskConfig, Flavour, Login, TlsConfig},
     presence::{LinkState, PbxDriver, PbxError, PbxSignal, Write},
 };
 use tokio::sync::broadcast;
@@ -246,9 +247,14 @@ async fn tls_and_a_plain_login_work_and_a_foreign_certificate_does_not() {
     let shown = running.set("1001", &meeting()).await.unwrap();
     assert_eq!(running.read("1001").await.shown, shown);
     let stranger = RealAsterisk::start();
-    let config = AsteriskConfig { port: stranger.ami_tls_port, ..config };
-    let error = AsteriskAmi::new(config, Arc::new(SystemClock)).check().await.unwrap_err();
-    assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
+    let foreign = AsteriskConfig { port: stranger.ami_tls_port, ..config.clone() };
+    let unknown_to_the_machine =
+        AsteriskConfig { tls: config.tls.clone().map(|tls| TlsConfig { ca_file: None, ..tls }), ..config };
+    for config in [foreign, unknown_to_the_machine] {
+        let error = AsteriskAmi::new(config, Arc::new(SystemClock)).check().await.unwrap_err();
+        assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
+        assert!(Chain(&error).to_string().contains("invalid peer certificate"), "{error:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
