@@ -50,7 +50,10 @@ impl Success {
             check_pointer(&format!("{key}.message"), pointer)?;
         }
         if let Some(status) = config.status.iter().find(|status| !(200..300).contains(*status)) {
-            return Err(ConfigError::new(format!("{key}.status"), format!("{status} is not within 200 to 299")));
+            return Err(ConfigError::new(
+                format!("{key}.status"),
+                format!("{status} is not within 200 to 299"),
+            ));
         }
         let (denied, message) = (config.denied.clone(), config.message.clone());
         Ok(Self { status: config.status.clone(), rule, denied, message })
@@ -64,7 +67,9 @@ impl Success {
     /// What an answer with a status of 200 to 299 means.
     pub(super) fn judge(&self, status: u16, body: &[u8]) -> Result<Verdict, PbxError> {
         if !self.status.is_empty() && !self.status.contains(&status) {
-            return Ok(Verdict::Bad(format!("it answered with status {status}, which does not count as done")));
+            return Ok(Verdict::Bad(format!(
+                "it answered with status {status}, which does not count as done"
+            )));
         }
         let Some((pointer, equals)) = &self.rule else { return Ok(Verdict::Good) };
         let json = json(body)?;
@@ -75,7 +80,10 @@ impl Success {
             Ok(Verdict::Denied)
         } else {
             let words = self.words(body).map(|words| format!(" (\"{words}\")")).unwrap_or_default();
-            Ok(Verdict::Bad(format!("`{pointer}` is `{}`, not `{equals}`{words}", printable(&found.to_string()))))
+            Ok(Verdict::Bad(format!(
+                "`{pointer}` is `{}`, not `{equals}`{words}",
+                printable(&found.to_string())
+            )))
         }
     }
 
@@ -157,7 +165,9 @@ impl Finder {
         };
         let entry = match &self.list {
             None => Some(&answer).filter(is_it),
-            Some(list) => answer.pointer(list).and_then(Json::as_array).and_then(|items| items.iter().find(is_it)),
+            Some(list) => {
+                answer.pointer(list).and_then(Json::as_array).and_then(|items| items.iter().find(is_it))
+            }
         };
         let entry = entry.ok_or_else(none)?;
         let value = |(name, pointer): (&String, &String)| {
@@ -244,8 +254,8 @@ impl Reader {
             (name.clone(), field.canonical(json.pointer(&field.pointer)))
         };
         let shown = Shown(self.fields.iter().map(field).collect());
-        let is_default =
-            !self.default.0.is_empty() && self.default.0.iter().all(|(name, value)| shown.field(name) == value);
+        let is_default = !self.default.0.is_empty()
+            && self.default.0.iter().all(|(name, value)| shown.field(name) == value);
         let until = self.until.as_ref().and_then(|pointer| instant(json.pointer(pointer)));
         let profile = self.profile.as_ref().and_then(|rule| recognise(rule, &shown, profiles));
         Ok(Readback { shown, is_default, profile, until })
@@ -275,7 +285,7 @@ fn recognise(rule: &ReadProfile, shown: &Shown, profiles: &[Profile]) -> Option<
 }
 
 /// The canonical fields where nothing can be read back: what we said.
-pub(super) fn unread(outward: &Outward, text: String) -> Shown {
-    let until = outward.until.map(utc).unwrap_or_default();
+pub(super) fn unread(outward: &Outward, text: String, until: Option<Timestamp>) -> Shown {
+    let until = until.map(utc).unwrap_or_default();
     Shown::of([("profile", outward.profile.as_str()), ("text", &text), ("until", &until)])
 }

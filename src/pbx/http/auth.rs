@@ -136,7 +136,9 @@ fn secret_header(text: &str) -> Result<HeaderValue, PbxError> {
 impl Place {
     fn new(config: &TokenPlace) -> Result<Self, ConfigError> {
         match config {
-            TokenPlace::Header(name) if name.eq_ignore_ascii_case("authorization") => Ok(Self::Header(AUTHORIZATION)),
+            TokenPlace::Header(name) if name.eq_ignore_ascii_case("authorization") => {
+                Ok(Self::Header(AUTHORIZATION))
+            }
             TokenPlace::Header(name) => Ok(Self::Header(header_name("auth.place.header", name)?)),
             TokenPlace::Query(name) => Ok(Self::Query(name.clone())),
         }
@@ -168,7 +170,9 @@ impl TokenSource {
                 let mut headers = HeaderMap::new();
                 if *as_basic {
                     // RFC 6749, 2.3.1: each is form-encoded before they are joined.
-                    let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                    let encode = |text: &str| {
+                        url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+                    };
                     let secret = SecretString::from(encode(client_secret.expose_secret()));
                     headers.insert(AUTHORIZATION, basic_header("auth", &encode(client_id), &secret)?);
                 } else {
@@ -199,7 +203,15 @@ impl TokenSource {
 
     fn login(config: &AuthConfig, transport: &Transport) -> Result<Self, ConfigError> {
         let AuthConfig::Login {
-            login_url, username, password, send, headers: extra, token, expires_in, life_secs, place
+            login_url,
+            username,
+            password,
+            send,
+            headers: extra,
+            token,
+            expires_in,
+            life_secs,
+            place,
         } = config
         else {
             return Err(ConfigError::new("auth.kind", "is not `login`"));
@@ -208,7 +220,8 @@ impl TokenSource {
         for (name, value) in extra {
             let key = format!("auth.headers.{name}");
             let value = HeaderValue::from_str(value);
-            let value = value.map_err(|_| ConfigError::new(&key, "holds a character that a header cannot carry"))?;
+            let value =
+                value.map_err(|_| ConfigError::new(&key, "holds a character that a header cannot carry"))?;
             headers.insert(header_name(&key, name)?, value);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -248,7 +261,8 @@ impl TokenSource {
     ) -> Result<(), PbxError> {
         let now = clock.now();
         let serial = current.as_ref().map_or(0, |token| token.serial);
-        let usable = current.as_ref().is_some_and(|token| Some(token.serial) != stale && now < token.expires_at);
+        let usable =
+            current.as_ref().is_some_and(|token| Some(token.serial) != stale && now < token.expires_at);
         if usable && current.as_ref().is_some_and(|token| now < token.renew_at) {
             return Ok(());
         }
@@ -312,7 +326,9 @@ fn good(answer: Answer) -> Result<Vec<u8>, PbxError> {
             let body: Json = serde_json::from_slice(&answer.body.unwrap_or_default()).unwrap_or_default();
             let word = body.pointer("/error").and_then(Json::as_str);
             let word = word.map(|word| format!(" (`{}`)", printable(word))).unwrap_or_default();
-            Err(PbxError::Denied { reason: format!("the token endpoint answered with status {status}{word}") })
+            Err(PbxError::Denied {
+                reason: format!("the token endpoint answered with status {status}{word}"),
+            })
         }
     }
 }

@@ -147,7 +147,10 @@ mod tests {
         assert_eq!(fail(&breaker, 0), None);
         assert_eq!(breaker.admit(at(0)).unwrap().answered(), None);
         assert_eq!(breaker.link(), LinkState::Up);
-        assert_eq!((fail(&breaker, 1), fail(&breaker, 1), fail(&breaker, 1)), (None, None, Some(Change::Down)));
+        assert_eq!(
+            (fail(&breaker, 1), fail(&breaker, 1), fail(&breaker, 1)),
+            (None, None, Some(Change::Down))
+        );
         assert_eq!(breaker.link(), LinkState::Down { cause: "status 503".to_owned() });
         assert_eq!(breaker.admit(at(21)).unwrap_err().left_secs, 10);
 

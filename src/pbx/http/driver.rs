@@ -78,7 +78,10 @@ struct Call<'a> {
 enum Failure {
     Final(PbxError),
     /// Another attempt may succeed, not before `after` where the target named a time.
-    Again { error: PbxError, after: Option<Duration> },
+    Again {
+        error: PbxError,
+        after: Option<Duration>,
+    },
     /// The target no longer takes our token, or never did.
     Stale(Option<u64>),
 }
@@ -135,7 +138,8 @@ impl HttpPbx {
         for profile in profiles {
             for term in self.plan.request_for(&profile.id).terms_needed() {
                 if !profile.pbx.http.contains_key(term) {
-                    let error = RenderError::NoTerm { profile: profile.id.to_string(), term: term.to_owned() };
+                    let error =
+                        RenderError::NoTerm { profile: profile.id.to_string(), term: term.to_owned() };
                     missing.push(error.to_string());
                 }
             }
@@ -206,7 +210,12 @@ impl HttpPbx {
     }
 
     /// Sends `request` until it succeeds, or fails for good, or the call's time is over.
-    async fn exchange(&self, request: &Prepared, success: &Success, call: &Call<'_>) -> Result<Vec<u8>, PbxError> {
+    async fn exchange(
+        &self,
+        request: &Prepared,
+        success: &Success,
+        call: &Call<'_>,
+    ) -> Result<Vec<u8>, PbxError> {
         let (mut attempt, mut stale) = (1, None);
         loop {
             if let Some(place) = call.place {
@@ -399,9 +408,13 @@ fn refusal(status: u16, body: &[u8], success: &Success, call: &Call<'_>) -> PbxE
     match (status, call.extension) {
         (403, _) => PbxError::Denied { reason: format!("it answered with status 403{words}") },
         (404, Some(extension)) => PbxError::NoSuchExtension { extension: extension.clone() },
-        (410, _) => PbxError::Refused { reason: format!("the endpoint is gone for good (status 410){words}") },
+        (410, _) => {
+            PbxError::Refused { reason: format!("the endpoint is gone for good (status 410){words}") }
+        }
         (300..=399, _) => PbxError::Refused {
-            reason: format!("it answered with a redirect (status {status}), which is not followed; set `base_url` to where it leads"),
+            reason: format!(
+                "it answered with a redirect (status {status}), which is not followed; set `base_url` to where it leads"
+            ),
         },
         _ => PbxError::Refused { reason: format!("it answered with status {status}{words}") },
     }
@@ -412,7 +425,7 @@ impl PbxDriver for HttpPbx {
     fn abilities(&self) -> Abilities {
         Abilities {
             text_chars: self.plan.text_chars,
-            until: true,
+            until: self.plan.tells_until(),
             read_back: self.plan.read.is_some(),
             watches: false,
             tells_restart: false,
@@ -427,9 +440,14 @@ impl PbxDriver for HttpPbx {
                 reader.only_canonical(reader.default())
             }
             (Wanted::Profile(_), Some((_, reader))) => reader.shows(&values),
-            (Wanted::AsFound(shown), Some((_, reader))) if self.plan.restores() => reader.only_canonical(shown),
+            (Wanted::AsFound(shown), Some((_, reader))) if self.plan.restores() => {
+                reader.only_canonical(shown)
+            }
             (Wanted::AsFound(_), Some((_, reader))) => reader.only_canonical(reader.default()),
-            (Wanted::Profile(outward), None) => unread(outward, outward_text(outward, self.plan.text_chars)),
+            (Wanted::Profile(outward), None) => {
+                let until = outward.until.filter(|_| self.plan.tells_until());
+                unread(outward, outward_text(outward, self.plan.text_chars), until)
+            }
             (Wanted::AsFound(shown), None) => shown.clone(),
         }
     }
@@ -486,7 +504,9 @@ impl PbxDriver for HttpPbx {
         if let Some(template) = &self.plan.check {
             let request = self.prepare(template, &self.values(None, &Names::new()))?;
             self.exchange(&request, &template.success, &call).await?;
-            return Ok(format!("`{host}` takes our credentials and answers the `check` request as it should"));
+            return Ok(format!(
+                "`{host}` takes our credentials and answers the `check` request as it should"
+            ));
         }
         let mut request = Prepared::get(self.base.clone());
         let (answer, serial) = self.send(&mut request, &call, None).await?;

@@ -98,7 +98,8 @@ mod tests {
                 "gt" => '>',
                 "quot" => '"',
                 "apos" => '\'',
-                code => char::from_u32(u32::from_str_radix(code.strip_prefix("#x").unwrap(), 16).unwrap()).unwrap(),
+                code => char::from_u32(u32::from_str_radix(code.strip_prefix("#x").unwrap(), 16).unwrap())
+                    .unwrap(),
             });
             rest = &rest[end + 1..];
         }

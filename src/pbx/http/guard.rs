@@ -81,7 +81,9 @@ impl Guard {
         let matches = |allowed: &String| {
             let allowed = allowed.to_ascii_lowercase();
             match allowed.strip_prefix('*') {
-                Some(suffix) => suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix),
+                Some(suffix) => {
+                    suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix)
+                }
                 None => host == allowed,
             }
         };
@@ -222,7 +224,9 @@ mod tests {
 
     #[test]
     fn the_machine_itself_is_allowed_only_where_the_process_allows_it() {
-        for host in ["127.0.0.1", "127.1", "2130706433", "0177.0.0.1", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]"] {
+        for host in
+            ["127.0.0.1", "127.1", "2130706433", "0177.0.0.1", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]"]
+        {
             assert!(!admits(&guard(true, false), host), "{host}");
             assert!(admits(&guard(false, true), host), "{host}");
         }
@@ -230,7 +234,15 @@ mod tests {
 
     #[test]
     fn private_networks_are_allowed_only_where_the_process_allows_them() {
-        for host in ["10.1.2.3", "172.16.0.1", "172.31.9.9", "192.168.1.1", "100.64.0.1", "[fd12::1]", "[::ffff:10.0.0.1]"] {
+        for host in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.9.9",
+            "192.168.1.1",
+            "100.64.0.1",
+            "[fd12::1]",
+            "[::ffff:10.0.0.1]",
+        ] {
             assert!(!admits(&guard(false, true), host), "{host}");
             assert!(admits(&guard(true, false), host), "{host}");
         }
@@ -250,7 +262,14 @@ mod tests {
         for host in ["pbx.example.com", "PBX.example.com.", "a.voice.example"] {
             assert!(admits(&guard, host), "{host}");
         }
-        for host in ["example.com", "xpbx.example.com", "voice.example", "avoice.example", "pbx.example.com.evil.example", "8.8.8.8"] {
+        for host in [
+            "example.com",
+            "xpbx.example.com",
+            "voice.example",
+            "avoice.example",
+            "pbx.example.com.evil.example",
+            "8.8.8.8",
+        ] {
             assert!(!admits(&guard, host), "{host}");
         }
     }

@@ -40,8 +40,8 @@ mod values;
 mod tests;
 
 pub use config::{
-    AuthConfig, BreakerConfig, ConfigError, FieldKind, FindConfig, HttpPbxConfig, LoginForm, Method, ReadConfig,
-    ReadField, ReadProfile, RequestConfig, SuccessConfig, TokenPlace,
+    AuthConfig, BreakerConfig, ConfigError, FieldKind, FindConfig, HttpPbxConfig, LoginForm, Method,
+    ReadConfig, ReadField, ReadProfile, RequestConfig, SuccessConfig, TokenPlace,
 };
 pub use driver::HttpPbx;
 pub use guard::ProcessLimits;

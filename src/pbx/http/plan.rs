@@ -39,8 +39,7 @@ impl Plan {
             Some(read) => read.fields.keys().cloned().collect(),
             None => UNREAD_FIELDS.map(str::to_owned).to_vec(),
         };
-        let found: Vec<String> =
-            config.find.iter().flat_map(|find| find.values.keys().cloned()).collect();
+        let found: Vec<String> = config.find.iter().flat_map(|find| find.values.keys().cloned()).collect();
         let bare = Scope {
             extension: false,
             profile: false,
@@ -55,7 +54,9 @@ impl Plan {
         let restoring = Scope { change: true, shown: true, ..reading };
         let showing = Scope { profile: true, now: false, ..bare };
 
-        let request = |key: &str, config: &RequestConfig, scope: Scope<'_>| RequestTemplate::new(key, config, &success, &scope);
+        let request = |key: &str, config: &RequestConfig, scope: Scope<'_>| {
+            RequestTemplate::new(key, config, &success, &scope)
+        };
         let optional = |key: &str, config: &Option<RequestConfig>, scope: Scope<'_>| {
             config.as_ref().map(|config| request(key, config, scope)).transpose()
         };
@@ -73,8 +74,9 @@ impl Plan {
             None => None,
         };
         let plan = Self {
-            zone: TimeZone::get(&config.time_zone)
-                .map_err(|_| ConfigError::new("time_zone", "is not an IANA zone; write `Europe/Stockholm`"))?,
+            zone: TimeZone::get(&config.time_zone).map_err(|_| {
+                ConfigError::new("time_zone", "is not an IANA zone; write `Europe/Stockholm`")
+            })?,
             text_chars: config.text_chars,
             timeout: Duration::from_secs(within("timeout_secs", config.timeout_secs, 1, 30)?),
             attempts: within("attempts", config.attempts, 1, 10)?,
@@ -130,6 +132,11 @@ impl Plan {
         self.clear.is_some() && self.clear_for.contains(profile)
     }
 
+    /// Whether the return time is told as a value of its own.
+    pub(super) fn tells_until(&self) -> bool {
+        self.set.tells_until()
+    }
+
     /// Whether a state that was found is put back as such, not cleared.
     pub(super) fn restores(&self) -> bool {
         self.restore.is_some()
@@ -137,7 +144,12 @@ impl Plan {
 }
 
 /// `value` if it lies between `least` and `most`.
-pub(super) fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, least: N, most: N) -> Result<N, ConfigError> {
+pub(super) fn within<N: PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: N,
+    least: N,
+    most: N,
+) -> Result<N, ConfigError> {
     if least <= value && value <= most {
         return Ok(value);
     }

@@ -150,6 +150,15 @@ impl RequestTemplate {
 
     /// Whether only a profile of ours has all the values it needs.
     pub(super) fn needs_profile(&self) -> bool {
+        self.fields().into_iter().any(Field::is_of_profile)
+    }
+
+    /// Whether it tells the return time as a value of its own.
+    pub(super) fn tells_until(&self) -> bool {
+        self.fields().into_iter().any(|field| matches!(field, Field::Until(_)))
+    }
+
+    fn fields(&self) -> Vec<&Field> {
         let mut fields = self.target.fields();
         fields.extend(self.headers.iter().flat_map(|(_, template)| template.fields()));
         match &self.body {
@@ -158,7 +167,7 @@ impl RequestTemplate {
             Body::Form(leaves) => fields.extend(leaves.iter().flat_map(|(_, leaf)| leaf.fields())),
             Body::Json(tree) => tree.leaves(&mut |leaf| fields.extend(leaf.fields())),
         }
-        fields.into_iter().any(Field::is_of_profile)
+        fields
     }
 }
 
@@ -184,7 +193,8 @@ pub(super) fn header_name(key: &str, name: &str) -> Result<HeaderName, ConfigErr
 
 /// Whether a server could take the path for another one: dots in any writing, or nothing between two slashes.
 fn is_unclear(path: &str) -> bool {
-    let unclear = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    let unclear =
+        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
     path.contains("//") || path.split('/').any(unclear)
 }
 
@@ -253,6 +263,12 @@ impl Tree {
             Json::Array(items) => {
                 let item = |(i, item)| Self::new(&format!("{key}[{i}]"), item, scope);
                 Self::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
+            }
+            Json::Object(entries) if entries.keys().any(|name| name.starts_with("$__toml")) => {
+                return Err(ConfigError::new(
+                    key,
+                    "is a bare date of TOML, which JSON has not; put it in quotes",
+                ));
             }
             Json::Object(entries) => {
                 let entry = |(name, value): (&String, &Json)| {

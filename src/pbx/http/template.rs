@@ -52,7 +52,9 @@ pub(super) struct TemplateError {
 /// Why a request could not be made of its template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RenderError {
-    #[error("profile `{profile}` has no `{term}` among its terms for HTTP: add it under `pbx.http` of the profile")]
+    #[error(
+        "profile `{profile}` has no `{term}` among its terms for HTTP: add it under `pbx.http` of the profile"
+    )]
     NoTerm { profile: String, term: String },
     #[error("there is no value for {0}")]
     Absent(String),
@@ -62,7 +64,9 @@ pub(super) enum RenderError {
     Segment,
     #[error("no valid URL comes out of the path")]
     Url,
-    #[error("a state put back as it was found needs a `restore` request, or a `clear` request without profile names")]
+    #[error(
+        "a state put back as it was found needs a `restore` request, or a `clear` request without profile names"
+    )]
     NoRestore,
 }
 
@@ -98,7 +102,13 @@ pub(super) enum Leaf {
 impl Template {
     /// Checks `source`.
     pub(super) fn parse(source: &str, kind: Kind, scope: &Scope<'_>) -> Result<Self, TemplateError> {
-        let mut parser = Parser { chars: source.chars().collect(), at: 0, scanner: Scanner::new(kind), scope, given: None };
+        let mut parser = Parser {
+            chars: source.chars().collect(),
+            at: 0,
+            scanner: Scanner::new(kind),
+            scope,
+            given: None,
+        };
         let pieces = parser.pieces(None)?;
         parser.scanner.end().map_err(|problem| parser.wrong(problem))?;
         Ok(Self { pieces })
@@ -285,7 +295,9 @@ impl Parser<'_> {
         let inner = self.pieces(Some(if present { "{/?}" } else { "{/!}" }))?;
         self.given = None;
         if self.scanner != before {
-            return Err(self.wrong("a section must end in the place in which it began (tag, attribute, path, query)"));
+            return Err(
+                self.wrong("a section must end in the place in which it began (tag, attribute, path, query)")
+            );
         }
         Ok(Piece::Section { field, present, inner })
     }
@@ -300,13 +312,19 @@ impl Parser<'_> {
             return Err(self.wrong(format!("{advice}; write `{{{name}?TEXT}}` here")));
         }
         let field = self.scope.field(name).map_err(|problem| self.wrong(problem))?;
-        if fallback.is_none() && field.may_be_absent() && !self.given.as_ref().is_some_and(|given| given.same_source(&field)) {
-            let advice = format!("write `{{{name}?TEXT}}`, `{{{name}?}}` or put it into `{{?{name}}}…{{/?}}`");
+        if fallback.is_none()
+            && field.may_be_absent()
+            && !self.given.as_ref().is_some_and(|given| given.same_source(&field))
+        {
+            let advice =
+                format!("write `{{{name}?TEXT}}`, `{{{name}?}}` or put it into `{{?{name}}}…{{/?}}`");
             return Err(self.wrong(format!("`{name}` may be absent: {advice}")));
         }
         let place = self.scanner.place().map_err(|problem| self.wrong(problem))?;
         if let Some(fallback) = &fallback {
-            place.escape(fallback, &mut String::new()).map_err(|e| self.wrong(format!("the text after `?` {e}")))?;
+            place
+                .escape(fallback, &mut String::new())
+                .map_err(|e| self.wrong(format!("the text after `?` {e}")))?;
         }
         self.scanner.value();
         self.at += length + 1;
@@ -325,7 +343,9 @@ fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
 enum Scanner {
     Plain,
     Header,
-    Path { fresh: bool },
+    Path {
+        fresh: bool,
+    },
     Query,
     XmlText,
     /// Just after `<`.
@@ -350,7 +370,9 @@ impl Scanner {
         *self = match (*self, c) {
             (Self::Header, c) if c.is_control() => return Err("a header cannot carry a control character"),
             (Self::Path { fresh: true }, c) if c != '/' => return Err("a path begins with `/`"),
-            (Self::Path { .. } | Self::Query, '#') => return Err("a request has no fragment; write `%23` for `#`"),
+            (Self::Path { .. } | Self::Query, '#') => {
+                return Err("a request has no fragment; write `%23` for `#`");
+            }
             (Self::Path { .. } | Self::Query, c) if c == '\\' || c.is_control() || c.is_whitespace() => {
                 return Err("neither white space nor `\\` may stand in a URL; write `%20` for a space");
             }
@@ -379,7 +401,9 @@ impl Scanner {
             Self::XmlOpen | Self::XmlTag => {
                 Err("in XML a placeholder may stand in text or within a quoted attribute, not in a tag")
             }
-            Self::XmlOther => Err("a placeholder may not stand in a comment, a CDATA section or a declaration"),
+            Self::XmlOther => {
+                Err("a placeholder may not stand in a comment, a CDATA section or a declaration")
+            }
         }
     }
 
@@ -392,7 +416,9 @@ impl Scanner {
 
     fn end(self) -> Result<(), &'static str> {
         match self {
-            Self::XmlOpen | Self::XmlTag | Self::XmlAttribute(_) | Self::XmlOther => Err("the XML ends within a tag"),
+            Self::XmlOpen | Self::XmlTag | Self::XmlAttribute(_) | Self::XmlOther => {
+                Err("the XML ends within a tag")
+            }
             Self::Path { fresh: true } => Err("a path begins with `/`"),
             _ => Ok(()),
         }

@@ -87,7 +87,11 @@ impl Transport {
         match url.scheme() {
             "https" => {}
             "http" if self.allow_plain_http => {}
-            "http" => return wrong("is plain HTTP; use `https`, or set `allow_plain_http` knowing that all can be read"),
+            "http" => {
+                return wrong(
+                    "is plain HTTP; use `https`, or set `allow_plain_http` knowing that all can be read",
+                );
+            }
             _ => return wrong("is neither `https` nor `http`"),
         }
         if !url.username().is_empty() || url.password().is_some() {

@@ -210,10 +210,10 @@ impl Values<'_> {
             },
             Field::Found(name) => self.found.get(name).cloned(),
             Field::Transition => text(self.transition),
-            Field::Generation => Some(i64::try_from(self.generation.0).map_or_else(
-                |_| Value::Text(self.generation.to_string()),
-                Value::Number,
-            )),
+            Field::Generation => Some(
+                i64::try_from(self.generation.0)
+                    .map_or_else(|_| Value::Text(self.generation.to_string()), Value::Number),
+            ),
         }
     }
 

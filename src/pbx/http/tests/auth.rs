@@ -61,7 +61,9 @@ async fn a_key_in_the_query_is_added_to_what_the_template_says_and_never_shown()
 async fn a_failure_to_connect_does_not_show_the_key_in_the_url() {
     // A port that was free a moment ago, and whose listener is gone.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let settings = format!("attempts = 1\n{SET}[auth]\nkind = \"api_key\"\nkey = \"s3cret\"\nplace = {{ query = \"key\" }}\n");
+    let settings = format!(
+        "attempts = 1\n{SET}[auth]\nkind = \"api_key\"\nkey = \"s3cret\"\nplace = {{ query = \"key\" }}\n"
+    );
     let config = config(&settings, &format!("http://{free}"));
     let pbx = HttpPbx::new(&config, loopback(), "acme".parse().unwrap(), ManualClock::new()).unwrap();
     let error = set(&pbx, "1001", &meeting(), 1, "t-1").await.unwrap_err();
@@ -76,7 +78,8 @@ async fn client_credentials_are_exchanged_for_a_token_that_is_kept() {
     bench.set(&meeting()).await.unwrap();
     bench.set(&meeting()).await.unwrap();
     assert_eq!(asked_for_token(&bench.server), 1);
-    let form: Vec<_> = url::form_urlencoded::parse(bench.server.seen()[0].body.as_bytes()).into_owned().collect();
+    let form: Vec<_> =
+        url::form_urlencoded::parse(bench.server.seen()[0].body.as_bytes()).into_owned().collect();
     let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
     assert_eq!(
         form,
@@ -116,8 +119,10 @@ async fn a_token_that_is_no_longer_taken_is_renewed_once() {
 
 #[tokio::test]
 async fn many_requests_at_once_fetch_one_token_and_renew_it_once() {
-    let bench =
-        Bench::new(token_server(|auth| auth == "Bearer token-2").await, &format!("concurrency = 16\n{SET}{OAUTH2}"));
+    let bench = Bench::new(
+        token_server(|auth| auth == "Bearer token-2").await,
+        &format!("concurrency = 16\n{SET}{OAUTH2}"),
+    );
     let extensions: Vec<_> = (1000..1016).map(|n| n.to_string()).collect();
     let wanted = meeting();
     let sets = extensions.iter().map(|extension| set(&bench.pbx, extension, &wanted, 1, extension));
@@ -129,14 +134,18 @@ async fn many_requests_at_once_fetch_one_token_and_renew_it_once() {
 
 #[tokio::test]
 async fn a_fixed_key_that_is_not_taken_is_not_tried_twice() {
-    let bench = Bench::new(Server::always(401, "").await, &format!("{SET}[auth]\nkind = \"bearer\"\ntoken = \"abc\"\n"));
+    let bench = Bench::new(
+        Server::always(401, "").await,
+        &format!("{SET}[auth]\nkind = \"bearer\"\ntoken = \"abc\"\n"),
+    );
     assert!(matches!(bench.set(&meeting()).await, Err(PbxError::Denied { .. })));
     assert_eq!(bench.server.seen().len(), 1);
 }
 
 #[tokio::test]
 async fn a_refused_client_is_told_with_the_endpoints_own_word() {
-    let server = Server::always(401, r#"{"error":"invalid_client","error_description":"s3cret is wrong"}"#).await;
+    let server =
+        Server::always(401, r#"{"error":"invalid_client","error_description":"s3cret is wrong"}"#).await;
     let bench = Bench::new(server, &format!("{SET}{OAUTH2}"));
     let error = bench.set(&meeting()).await.unwrap_err();
     assert_eq!(

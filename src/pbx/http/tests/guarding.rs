@@ -8,7 +8,9 @@ fn build(base: &str, plain: bool, limits: ProcessLimits) -> Result<Arc<HttpPbx>,
 #[test]
 fn an_address_that_is_never_allowed_is_refused_when_it_is_configured() {
     let all = ProcessLimits { allow_private: true, allow_loopback: true, allowed_hosts: Vec::new() };
-    for host in ["169.254.169.254", "[::ffff:169.254.169.254]", "0.0.0.0", "2852039166", "0251.0376.0251.0376"] {
+    for host in
+        ["169.254.169.254", "[::ffff:169.254.169.254]", "0.0.0.0", "2852039166", "0251.0376.0251.0376"]
+    {
         let error = build(&format!("https://{host}"), false, all.clone()).unwrap_err();
         assert_eq!(error.key(), "base_url", "{host}");
     }
@@ -40,7 +42,10 @@ async fn a_name_that_leads_to_a_forbidden_address_is_not_connected_to() {
     let base = server.base.replace("127.0.0.1", "localhost");
     let pbx = build(&base, true, ProcessLimits { allow_private: true, ..ProcessLimits::default() }).unwrap();
     let error = set(&pbx, "1001", &meeting(), 1, "t-1").await.unwrap_err();
-    assert!(matches!(&error, PbxError::Refused { reason } if reason.contains("the machine itself")), "{error:?}");
+    assert!(
+        matches!(&error, PbxError::Refused { reason } if reason.contains("the machine itself")),
+        "{error:?}"
+    );
     assert!(server.seen().is_empty());
 
     let pbx = build(&base, true, loopback()).unwrap();
@@ -93,4 +98,48 @@ async fn compressed_answers_are_not_asked_for() {
     let bench = Bench::new(Server::always(200, "").await, SET);
     bench.set(&meeting()).await.unwrap();
     assert_eq!(bench.server.seen()[0].header("accept-encoding"), "");
+}
+
+/// A server with a certificate of its own that answers each connection with 200.
+async fn tls_server() -> (String, String, JoinSet<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that does not trust us ends the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            if stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        }
+    });
+    (base, made.cert.pem(), tasks)
+}
+
+#[tokio::test]
+async fn only_the_certificate_that_is_named_is_trusted() {
+    let (base, pem, _tasks) = tls_server().await;
+    let driver = |pem: &str| {
+        let text = format!("base_url = \"{base}\"\nattempts = 1\n{pem}{SET}");
+        HttpPbx::new(&toml::from_str(&text).unwrap(), loopback(), "acme".parse().unwrap(), ManualClock::new())
+    };
+    let trusting = driver(&format!("ca_pem = \"\"\"\n{pem}\"\"\"\n")).unwrap();
+    set(&trusting, "1001", &meeting(), 1, "t-1").await.unwrap();
+    let error = set(&driver("").unwrap(), "1001", &meeting(), 1, "t-1").await.unwrap_err();
+    assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
+    assert_eq!(driver("ca_pem = \"none\"\n").unwrap_err().key(), "ca_pem");
 }

@@ -77,8 +77,7 @@ impl Server {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
-                let request =
-                    Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+                let request = Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body };
                 let number = {
                     let mut log = log.lock().unwrap();
                     log.push(request.clone());
@@ -195,7 +194,12 @@ async fn set(
     pbx.set(write(&extension, wanted, generation, transition)).await
 }
 
-fn write<'a>(extension: &'a Extension, wanted: &'a Wanted, generation: u64, transition: &'a str) -> Write<'a> {
+fn write<'a>(
+    extension: &'a Extension,
+    wanted: &'a Wanted,
+    generation: u64,
+    transition: &'a str,
+) -> Write<'a> {
     Write {
         extension,
         wanted,

@@ -12,7 +12,8 @@ struct Gate {
 }
 
 async fn gated() -> (Server, Gate) {
-    let (gate, most, held) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gate, most, held) =
+        (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (inner, peak) = (gate.clone(), most.clone());
     let server = Server::start(move |_, _| {
         let (gate, most, held) = (inner.clone(), peak.clone(), held.clone());

@@ -114,7 +114,8 @@ async fn a_looked_up_id_is_kept_until_it_proves_wrong() {
     let bench = Bench::new(store(&[42]).await, READING);
     bench.set(&meeting()).await.unwrap();
     bench.set(&meeting()).await.unwrap();
-    let lookups = |bench: &Bench| bench.server.seen().iter().filter(|seen| seen.uri.path() == "/users").count();
+    let lookups =
+        |bench: &Bench| bench.server.seen().iter().filter(|seen| seen.uri.path() == "/users").count();
     assert_eq!(lookups(&bench), 1);
     assert_eq!(bench.server.seen()[1].json()["id"], 42, "a number stays a number");
 
@@ -138,9 +139,15 @@ async fn a_driver_without_a_read_request_says_so_and_shows_what_it_said() {
     assert!(!bench.pbx.abilities().read_back);
     let error = bench.pbx.read_back(&"1001".parse().unwrap(), &[]).await.unwrap_err();
     assert!(matches!(error, PbxError::Refused { .. }));
+    // A return time that is not told cannot make a difference to what shows.
     let shown = bench.set(&until_three()).await.unwrap();
-    let fields = [("profile", "meeting"), ("text", "Möte till 15:00"), ("until", "2026-11-23T14:00:00Z")];
-    assert_eq!(shown, Shown::of(fields));
+    assert_eq!(shown, Shown::of([("profile", "meeting"), ("text", "Möte till 15:00"), ("until", "")]));
+    assert!(!bench.pbx.abilities().until);
+
+    let telling = SET.replace("state =", "until = \"{until|json}\", state =");
+    let bench = Bench::new(Server::always(200, "").await, &telling);
+    assert!(bench.pbx.abilities().until);
+    assert_eq!(bench.set(&until_three()).await.unwrap().field("until"), "2026-11-23T14:00:00Z");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::presence::{LinkState, PbxSignal};
 
 /// Answers these statuses in turn, then 200.
 async fn statuses(statuses: &'static [u16]) -> Server {
-    Server::start(move |_, number| async move { answer(statuses.get(number).copied().unwrap_or(200), "") }).await
+    Server::start(move |_, number| async move { answer(statuses.get(number).copied().unwrap_or(200), "") })
+        .await
 }
 
 #[tokio::test]
@@ -66,7 +67,8 @@ async fn a_wish_for_patience_that_fits_is_honoured() {
 
 #[tokio::test]
 async fn a_wish_for_patience_beyond_the_lease_goes_back_to_the_queue() {
-    let server = Server::start(|_, _| async { ([("retry-after", "90")], answer(503, "")).into_response() }).await;
+    let server =
+        Server::start(|_, _| async { ([("retry-after", "90")], answer(503, "")).into_response() }).await;
     let bench = Bench::new(server, SET);
     let error = bench.set(&meeting()).await.unwrap_err();
     assert!(
@@ -100,7 +102,8 @@ async fn a_good_status_with_a_bad_code_inside_is_a_refusal_in_the_pbxs_words() {
 #[tokio::test]
 async fn an_answer_that_is_not_understood_is_said_so_without_its_text() {
     let settings = format!("{SET}[success]\npointer = \"/errcode\"\nequals = 0\n");
-    let error = Bench::new(Server::always(200, "<secret>").await, &settings).set(&meeting()).await.unwrap_err();
+    let error =
+        Bench::new(Server::always(200, "<secret>").await, &settings).set(&meeting()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the PBX answered something unexpected: the answer is not JSON (line 1, column 1)"
@@ -152,7 +155,8 @@ async fn each_attempt_is_signed_with_its_own_time_and_the_same_id() {
     for (seen, time) in bench.server.seen().iter().zip(["1795420800", "1795420802"]) {
         assert_eq!((seen.header("webhook-id"), seen.header("webhook-timestamp")), ("t-1", time));
         // As a receiver would check it: from the raw headers and body.
-        let signature = STANDARD.decode(seen.header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+        let signature =
+            STANDARD.decode(seen.header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[7; 24]).unwrap();
         mac.update(format!("t-1.{time}.{}", seen.body).as_bytes());
         mac.verify_slice(&signature).unwrap();
