@@ -1,6 +1,6 @@
 //! A TOML file written by a person: its values, and the line on which each key stands.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
@@ -110,13 +110,13 @@ impl std::fmt::Debug for Document {
 
 /// A value that does not fit its type.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misfit {
-    pub(super) path: String,
-    pub(super) problem: String,
-    pub(super) remedy: String,
+pub(crate) struct Misfit {
+    pub(crate) path: String,
+    pub(crate) problem: String,
+    pub(crate) remedy: String,
 }
 
-pub(super) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Misfit> {
+pub(crate) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Misfit> {
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = match error.path().to_string() {
             top if top == "." => String::new(),
@@ -148,15 +148,30 @@ fn in_our_words(path: String, message: &str) -> Misfit {
         let remedy = meant(given, &quoted(known));
         return Misfit { path, problem: format!("cannot be `{given}`"), remedy };
     }
-    if let Some((found, wanted)) =
-        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
-    {
-        let remedy = format!("write {wanted}");
-        return Misfit { path, problem: format!("is of the wrong kind: {found}"), remedy };
+    let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    if let Some((found, wanted)) = mismatch.and_then(|rest| rest.split_once(", expected ")) {
+        return Misfit {
+            path,
+            problem: format!("cannot be {found}"),
+            remedy: format!("write {}", kind(wanted)),
+        };
     }
     // Our own types say `problem: remedy`.
     let (problem, remedy) = message.split_once(": ").unwrap_or((message, "correct the value"));
     Misfit { path, problem: format!("does not hold: {problem}"), remedy: remedy.to_owned() }
+}
+
+/// The deserialiser's name for a kind of value, as a person would say it.
+fn kind(wanted: &str) -> &str {
+    match wanted {
+        "a string" => "a text in quotes",
+        "a boolean" => "`true` or `false`, without quotes",
+        "a sequence" => "a list in `[` and `]`",
+        "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i32" | "i64" => "a whole number",
+        wanted if wanted.starts_with("struct ") || wanted == "a map" => "a table",
+        wanted => wanted,
+    }
 }
 
 /// The words in backticks.
@@ -205,17 +220,12 @@ fn note_value(path: &str, value: &DeValue<'_>, text: &str, lines: &mut BTreeMap<
         DeValue::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let path = format!("{path}[{index}]");
-                lines.insert(path.clone(), start_line(item.span(), item.get_ref(), text));
+                lines.insert(path.clone(), line_at(text, item.span().start));
                 note_value(&path, item.get_ref(), text, lines);
             }
         }
         _ => {}
     }
-}
-
-/// The line on which an item of an array begins.
-fn start_line(span: Range<usize>, _item: &DeValue<'_>, text: &str) -> usize {
-    line_at(text, span.start)
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

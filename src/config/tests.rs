@@ -27,6 +27,10 @@ fn probe() {
     ] {
         println!("{:#?}", mistakes(text));
     }
-    let d = Document::parse("x", "a = [1,\n 2]\n[[users]]\nname = 'x'\n\n# c\n[[users]]\n\n[users.t]\nx=1\n").unwrap();
-    println!("{:?}", ["a[1]", "users", "users[0]", "users[1]", "users[1].t.x", "users[1].none"].map(|p| d.line(p)));
+    let d = Document::parse("x", "a = [1,\n 2]\n[[users]]\nname = 'x'\n\n# c\n[[users]]\n\n[users.t]\nx=1\n")
+        .unwrap();
+    println!(
+        "{:?}",
+        ["a[1]", "users", "users[0]", "users[1]", "users[1].t.x", "users[1].none"].map(|p| d.line(p))
+    );
 }
