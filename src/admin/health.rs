@@ -81,6 +81,17 @@ pub enum Health {
 }
 
 impl Health {
+    /// The state's name as scripts see it: `no_mailbox`.
+    pub fn name(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(mut fields)) => match fields.remove("state") {
+                Some(serde_json::Value::String(name)) => name,
+                _ => String::new(),
+            },
+            _ => String::new(),
+        }
+    }
+
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
@@ -416,5 +427,10 @@ impl HealthReport {
             cure: health.cure(language),
             health,
         }
+    }
+
+    /// The state's name in words: `no mailbox`.
+    pub fn name(&self) -> String {
+        self.health.name().replace('_', " ")
     }
 }
