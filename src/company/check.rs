@@ -314,6 +314,9 @@ impl Check<'_> {
     }
 
     fn disabled_words(&mut self, path: &str, user: &User) {
+        if user.disabled_words.is_empty() {
+            return;
+        }
         let triggers = profiles::triggers(self.file);
         for word in user.disabled_words.iter() {
             if !triggers.iter().any(|trigger| same(&trigger.word, word)) {

@@ -1,6 +1,6 @@
 //! What an apply changes, in lines that an operator can check against what was meant.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use super::{
     Company,
@@ -115,11 +115,12 @@ impl Changes {
     }
 
     fn users(&mut self, old: &[User], new: &[User]) {
-        for gone in old.iter().filter(|old| counterpart(old, new).is_none()) {
+        let (by_old, by_new) = (Names::of(old), Names::of(new));
+        for gone in old.iter().filter(|user| by_new.counterpart(user).is_none()) {
             self.add(format!("user {}: removed", gone.title()));
         }
         for user in new {
-            match counterpart(user, old) {
+            match by_old.counterpart(user) {
                 Some(old) => self.user(old, user),
                 None => self.add(format!("user {}: new, alias {}", user.title(), user.alias)),
             }
@@ -185,11 +186,25 @@ impl Changes {
     }
 }
 
-/// The same user on the other side: by extension, else by alias (the extension has changed).
-fn counterpart<'a>(user: &User, others: &'a [User]) -> Option<&'a User> {
-    let by_extension = others.iter().find(|other| other.extension == user.extension);
-    by_extension
-        .or_else(|| others.iter().find(|other| other.alias.to_lowercase() == user.alias.to_lowercase()))
+/// Users by what names them.
+struct Names<'a> {
+    extensions: HashMap<&'a str, &'a User>,
+    aliases: HashMap<String, &'a User>,
+}
+
+impl<'a> Names<'a> {
+    fn of(users: &'a [User]) -> Self {
+        Self {
+            extensions: users.iter().map(|user| (user.extension.as_str(), user)).collect(),
+            aliases: users.iter().map(|user| (user.alias.to_lowercase(), user)).collect(),
+        }
+    }
+
+    /// The same user on this side: by extension, else by alias (the extension has changed).
+    fn counterpart(&self, user: &User) -> Option<&'a User> {
+        let by_extension = self.extensions.get(user.extension.as_str());
+        by_extension.or_else(|| self.aliases.get(&user.alias.to_lowercase())).copied()
+    }
 }
 
 fn words_line(words: &[String]) -> String {

@@ -22,6 +22,9 @@ mod stored;
 mod template;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     config::{Document, Finding, Findings},
     model::{CompanyId, Language, Profile, Rules, TenantId},
@@ -42,6 +45,8 @@ pub struct Company {
     revision: u64,
     /// Computed from the file: highest rank first.
     profiles: Vec<Profile>,
+    /// The configured domains and those of the users' aliases, each once, in lower case.
+    internal_domains: Vec<String>,
     /// What a newer release stored and this one does not know; goes back into the store untouched.
     unknown: stored::Unknown,
 }
@@ -70,7 +75,8 @@ impl Company {
 
     fn assemble(file: CompanyFile, revision: u64, unknown: stored::Unknown) -> Self {
         let profiles = profiles::resolve(&file);
-        Self { file, revision, profiles, unknown }
+        let internal_domains = internal_domains(&file);
+        Self { file, revision, profiles, internal_domains, unknown }
     }
 
     /// The same company as the apply of that number.
@@ -150,7 +156,7 @@ impl Company {
     pub fn rules(&self) -> Rules {
         let file = &self.file;
         let mut counting = file.counting.clone();
-        counting.internal_domains = self.internal_domains();
+        counting.internal_domains.clone_from(&self.internal_domains);
         Rules {
             version: self.revision,
             language: file.language,
@@ -163,12 +169,11 @@ impl Company {
             override_rule: file.override_rule,
         }
     }
+}
 
-    /// The configured domains and those of the users' aliases, each once.
-    fn internal_domains(&self) -> Vec<String> {
-        let configured = self.file.counting.internal_domains.iter().map(|domain| domain.to_lowercase());
-        let of_users = self.users().iter().filter_map(User::domain);
-        let domains: std::collections::BTreeSet<String> = configured.chain(of_users).collect();
-        domains.into_iter().collect()
-    }
+fn internal_domains(file: &CompanyFile) -> Vec<String> {
+    let configured = file.counting.internal_domains.iter().map(|domain| domain.to_lowercase());
+    let of_users = file.users.iter().filter_map(User::domain);
+    let domains: std::collections::BTreeSet<String> = configured.chain(of_users).collect();
+    domains.into_iter().collect()
 }

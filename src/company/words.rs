@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Words {
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "invalid type: something else, expected a text `\"A; B\"` or a list `[\"A\", \"B\"]`"
+            expecting = "value of the wrong kind: write a text `\"A; B\"` or a list `[\"A\", \"B\"]`"
         )]
         enum Typed {
             Line(String),
