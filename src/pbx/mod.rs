@@ -1,1 +1,3 @@
-//! To be written.
+//! Drivers: one kind of PBX each, all behind [`PbxDriver`](crate::presence::PbxDriver).
+
+pub mod asterisk_ami;
