@@ -1,8 +1,8 @@
 //! How we identify ourselves to a target.
 //!
-//! A token is fetched once however many requests wait for it, renewed before it runs out, and once more when
-//! the target says that it has (status 401, or a value that the success rule names). While a renewal fails for reasons that may pass,
-//! the old token serves as long as it is valid.
+//! A token is fetched once however many requests wait for it, renewed before it runs out, and once
+//! more when the target says that it has (status 401, or a value that the success rule names). While
+//! a renewal fails for reasons that may pass, the old token serves as long as it is valid.
 
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ impl Auth {
         })
     }
 
-    /// Puts what identifies us into `request`. Returns the token's number where it can be renewed; `stale` is
-    /// the number of one that the target no longer takes.
+    /// Puts what identifies us into `request`. Returns the token's number where it can be renewed;
+    /// `stale` is the number of one that the target no longer takes.
     pub(super) async fn identify(
         &self,
         request: &mut Prepared,

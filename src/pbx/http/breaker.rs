@@ -1,4 +1,5 @@
-//! Leaves a target alone that has failed several times in a row, and lets one request find out whether it is back.
+//! Leaves a target alone that has failed several times in a row, and lets one request find out
+//! whether it is back.
 //!
 //! A failure is: no answer, or one that a later attempt may turn into a good one (5xx, 408). A refusal
 //! is an answer like any other: the target works.

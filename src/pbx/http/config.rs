@@ -66,7 +66,8 @@ pub struct HttpPbxConfig {
     /// How we identify ourselves.
     #[serde(default)]
     pub auth: AuthConfig,
-    /// Standard Webhooks secrets, `whsec_…`; each adds a signature, so that they can be changed without a gap.
+    /// Standard Webhooks secrets, `whsec_…`; each adds a signature, so that they can be changed
+    /// without a gap.
     #[serde(default)]
     pub signing_secrets: Vec<SecretString>,
     /// What a good answer is, where a request has no rule of its own.
@@ -210,7 +211,8 @@ pub enum FieldKind {
     Instant,
 }
 
-/// How a canonical field tells the profile: by `map`, else by the one profile that has its value for `term`.
+/// How a canonical field tells the profile: by `map`, else by the one profile that has its value for
+/// `term`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadProfile {

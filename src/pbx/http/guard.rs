@@ -6,9 +6,9 @@
 //! differently the second time gains nothing. Addresses written as such, in any spelling (`0x7f.1`,
 //! `2130706433`, `[::ffff:127.0.0.1]`), are judged when they are configured and again before each request.
 //!
-//! Link-local, cloud metadata, unspecified, multicast, broadcast and reserved addresses are never allowed. Private and
-//! loopback ones are common for a PBX and dangerous for a service with many customers, hence
-//! off until the operator of the process says otherwise.
+//! Link-local, cloud metadata, unspecified, multicast, broadcast and reserved addresses are never
+//! allowed. Private and loopback ones are common for a PBX and dangerous for a service with many
+//! customers, hence off until the operator of the process says otherwise.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -1,4 +1,5 @@
-//! Keeps the requests about one extension in order: one at a time, and never an older one after a newer one.
+//! Keeps the requests about one extension in order: one at a time, and never an older one after a
+//! newer one.
 
 use std::{
     collections::HashMap,
@@ -14,8 +15,9 @@ use crate::{
     presence::PbxError,
 };
 
-/// How long the newest generation is remembered after it was last seen. A lease lasts seconds, so no worker is
-/// so late; and an extension that moves to another mailbox, whose generations are lower, is not shut out for good.
+/// How long the newest generation is remembered after it was last seen. A lease lasts seconds, so no
+/// worker is so late; and an extension that moves to another mailbox, whose generations are lower,
+/// is not shut out for good.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
 
 /// The PBX's own names of an extension, once they have been looked up.

@@ -1,8 +1,9 @@
 //! Settings to begin from, for systems whose interface is published.
 //!
 //! They were made from the published descriptions and tried against stand-ins written from the same
-//! text, never against the real systems: try them with one extension before all. Hosts and secrets are placeholders to
-//! be filled in. The terms that the profiles need (`{profile.pbx.NAME}`) are told in each note.
+//! text, never against the real systems: try them with one extension before all. Hosts and secrets
+//! are placeholders to be filled in. The terms that the profiles need (`{profile.pbx.NAME}`) are
+//! told in each note.
 
 /// One preset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

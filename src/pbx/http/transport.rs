@@ -1,4 +1,5 @@
-//! Sends one request and reads its answer, within limits: time, size, no redirects, no proxy, allowed addresses only.
+//! Sends one request and reads its answer, within limits: time, size, no redirects, no proxy,
+//! allowed addresses only.
 //!
 //! The environment's proxies are not used: a proxy would resolve names itself, behind the back of the
 //! [`Guard`]. Compressed answers are not asked for, so that a small answer cannot become a large one.

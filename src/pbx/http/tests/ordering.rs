@@ -90,3 +90,24 @@ async fn a_newer_change_ends_an_older_one_that_waits_for_its_next_attempt() {
     let ids: Vec<_> = seen.iter().map(|seen| seen.header("idempotency-key")).collect();
     assert_eq!(ids, ["old", "new"]);
 }
+
+#[tokio::test]
+async fn a_newer_change_replaces_an_older_one_that_is_queued() {
+    let (server, gate) = gated().await;
+    let bench = Bench::new(server, SET);
+    let wanted = meeting();
+    let rest = async {
+        bench.server.until_asked(1).await;
+        // `join!` polls in this order: the second queues behind the first before the third comes in.
+        let release = async { gate.gate.add_permits(3) };
+        let (queued, newest) = (bench.set_as(&wanted, 1, "second"), bench.set_as(&wanted, 2, "third"));
+        tokio::join!(biased; queued, newest, release)
+    };
+    let (first, (second, third, ())) = tokio::join!(bench.set_as(&wanted, 1, "first"), rest);
+    first.unwrap();
+    assert!(matches!(second, Err(PbxError::Refused { .. })), "{second:?}");
+    third.unwrap();
+    let seen = bench.server.seen();
+    let ids: Vec<_> = seen.iter().map(|seen| seen.header("idempotency-key")).collect();
+    assert_eq!(ids, ["first", "third"]);
+}
