@@ -5,7 +5,7 @@ pub mod webhook;
 
 pub mod queue;
 
-//pub mod turn;
+pub mod turn;
 
 pub mod calendar;
 
@@ -19,6 +19,7 @@ pub mod subscription;
 
 // The domain.
 pub mod company;
+pub mod health;
 pub mod model;
 
 // Outside systems.

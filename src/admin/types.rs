@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::health::HealthReport;
+use crate::health::HealthReport;
 use crate::config::Finding;
 use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
 

@@ -23,7 +23,7 @@ use crate::{
     config::{self, Environment},
     graph::{ConsentTicket, Graph},
     model::{CompanyId, Extension, MailboxId, TenantId},
-    pbx::{asterisk_ami::AsteriskAmi, http::HttpPbx},
+    pbx::{asterisk_ami::AsteriskAmi, http::{HttpPbx, HttpPbxConfig, ProcessLimits}},
     presence::{PbxDriver, PbxSignal},
     queue::{Mark, Reason, StoreError},
     store::Store,
@@ -218,11 +218,11 @@ impl Offices {
                 Ok(AsteriskAmi::new(settings, clock))
             }
             PbxKind::Http => {
-                let settings = target.settings(&self.environment).map_err(SetupError::Pbx)?;
-                let limits = crate::pbx::http::ProcessLimits {
-                    allow_private_addresses: self.pbx.allow_private_addresses,
-                };
-                let driver = HttpPbx::new(settings, limits, company.clone(), clock)
+                let settings: HttpPbxConfig = target.settings(&self.environment).map_err(SetupError::Pbx)?;
+                let allowed = self.pbx.allow_private_addresses;
+                let limits =
+                    ProcessLimits { allow_private: allowed, allow_loopback: allowed, ..ProcessLimits::default() };
+                let driver = HttpPbx::new(&settings, limits, company.clone(), clock)
                     .map_err(|error| SetupError::Driver(Chain(&error).to_string()))?;
                 Ok(driver)
             }

@@ -118,6 +118,16 @@ impl Graph {
         }))
     }
 
+    /// The cloud that the application is registered in.
+    pub fn cloud(&self) -> &Cloud {
+        &self.application.cloud
+    }
+
+    /// The application's (client) id.
+    pub fn client_id(&self) -> &str {
+        &self.application.client_id
+    }
+
     /// The company with this tenant; the same one as long as anybody holds it, so that its token and its limits
     /// are counted once.
     pub fn company(self: &Arc<Self>, tenant: TenantId) -> Arc<GraphCompany> {

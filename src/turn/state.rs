@@ -10,7 +10,7 @@ use crate::{
     calendar::MailboxRef,
     decide::Layers,
     health::Health,
-    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId},
+    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
     queue::Gathered,
     timetable::Timetable,
 };
@@ -47,6 +47,9 @@ pub struct MailboxState {
     /// What the PBX is known to show: what it last acknowledged, or what was found there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Shown>,
+    /// What it was last told, or found to show; `None` where that is uncertain and it is to be told anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<Wanted>,
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
@@ -195,6 +198,7 @@ impl MailboxState {
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
             acknowledged: self.acknowledged.take(),
+            told: self.told.take(),
             shows: self.shows.take(),
             owed: std::mem::take(&mut self.owed),
             others: std::mem::take(&mut self.others),
