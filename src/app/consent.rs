@@ -26,7 +26,8 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     graph::{
-        self, ConsentAnswer, ConsentError, ConsentTicket, Graph, STATE_LIFE, StateKey, consent_url, fresh_nonce,
+        self, ConsentAnswer, ConsentError, ConsentTicket, Graph, STATE_LIFE, StateKey, consent_url,
+        fresh_nonce,
     },
     model::{CompanyId, Language, TenantId},
 };
@@ -207,9 +208,10 @@ impl Outcome {
             }
             (Self::NotOurs, Language::Sv) => ("Okänd länk", "Länken kommer inte från den här tjänsten."),
             (Self::NotOurs, Language::En) => ("Unknown link", "This link was not made by this service."),
-            (Self::TooLate | Self::Spent, Language::Sv) => {
-                ("Länken gäller inte längre", "Be er operatör om en ny länk: var och en gäller en gång, i 30 minuter.")
-            }
+            (Self::TooLate | Self::Spent, Language::Sv) => (
+                "Länken gäller inte längre",
+                "Be er operatör om en ny länk: var och en gäller en gång, i 30 minuter.",
+            ),
             (Self::TooLate | Self::Spent, Language::En) => {
                 ("The link has ended", "Ask your operator for a new one: each is good once, for 30 minutes.")
             }

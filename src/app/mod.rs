@@ -168,7 +168,7 @@ impl App {
         );
         offices.load().await.map_err(StartError::Load)?;
 
-        let public_url = config.public_url();
+        let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
         let turns = Turns::new(Arc::clone(&queue), Arc::clone(&roster), Arc::clone(&clock), settings);
         let hold = config.queue.lease();
@@ -178,7 +178,8 @@ impl App {
             Arc::clone(&clock),
             DispatcherSettings { workers: config.queue.workers, hold },
         );
-        let limits = ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
+        let limits =
+            ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
         let receiver = Receiver::new(keys, Arc::clone(&queue), Arc::clone(&clock), limits);
         let consent = ConsentDesk::new(
             consent_key(&secret),
@@ -207,7 +208,10 @@ impl App {
             max_body_bytes: config.admin.max_body_bytes,
         };
         let routes = admin::router(surface);
-        tasks.spawn("private listener", listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()));
+        tasks.spawn(
+            "private listener",
+            listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
+        );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
         Ok(Self { tasks, links, public: public_address, private: private_address, operations })
     }
@@ -239,6 +243,12 @@ impl App {
     }
 }
 
+/// Without a slash at its end; `Config::complete` has made sure that it is there.
+fn public_url(config: &Config) -> String {
+    let url = config.webhook.public_url.as_ref().map(url::Url::as_str).unwrap_or_default();
+    url.trim_end_matches('/').to_owned()
+}
+
 fn public_routes(receiver: &Arc<Receiver>, consent: &Arc<ConsentDesk>) -> Router {
     Router::new().merge(receiver.routes()).merge(consent.routes())
 }
@@ -256,14 +266,15 @@ fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
     let config::StoreUrl::Embedded(path) = &config.store.url;
     // A company in trouble may hold three quarters of the workers, and always one.
     let most_per_company = (config.queue.workers * 3 / 4).max(1);
-    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company }, clock).map_err(StartError::Store)
+    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company }, clock)
+        .map_err(StartError::Store)
 }
 
 fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {
     let given = config.keys.client_state().map_err(StartError::Secret)?;
     match given {
         Some(secret) => Ok(secret),
-        None => config::read_or_create_secret("keys.client_state_file", &config.store.beside("client-state.key"))
+        None => config::read_or_create_secret("keys.client_state_file", &config.client_state_file())
             .map_err(StartError::Secret),
     }
 }
@@ -272,7 +283,8 @@ fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {
 fn state_key(secret: &SecretString) -> Result<StateKey, StartError> {
     let digest = Sha256::digest(secret.expose_secret().as_bytes());
     let name: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
-    StateKey::new(&name, &SecretSlice::from(secret.expose_secret().as_bytes().to_vec())).map_err(StartError::Key)
+    StateKey::new(&name, &SecretSlice::from(secret.expose_secret().as_bytes().to_vec()))
+        .map_err(StartError::Key)
 }
 
 fn state_keys(config: &Config, current: &SecretString) -> Result<StateKeys, StartError> {
@@ -291,7 +303,7 @@ fn consent_key(secret: &SecretString) -> ConsentKey {
 }
 
 fn admin_token(config: &Config) -> Result<SecretString, StartError> {
-    config::read_or_create_secret("admin.token_file", &config.admin_token_file()).map_err(StartError::Secret)
+    config::read_or_create_secret("admin.token_file", &config.token_file()).map_err(StartError::Secret)
 }
 
 fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> {

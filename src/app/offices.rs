@@ -23,7 +23,10 @@ use crate::{
     config::{self, Environment},
     graph::{ConsentTicket, Graph},
     model::{CompanyId, Extension, MailboxId, TenantId},
-    pbx::{asterisk_ami::AsteriskAmi, http::{HttpPbx, HttpPbxConfig, ProcessLimits}},
+    pbx::{
+        asterisk_ami::AsteriskAmi,
+        http::{HttpPbx, HttpPbxConfig, ProcessLimits},
+    },
     presence::{PbxDriver, PbxSignal},
     queue::{Mark, Reason, StoreError},
     store::Store,
@@ -220,8 +223,11 @@ impl Offices {
             PbxKind::Http => {
                 let settings: HttpPbxConfig = target.settings(&self.environment).map_err(SetupError::Pbx)?;
                 let allowed = self.pbx.allow_private_addresses;
-                let limits =
-                    ProcessLimits { allow_private: allowed, allow_loopback: allowed, ..ProcessLimits::default() };
+                let limits = ProcessLimits {
+                    allow_private: allowed,
+                    allow_loopback: allowed,
+                    ..ProcessLimits::default()
+                };
                 let driver = HttpPbx::new(&settings, limits, company.clone(), clock)
                     .map_err(|error| SetupError::Driver(Chain(&error).to_string()))?;
                 Ok(driver)
@@ -252,7 +258,9 @@ impl Offices {
     async fn follow(&self, company: &CompanyId, mut signals: tokio::sync::broadcast::Receiver<PbxSignal>) {
         loop {
             let marks = match signals.recv().await {
-                Ok(PbxSignal::Changed(extension)) => self.marks(company, Some(&extension), Reason::PbxChanged),
+                Ok(PbxSignal::Changed(extension)) => {
+                    self.marks(company, Some(&extension), Reason::PbxChanged)
+                }
                 Ok(PbxSignal::LinkUp) => {
                     info!(company.id = %company, "The PBX of company `{company}` answers");
                     self.marks(company, None, Reason::PbxLinkUp)

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent, ConsentUrl,
-        ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted, MailboxStatus,
-        OperationError, Operations, PbxLink, RenewRequest, ShownPresence, Status, SubscriptionInfo, SyncRequest,
-        Synced, Tried, TryRequest,
+        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent,
+        ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted,
+        MailboxStatus, OperationError, Operations, PbxLink, RenewRequest, ShownPresence, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
     },
     chain::Chain,
     clock::SharedClock,
@@ -95,7 +95,11 @@ impl Service {
     }
 
     /// The one user of that name, in the company named or in whichever has it.
-    fn find_user(&self, company: Option<&CompanyId>, user: &str) -> Result<(OpenOffice, User), OperationError> {
+    fn find_user(
+        &self,
+        company: Option<&CompanyId>,
+        user: &str,
+    ) -> Result<(OpenOffice, User), OperationError> {
         let mut found = Vec::new();
         for office in self.offices(company)? {
             if let Some(known) = office.company.user(user).cloned() {
@@ -105,9 +109,7 @@ impl Service {
         let user = || user.to_owned();
         match (found.len(), company) {
             (1, _) => Ok(found.remove(0)),
-            (0, Some(company)) => {
-                Err(OperationError::NoSuchUser { company: company.clone(), user: user() })
-            }
+            (0, Some(company)) => Err(OperationError::NoSuchUser { company: company.clone(), user: user() }),
             (0, None) => Err(OperationError::Refused(format!("no company has a user `{}`", user()))),
             _ => Err(OperationError::AmbiguousUser { user: user() }),
         }
@@ -118,7 +120,11 @@ impl Service {
         Ok(document.and_then(|document| MailboxState::read(&document).ok()))
     }
 
-    async fn mailbox_status(&self, office: &OpenOffice, user: &User) -> Result<MailboxStatus, OperationError> {
+    async fn mailbox_status(
+        &self,
+        office: &OpenOffice,
+        user: &User,
+    ) -> Result<MailboxStatus, OperationError> {
         let state = match office.mailbox_of(user) {
             Some(mailbox) => self.state(mailbox).await?,
             None => None,
@@ -189,7 +195,11 @@ impl Service {
         Ok(pieces)
     }
 
-    async fn mark(&self, mailboxes: impl Iterator<Item = MailboxId>, reason: Reason) -> Result<u64, OperationError> {
+    async fn mark(
+        &self,
+        mailboxes: impl Iterator<Item = MailboxId>,
+        reason: Reason,
+    ) -> Result<u64, OperationError> {
         let now = self.clock.now();
         let marks: Vec<Mark> = mailboxes.map(|mailbox| Mark::new(mailbox, now, reason)).collect();
         let count = marks.len() as u64;
@@ -204,14 +214,22 @@ impl Service {
     async fn check_public_url(&self) -> CheckLine {
         let what = format!("notification address {}", self.public_url);
         let token = format!("narvaro self-test {}", self.clock.now().as_millisecond());
-        let url = format!("{}/graph/v1/notify", self.public_url);
-        let answer = self.client.post(&url).query(&[("validationToken", &token)]).send().await;
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("validationToken", &token)
+            .finish();
+        let url = format!("{}/graph/v1/notify?{query}", self.public_url);
+        let answer = self.client.post(&url).send().await;
         let said = match answer {
             Ok(answer) => {
                 let status = answer.status();
                 let echoed = answer.text().await.unwrap_or_default() == token;
                 if status == 200 && echoed {
-                    return CheckLine { what, ok: true, said: "answers a handshake as it must".into(), cure: None };
+                    return CheckLine {
+                        what,
+                        ok: true,
+                        said: "answers a handshake as it must".into(),
+                        cure: None,
+                    };
                 }
                 format!("answered {status} and not our own answer: something else listens there")
             }
@@ -221,7 +239,11 @@ impl Service {
         CheckLine { what, ok: false, said, cure: Some(cure.into()) }
     }
 
-    async fn check_company(&self, office: &OpenOffice, lines: &mut Vec<CheckLine>) -> Result<(), OperationError> {
+    async fn check_company(
+        &self,
+        office: &OpenOffice,
+        lines: &mut Vec<CheckLine>,
+    ) -> Result<(), OperationError> {
         let id = office.company.id();
         let language = office.company.language();
         let mut line = |what: &str, outcome: Result<String, (String, Health)>| {
@@ -246,10 +268,9 @@ impl Service {
         }
         let outcome = match &office.office.driver {
             None => Err((Health::PbxMissing.cause(language), Health::PbxMissing)),
-            Some(driver) => driver
-                .check()
-                .await
-                .map_err(|error| (Chain(&error).to_string(), Health::of_pbx(&error))),
+            Some(driver) => {
+                driver.check().await.map_err(|error| (Chain(&error).to_string(), Health::of_pbx(&error)))
+            }
         };
         line("PBX", outcome);
         for user in office.company.users() {
@@ -272,9 +293,10 @@ impl Service {
 
 fn refused_setup(file: &str, error: &SetupError) -> OperationError {
     let (key, remedy) = match error {
-        SetupError::Pbx(_) | SetupError::Driver(_) => {
-            ("pbx", "correct the settings under `[pbx]`; a secret must be readable by the service, not only here")
-        }
+        SetupError::Pbx(_) | SetupError::Driver(_) => (
+            "pbx",
+            "correct the settings under `[pbx]`; a secret must be readable by the service, not only here",
+        ),
         SetupError::Words(_) => ("profiles", "correct the trigger words"),
     };
     OperationError::FileRefused(vec![Finding {
@@ -413,7 +435,9 @@ impl Operations for Service {
     async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {
         let office = self.office(&company)?;
         if office.company.file().integration.is_none() {
-            return Err(OperationError::Refused(format!("company `{company}` reads no calendars from Microsoft 365")));
+            return Err(OperationError::Refused(format!(
+                "company `{company}` reads no calendars from Microsoft 365"
+            )));
         }
         Ok(self.consent.address(&office))
     }
@@ -460,7 +484,10 @@ impl Operations for Service {
         Ok(Tried { profile, lines, details })
     }
 
-    async fn subscriptions(&self, company: Option<CompanyId>) -> Result<Vec<SubscriptionInfo>, OperationError> {
+    async fn subscriptions(
+        &self,
+        company: Option<CompanyId>,
+    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
         let mut all = Vec::new();
         for office in self.offices(company.as_ref())? {
             let language = office.company.language();

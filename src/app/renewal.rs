@@ -45,7 +45,10 @@ impl Jobs {
     /// Enters a job of so many pieces.
     pub(super) fn open(&self, id: &JobId, total: u64) {
         let mut jobs = self.jobs();
-        jobs.push_back((id.clone(), JobProgress { total, done: 0, failed: Vec::new(), finished: total == 0 }));
+        jobs.push_back((
+            id.clone(),
+            JobProgress { total, done: 0, failed: Vec::new(), finished: total == 0 },
+        ));
         if jobs.len() > KEPT {
             jobs.pop_front();
         }
@@ -74,7 +77,8 @@ pub(super) async fn follow(
     store: Arc<dyn Store>,
     shutdown: CancellationToken,
 ) {
-    let mut open: HashMap<MailboxId, Piece> = pieces.into_iter().map(|piece| (piece.mailbox, piece)).collect();
+    let mut open: HashMap<MailboxId, Piece> =
+        pieces.into_iter().map(|piece| (piece.mailbox, piece)).collect();
     while !open.is_empty() {
         let turned: HashSet<MailboxId> = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -50,8 +50,12 @@ impl Teller<'_> {
         };
         match (self.language, hit.owner) {
             (Language::Sv, Owner::Company) => format!("Profilen blir {name}: ordet `{word}` finns {how}."),
-            (Language::Sv, Owner::User) => format!("Profilen blir {name}: användarens eget ord `{word}` finns {how}."),
-            (Language::En, Owner::Company) => format!("The profile becomes {name}: the word `{word}` is there {how}."),
+            (Language::Sv, Owner::User) => {
+                format!("Profilen blir {name}: användarens eget ord `{word}` finns {how}.")
+            }
+            (Language::En, Owner::Company) => {
+                format!("The profile becomes {name}: the word `{word}` is there {how}.")
+            }
             (Language::En, Owner::User) => {
                 format!("The profile becomes {name}: the user's own word `{word}` is there {how}.")
             }
@@ -86,8 +90,12 @@ impl Teller<'_> {
             (Language::En, NoProfile::NotAtStart) => {
                 "No profile: there are trigger words, but none stands first (`position = \"start\"`).".into()
             }
-            (Language::Sv, NoProfile::NothingMatched) => "Ingen profil: inget triggerord finns i ämnet.".into(),
-            (Language::En, NoProfile::NothingMatched) => "No profile: no trigger word is in the subject.".into(),
+            (Language::Sv, NoProfile::NothingMatched) => {
+                "Ingen profil: inget triggerord finns i ämnet.".into()
+            }
+            (Language::En, NoProfile::NothingMatched) => {
+                "No profile: no trigger word is in the subject.".into()
+            }
         }
     }
 
@@ -97,13 +105,21 @@ impl Teller<'_> {
             (Language::Sv, LostBecause::InsideWord(longer)) => format!("det ingår i `{longer}`"),
             (Language::En, LostBecause::InsideWord(longer)) => format!("it is a part of `{longer}`"),
             (Language::Sv, LostBecause::InsideName(name)) => format!("det ingår i profilnamnet `{name}`"),
-            (Language::En, LostBecause::InsideName(name)) => format!("it is a part of the profile name `{name}`"),
+            (Language::En, LostBecause::InsideName(name)) => {
+                format!("it is a part of the profile name `{name}`")
+            }
             (Language::Sv, LostBecause::LowerRank) => "profilen har lägre rang".into(),
             (Language::En, LostBecause::LowerRank) => "the profile has a lower rank".into(),
             (Language::Sv, LostBecause::FurtherRight) => "ett annat av profilens ord står före".into(),
-            (Language::En, LostBecause::FurtherRight) => "another word of the profile stands before it".into(),
-            (Language::Sv, LostBecause::UsersOwnWord) => "användaren har gett ordet till en annan profil".into(),
-            (Language::En, LostBecause::UsersOwnWord) => "the user has given the word to another profile".into(),
+            (Language::En, LostBecause::FurtherRight) => {
+                "another word of the profile stands before it".into()
+            }
+            (Language::Sv, LostBecause::UsersOwnWord) => {
+                "användaren har gett ordet till en annan profil".into()
+            }
+            (Language::En, LostBecause::UsersOwnWord) => {
+                "the user has given the word to another profile".into()
+            }
             (Language::Sv, LostBecause::NotAtStart) => "det står inte först".into(),
             (Language::En, LostBecause::NotAtStart) => "it does not stand first".into(),
             (Language::Sv, LostBecause::EventIgnored) => "händelsen räknas inte alls".into(),
@@ -119,7 +135,9 @@ impl Teller<'_> {
         let Warning::Negated { word } = warning;
         match self.language {
             Language::Sv => format!("Obs: ett nekande ord står före `{word}`; negation förstås inte."),
-            Language::En => format!("Note: a negating word stands before `{word}`; negation is not understood."),
+            Language::En => {
+                format!("Note: a negating word stands before `{word}`; negation is not understood.")
+            }
         }
     }
 }

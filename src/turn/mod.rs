@@ -214,7 +214,10 @@ impl Turn<'_> {
             } => true,
         };
         if interrupted {
-            warn!("Reading the calendar of mailbox {} was put off for a change of presence", self.lease.mailbox);
+            warn!(
+                "Reading the calendar of mailbox {} was put off for a change of presence",
+                self.lease.mailbox
+            );
             metrics::counter!("narvaro_reads_interrupted_total").increment(1);
         }
         self.present().await

@@ -265,7 +265,9 @@ fn mixes(found: &Shown, ours: [Option<&Shown>; 2]) -> bool {
 fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {
     let label = match &decision.wanted {
         Wanted::Profile(outward) => outward.label.clone(),
-        Wanted::AsFound(shown) => shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default(),
+        Wanted::AsFound(shown) => {
+            shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default()
+        }
     };
     let since = before
         .filter(|shows| shows.profile == decision.profile && shows.label == label)

@@ -17,14 +17,8 @@ use crate::{
 };
 
 /// Marks that make a complete read necessary.
-const ASK_FOR_ALL: [Reason; 6] = [
-    Reason::Missed,
-    Reason::Removed,
-    Reason::Applied,
-    Reason::Asked,
-    Reason::Started,
-    Reason::Consent,
-];
+const ASK_FOR_ALL: [Reason; 6] =
+    [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent];
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time.
 const DO_NOT_WAIT: [Reason; 5] =
@@ -60,13 +54,8 @@ impl Turn<'_> {
 
     pub(super) fn note_missing_consent(&mut self) {
         let health = Health::NoConsent { code: "not given yet".to_owned() };
-        let trouble = Trouble::again(
-            None,
-            health,
-            crate::model::Disposition::Park,
-            self.lease.mailbox,
-            self.now(),
-        );
+        let trouble =
+            Trouble::again(None, health, crate::model::Disposition::Park, self.lease.mailbox, self.now());
         self.state.calendar_trouble = Some(trouble);
     }
 
@@ -111,8 +100,11 @@ impl Turn<'_> {
     /// Reads what is owed: everything, or just the items that changed.
     pub(super) async fn read_calendar(&mut self) {
         let Some(found) = self.state.resolved.clone() else { return };
-        let outcome =
-            if self.needs_all() { self.read_all(&found.mailbox).await } else { self.read_items(&found.mailbox).await };
+        let outcome = if self.needs_all() {
+            self.read_all(&found.mailbox).await
+        } else {
+            self.read_items(&found.mailbox).await
+        };
         match outcome {
             Ok(()) => {
                 self.calendar_read = true;
@@ -177,9 +169,8 @@ impl Turn<'_> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let now = self.now();
         let stale = self.state.zone.as_ref().is_none_or(|zone| now.duration_since(zone.at) > ZONE_FRESH);
-        let zone = async {
-            if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) }
-        };
+        let zone =
+            async { if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) } };
         let changes = async {
             let mut changes = Vec::with_capacity(items.len());
             for item in &items {
@@ -204,7 +195,8 @@ impl Turn<'_> {
     }
 
     async fn read_item(&self, mailbox: &MailboxRef, item: &EventId) -> Result<ItemChange, ReadError> {
-        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable) else {
+        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable)
+        else {
             return Ok(ItemChange::Nothing);
         };
         let source = &integration.source;
@@ -242,7 +234,8 @@ impl Turn<'_> {
         event: &CalendarEvent,
         known_as: &EventId,
     ) -> Result<bool, ReadError> {
-        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable) else {
+        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable)
+        else {
             return Ok(false);
         };
         if timetable.knows(known_as) || !self.matters(event) {
@@ -257,7 +250,8 @@ impl Turn<'_> {
         let by_word = event.subject.as_ref().is_some_and(|subject| {
             ruleset.matcher.judge_event(subject.expose(), &event.categories).winner.is_some()
         });
-        by_word || [&fallback.busy, &fallback.oof, &fallback.working_elsewhere].into_iter().any(Option::is_some)
+        by_word
+            || [&fallback.busy, &fallback.oof, &fallback.working_elsewhere].into_iter().any(Option::is_some)
     }
 
     fn zone(&self) -> Zone {

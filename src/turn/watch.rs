@@ -29,7 +29,8 @@ impl Turn<'_> {
 
     /// Creates, renews or replaces the subscription if it is time to.
     pub(super) async fn tend_watch(&mut self) {
-        let (Some(integration), Some(_)) = (self.seat.office.integration.clone(), &self.state.resolved) else {
+        let (Some(integration), Some(_)) = (self.seat.office.integration.clone(), &self.state.resolved)
+        else {
             return;
         };
         let now = self.now();
@@ -121,7 +122,8 @@ impl Turn<'_> {
     }
 
     fn mailbox_ref(&self) -> crate::calendar::MailboxRef {
-        let object = self.state.resolved.as_ref().map(|found| found.mailbox.object.clone()).unwrap_or_default();
+        let object =
+            self.state.resolved.as_ref().map(|found| found.mailbox.object.clone()).unwrap_or_default();
         crate::calendar::MailboxRef { object }
     }
 

@@ -162,7 +162,7 @@ impl HttpPbx {
 
     /// The headers that name the change, and the signatures as of now.
     fn dress(&self, request: &mut Prepared, transition: &str) -> Result<(), PbxError> {
-        let mut put = |name: HeaderName, text: &str| {
+        let mut put = |name: HeaderName, text: &str| -> Result<(), PbxError> {
             let reason = "the transition's id holds a character that a header cannot carry".to_owned();
             let value = HeaderValue::from_str(text).map_err(|_| PbxError::Refused { reason })?;
             request.headers.insert(name, value);
