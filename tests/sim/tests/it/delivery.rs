@@ -69,8 +69,7 @@ async fn what_is_refused_or_not_answered_is_sent_again() {
     hook.state.lock().unwrap().statuses = vec![503, 404, 0, 202];
     world.sim.delivery(|knobs| {
         knobs.retry_base_ms = 20;
-        knobs.first_timeout_ms = 200;
-        knobs.retry_timeout_ms = 200;
+        knobs.retry_timeout_ms = 1_000;
     });
     world.sim.add_event(ANNA, meeting("MÖT")).unwrap();
     assert!(world.sim.until_delivered(LIMIT).await);

@@ -29,7 +29,7 @@ async fn both_endpoints_are_asked_before_a_subscription_exists() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_to_the_letter_makes_no_subscription() {
-    let options = SimOptions { handshake_timeout: Duration::from_millis(200), ..SimOptions::default() };
+    let options = SimOptions { handshake_timeout: Duration::from_millis(1_500), ..SimOptions::default() };
     let (world, hook) = (World::with(options).await, Hook::new().await);
     for (handshake, text) in [
         (Handshake::Accepted, "must respond with 200 OK"),
