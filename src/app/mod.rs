@@ -112,7 +112,8 @@ pub async fn serve(config: Config, environment: Environment) -> Result<(), Start
     };
     telemetry::log(format, &config.log.level).map_err(StartError::Telemetry)?;
     let metrics = telemetry::metrics().map_err(StartError::Telemetry)?;
-    let app = App::start(config, environment, Arc::new(SystemClock), Some(metrics)).await?;
+    let sockets = Sockets::bind(&config).await?;
+    let app = App::start(config, environment, Arc::new(SystemClock), Some(metrics), sockets).await?;
     info!(public = %app.public, private = %app.private, "Ready");
     told_to_stop().await;
     info!("Stopping");
@@ -133,6 +134,27 @@ async fn told_to_stop() {
     }
 }
 
+/// The two sockets, listening.
+pub struct Sockets {
+    /// For the internet, behind a proxy.
+    pub public: TcpListener,
+    /// For the operator.
+    pub private: TcpListener,
+}
+
+impl Sockets {
+    /// Listens where the configuration says.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] names the key and the address.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            public: bind("listen.public", config.listen.public).await?,
+            private: bind("listen.private", config.listen.private).await?,
+        })
+    }
+}
+
 impl App {
     /// Starts everything; returns once both listeners accept.
     ///
@@ -143,10 +165,10 @@ impl App {
         environment: Environment,
         clock: SharedClock,
         metrics: Option<PrometheusHandle>,
+        sockets: Sockets,
     ) -> Result<Self, StartError> {
         config.complete().map_err(StartError::Incomplete)?;
-        let public = bind("listen.public", config.listen.public).await?;
-        let private = bind("listen.private", config.listen.private).await?;
+        let Sockets { public, private } = sockets;
         let secret = client_state_secret(&config)?;
         let keys = state_keys(&config, &secret)?;
         let token = admin_token(&config)?;

@@ -5,6 +5,8 @@
 
 mod asterisk_driver;
 mod graph_adapter;
+mod main_path;
 mod store_contract;
 mod support;
 mod webhook;
+mod world;
