@@ -1,1 +1,3 @@
-//! To be written.
+//! Companies, their integrations, users and profiles.
+
+pub mod standard;
