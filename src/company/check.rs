@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::{Document, Finding, Findings, SecretRef},
     model::{MatchMode, ProfileId},
+    pbx::{asterisk_ami::AsteriskConfig, http::HttpPbxConfig},
 };
 
 /// Farthest that a profile may begin before, or last beyond, its event.
@@ -330,10 +331,11 @@ impl Check<'_> {
     }
 }
 
-/// Whether the driver of that kind would take the settings.
+/// Whether the driver of that kind knows all keys and kinds of values; what they mean it checks when it is started.
 fn fits_its_driver(pbx: &PbxTarget) -> Result<(), SettingsError> {
     match pbx.kind {
-        PbxKind::Asterisk | PbxKind::Http => pbx.fits::<toml::Table>(),
+        PbxKind::Asterisk => pbx.fits::<AsteriskConfig>(),
+        PbxKind::Http => pbx.fits::<HttpPbxConfig>(),
     }
 }
 
