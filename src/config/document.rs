@@ -168,7 +168,8 @@ fn in_our_words(path: String, message: &str) -> Misfit {
 
 /// Splits at the first `: ` that is not quoted in backticks.
 fn split_outside_ticks(message: &str) -> Option<(&str, &str)> {
-    let colon = message.match_indices(": ").find(|(at, _)| message[..*at].matches('`').count() % 2 == 0)?.0;
+    let colon =
+        message.match_indices(": ").find(|(at, _)| message[..*at].matches('`').count().is_multiple_of(2))?.0;
     Some((&message[..colon], &message[colon + 2..]))
 }
 

@@ -89,7 +89,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         "\"sv-default\"",
         "\"sv-defualt\"",
         &[
-            "acme.toml, line 4: `trigger_sets[0]` cannot be `sv-defualt` -- possible are `sv-default`, `sv-words`",
+            "acme.toml, line 4: `trigger_sets[0]` cannot be `sv-defualt` -- possible are `sv-default`, `sv-words`, `no`, `en`",
         ],
     ),
     (

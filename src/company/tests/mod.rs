@@ -181,7 +181,7 @@ fn every_key_that_the_template_shows_behind_a_hash_exists() {
     assert_eq!(company.file().override_rule, crate::model::OverrideRule::UntilEventEnd);
     assert_eq!(
         company.profiles().iter().find(|one| one.name_sv == "Möte").unwrap().triggers,
-        ["Möte*", "MÖT"]
+        ["Möte*", "MÖT", "Styrelse*", "Workshop"]
     );
 }
 
@@ -226,6 +226,41 @@ fn profiles_stand_in_the_order_asked_for_and_the_rest_keeps_its_own() {
 }
 
 #[test]
+fn typed_words_go_before_those_of_added_sets_and_what_is_left_out_is_told() {
+    let text = "id = 'a'\nname = 'A'\ntrigger_sets = ['sv-default', 'sv-words']\n\
+                [[profiles]]\nid = 'sick'\nadd_triggers = 'Stör ej'\n\
+                [[profiles]]\nid = 'meeting'\ntriggers = 'Sammanträde'";
+    let parsed = Company::parse("a.toml", text).unwrap();
+    let words = |id: &str| {
+        let profiles = parsed.company.profiles();
+        profiles.iter().find(|profile| profile.id.as_str() == id).unwrap().triggers.join("; ")
+    };
+    assert_eq!(words("meeting"), "Sammanträde");
+    assert_eq!(words("do-not-disturb"), "Do not disturb; DND");
+    assert!(words("sick").starts_with("Sick; Stör ej; Sjuk;"), "{}", words("sick"));
+    let told: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
+    let left_out = "a.toml, line 3: `trigger_sets` leaves out `Stör ej` for profile `do-not-disturb`: profile `sick` has it";
+    assert!(told.iter().any(|line| line == left_out), "{told:#?}");
+}
+
+#[test]
+fn without_the_default_set_only_typed_words_count() {
+    let company =
+        company("id = 'a'\nname = 'A'\ntrigger_sets = []\n[[profiles]]\nid = 'lunch'\ntriggers = 'Lunch'");
+    let with_words = company.profiles().iter().filter(|profile| !profile.triggers.is_empty());
+    assert_eq!(with_words.map(|profile| profile.id.as_str()).collect::<Vec<_>>(), ["lunch"]);
+}
+
+#[test]
+fn words_that_become_one_by_the_way_of_matching_are_refused() {
+    let text = "id = 'a'\nname = 'A'\n[matching]\nfold_diacritics = true\n[[profiles]]\nid = 'lunch'\nadd_triggers = 'Mot'";
+    let told = Company::parse("a.toml", text).unwrap_err();
+    assert_eq!(told.findings.len(), 1, "{told:?}");
+    assert_eq!(told.findings[0].place(), "a.toml, line 3");
+    assert!(told.findings[0].problem.contains("`lunch` and `meeting`"), "{told:?}");
+}
+
+#[test]
 fn changed_profiles_keep_what_is_not_named() {
     let company = company(RICH);
     let profile = |id: &str| {
@@ -267,8 +302,8 @@ fn an_apply_says_line_by_line_what_it_changes() {
         ),
         (
             "\"sv-default\"]",
-            "\"sv-default\"]\nbridge_secs = 60\nlanguage = \"en\"",
-            &["settings: language sv → en", "settings: bridge_secs 0 → 60"],
+            "\"sv-default\"]\nbridge_secs = 60\nphone_region = \"NO\"",
+            &["company: phone region SE → NO", "settings: bridge_secs 0 → 60"],
         ),
         (
             "[integration]",
