@@ -16,7 +16,12 @@ mod request;
 mod router;
 mod types;
 
-pub use crate::health::{Health, HealthReport, Severity};
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use health::{Health, HealthReport, Severity};
 pub use operations::{OperationError, Operations};
 pub use problem::Problem;
 pub use router::{Surface, router};
