@@ -21,7 +21,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use health::{Health, HealthReport, Severity};
+pub use crate::health::{Health, HealthReport, Severity};
 pub use operations::{OperationError, Operations};
 pub use problem::Problem;
 pub use router::{Surface, router};

@@ -41,8 +41,8 @@ pub(super) enum SetupError {
     #[error("the settings of the company's PBX cannot be used")]
     Pbx(#[source] SettingsError),
     /// The driver's own objection.
-    #[error("the company's PBX cannot be set up: {0}")]
-    Driver(String),
+    #[error("the company's PBX cannot be set up")]
+    Driver(#[source] crate::pbx::http::ConfigError),
     /// Its words.
     #[error("the company's trigger words cannot be used")]
     Words(#[source] RuleError),
@@ -228,8 +228,8 @@ impl Offices {
                     allow_loopback: allowed,
                     ..ProcessLimits::default()
                 };
-                let driver = HttpPbx::new(&settings, limits, company.clone(), clock)
-                    .map_err(|error| SetupError::Driver(Chain(&error).to_string()))?;
+                let driver =
+                    HttpPbx::new(&settings, limits, company.clone(), clock).map_err(SetupError::Driver)?;
                 Ok(driver)
             }
         }

@@ -23,7 +23,7 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     company::{Company, User, diff, export},
-    config::Finding,
+    config::{Document, Finding},
     decide::decide,
     health::Health,
     model::{CompanyId, Language, MailboxId},
@@ -286,26 +286,29 @@ impl Service {
     fn prepare(&self, request: &ApplyRequest) -> Result<(Company, Vec<Finding>), OperationError> {
         let parsed = Company::parse(&request.file, &request.text)
             .map_err(|findings| OperationError::FileRefused(findings.findings))?;
-        self.offices.try_out(&parsed.company).map_err(|error| refused_setup(&request.file, &error))?;
+        self.offices.try_out(&parsed.company).map_err(|error| refused_setup(&parsed.document, &error))?;
         Ok((parsed.company, parsed.warnings))
     }
 }
 
-fn refused_setup(file: &str, error: &SetupError) -> OperationError {
-    let (key, remedy) = match error {
-        SetupError::Pbx(_) | SetupError::Driver(_) => (
-            "pbx",
-            "correct the settings under `[pbx]`; a secret must be readable by the service, not only here",
+/// A company that parses and cannot be set up: the place in its file, as well as it is known.
+fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
+    let (key, problem, remedy) = match error {
+        SetupError::Driver(refused) => (
+            format!("pbx.http.{}", refused.key()),
+            refused.to_string(),
+            "correct it; the driver's presets show working settings",
         ),
-        SetupError::Words(_) => ("profiles", "correct the trigger words"),
+        SetupError::Pbx(_) => (
+            "pbx".to_owned(),
+            Chain(error).to_string(),
+            "correct the settings; a secret must be readable by the service, not only by you",
+        ),
+        SetupError::Words(_) => {
+            ("profiles".to_owned(), Chain(error).to_string(), "correct the trigger words")
+        }
     };
-    OperationError::FileRefused(vec![Finding {
-        file: file.to_owned(),
-        line: None,
-        key: key.to_owned(),
-        problem: Chain(error).to_string(),
-        remedy: remedy.to_owned(),
-    }])
+    OperationError::FileRefused(vec![document.finding(&key, problem, remedy)])
 }
 
 fn store(error: StoreError) -> OperationError {
