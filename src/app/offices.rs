@@ -202,10 +202,8 @@ impl Offices {
         let opened = OpenOffice { company, standing, office, mailboxes, link: link.clone() };
         self.open().insert(id.clone(), opened);
         let outdated = before.and_then(|before| before.link);
-        if is_new || link.is_none() {
-            if let Some(outdated) = outdated {
-                outdated.stop.cancel();
-            }
+        if let Some(outdated) = outdated.filter(|_| is_new || link.is_none()) {
+            outdated.stop.cancel();
         }
         if let Some(link) = link.filter(|_| is_new) {
             self.start_link(id, link);

@@ -266,7 +266,8 @@ fn available_at_skips_what_is_only_another_absence() {
     let mut mailbox = Mailbox::new(rules(), &events);
     let decision = mailbox.at(t("10:30"));
     assert_eq!((decision.until, decision.available_at), (Some(t("11:00")), Some(t("12:00"))));
-    let next: Vec<_> = decision.next_changes.iter().map(|next| (next.at, next.profile.clone().unwrap())).collect();
+    let next: Vec<_> =
+        decision.next_changes.iter().map(|next| (next.at, next.profile.clone().unwrap())).collect();
     assert_eq!(next, [(t("11:00"), profile("lunch")), (t("12:00"), profile("available"))]);
 }
 

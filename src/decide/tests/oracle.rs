@@ -42,8 +42,11 @@ struct World {
 }
 
 fn world() -> impl Strategy<Value = World> {
-    let event = (0..WORDS.len(), 0..60_i64, 1..25_i64)
-        .prop_map(|(word, start, length)| Drawn { word, start: start * 5, length: length * 5 });
+    let event = (0..WORDS.len(), 0..60_i64, 1..25_i64).prop_map(|(word, start, length)| Drawn {
+        word,
+        start: start * 5,
+        length: length * 5,
+    });
     (
         prop::collection::vec(event, 0..6),
         prop::sample::select(vec![0_i64, 5, 10]),
@@ -208,7 +211,8 @@ impl Oracle<'_> {
             }
             let locked = self.0.locked && base.is_some() && base_profile == LUNCH;
             if let Some(event) = over {
-                let end = self.0.events[event].start + self.0.events[event].length + self.shift(event).1.min(0);
+                let end =
+                    self.0.events[event].start + self.0.events[event].length + self.shift(event).1.min(0);
                 over_event_ended |= now >= end;
                 let elsewhere = decides.is_some_and(|other| other != event);
                 if over_event_ended && decides != Some(event) || self.0.next_event_ends_it && elsewhere {
