@@ -48,7 +48,7 @@ impl Turn<'_> {
         let settings = &self.turns.settings;
         let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
         let every = if alive { settings.sweep_every } else { settings.poll_every };
-        let sweep = self.state.proven_until.map_or(self.now(), |proven| proven + every);
+        let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
         Some(sweep.min(self.watch_due_at()))
     }
 
