@@ -6,6 +6,7 @@
 #   scripts/asterisk.sh cli DIR COMMAND...                       one command on its console
 #   scripts/asterisk.sh restart DIR                              same ports, same database
 #   scripts/asterisk.sh stop DIR                                 DIR stays, for a look at DIR/log
+#   scripts/asterisk.sh kill DIR                                 the same without a goodbye, as a crash would be
 #
 # DIR holds all that belongs to one instance (settings, database, log, pid); any number may run at once.
 # TLS_PORT needs DIR/tls/cert.pem and DIR/tls/key.pem. NARVARO_ASTERISK_ROOT chooses another place for the root.
@@ -96,8 +97,9 @@ console() {
 running() {
     local pid
     pid=$(cat "$1/pid" 2>/dev/null) || return 1
-    # The pid may belong to somebody else by now.
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = asterisk ]
+    # The pid may belong to somebody else by now, or to what is left until init takes note of its end.
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = asterisk ] &&
+        ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
 }
 
 configure() {
@@ -131,10 +133,10 @@ launch() {
 }
 
 stop() {
-    local dir=$1 pid limit=$((SECONDS + stop_limit_secs))
+    local dir=$1 signal=${2:-TERM} pid limit=$((SECONDS + stop_limit_secs))
     running "$dir" || { rm -f "$dir/pid"; return; }
     pid=$(cat "$dir/pid")
-    kill -TERM "$pid" 2>/dev/null || true
+    kill "-$signal" "$pid" 2>/dev/null || true
     while running "$dir"; do
         [ "$SECONDS" -lt "$limit" ] || kill -KILL "$pid" 2>/dev/null || true
         sleep 0.05
@@ -153,7 +155,7 @@ install)
     ;;
 start) [ $# -ge 3 ] && [ $# -le 4 ] || usage ;;
 cli) [ $# -ge 2 ] || usage ;;
-restart | stop) [ $# = 1 ] || usage ;;
+restart | stop | kill) [ $# = 1 ] || usage ;;
 *) usage ;;
 esac
 need_root
@@ -171,4 +173,5 @@ restart)
     launch "$dir"
     ;;
 stop) stop "$dir" ;;
+kill) stop "$dir" KILL ;;
 esac

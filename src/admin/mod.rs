@@ -10,14 +10,18 @@
 //! technicians, and who did what belongs to the reverse proxy in front where that is asked for.
 
 mod auth;
-mod health;
 mod operations;
 mod problem;
 mod request;
 mod router;
 mod types;
 
-pub use health::{Health, HealthReport, Severity};
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use crate::health::{Health, HealthReport, Severity};
 pub use operations::{OperationError, Operations};
 pub use problem::Problem;
 pub use router::{Surface, router};

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::health::HealthReport;
 use crate::config::Finding;
+use crate::health::HealthReport;
 use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
 
 /// One company in a list.

@@ -1,6 +1,375 @@
-//! Wiring: configuration to adapters to the running service.
+//! Wiring: configuration to adapters to the running service. The only place that names both a port and who
+//! implements it.
+//!
+//! Starting: the store is opened, companies are seated from what was applied, PBX links and the two listeners
+//! come up, turns begin. Stopping: listeners close first, so that no new work is promised; turns under way end;
+//! then PBX links; the store last.
 
+mod consent;
 pub mod listener;
+mod offices;
+mod operations;
+mod renewal;
+mod standing;
 mod tasks;
+mod tell;
+mod views;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use jiff::SignedDuration;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tracing::info;
 
 pub use tasks::Tasks;
+
+use self::{consent::ConsentDesk, offices::Offices, operations::Service};
+use crate::{
+    admin::{self, Operations, Surface},
+    clock::{SharedClock, SystemClock},
+    config::{self, Config, Environment},
+    graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
+    queue::{Dispatcher, DispatcherSettings, DueStore, TakesTurns},
+    store::{
+        Store,
+        embedded::{Embedded, EmbeddedSettings, OpenError},
+    },
+    subscription::{LONGEST_LIFE, WatchPlan},
+    telemetry,
+    turn::{RetryPlan, TurnSettings, Turns, roster::Roster},
+    webhook::{
+        Receiver, ReceiverLimits,
+        client_state::{KeyError, StateKey, StateKeys},
+    },
+};
+
+/// Connections at a time on the public listener; Graph uses some tens.
+const PUBLIC_CONNECTIONS: usize = 4_096;
+
+/// Connections at a time on the private listener.
+const PRIVATE_CONNECTIONS: usize = 256;
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration lacks something.
+    #[error("the configuration is not complete")]
+    Incomplete(#[source] config::Findings),
+    /// A secret is not to be had.
+    #[error("a secret of the configuration cannot be had")]
+    Secret(#[source] config::SecretError),
+    /// The key of `clientState` cannot be used.
+    #[error("the key of `clientState` cannot be used")]
+    Key(#[source] KeyError),
+    /// Graph's addresses cannot be used.
+    #[error("the addresses of Microsoft Graph cannot be used")]
+    Cloud(#[source] crate::graph::CloudError),
+    /// The application's credential cannot be used.
+    #[error("the application for Microsoft Graph cannot be set up")]
+    Graph(#[source] GraphConfigError),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[source] OpenError),
+    /// What is stored cannot be loaded.
+    #[error("the stored companies cannot be loaded")]
+    Load(#[source] crate::queue::StoreError),
+    /// An address cannot be listened at.
+    #[error("`{key} = {address}` cannot be listened at")]
+    Listen {
+        /// Its key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Logs or metrics.
+    #[error("logs and metrics cannot be set up")]
+    Telemetry(#[source] telemetry::TelemetryError),
+}
+
+/// The running service.
+pub struct App {
+    tasks: Tasks,
+    links: Tasks,
+    public: SocketAddr,
+    private: SocketAddr,
+    operations: Arc<Service>,
+}
+
+/// Starts the service and runs it until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// [`StartError`] names what stands in the way of starting.
+pub async fn serve(config: Config, environment: Environment) -> Result<(), StartError> {
+    let format = match config.log.format {
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::log(format, &config.log.level).map_err(StartError::Telemetry)?;
+    let metrics = telemetry::metrics().map_err(StartError::Telemetry)?;
+    let sockets = Sockets::bind(&config).await?;
+    let app = App::start(config, environment, Arc::new(SystemClock), Some(metrics), sockets).await?;
+    info!(public = %app.public, private = %app.private, "Ready");
+    told_to_stop().await;
+    info!("Stopping");
+    app.stop().await;
+    info!("Stopped");
+    Ok(())
+}
+
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without the handler the system's default ends the process: nothing is left to be waited for.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// The two sockets, listening.
+pub struct Sockets {
+    /// For the internet, behind a proxy.
+    pub public: TcpListener,
+    /// For the operator.
+    pub private: TcpListener,
+}
+
+impl Sockets {
+    /// Listens where the configuration says.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] names the key and the address.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            public: bind("listen.public", config.listen.public).await?,
+            private: bind("listen.private", config.listen.private).await?,
+        })
+    }
+}
+
+impl App {
+    /// Starts everything; returns once both listeners accept.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way.
+    pub async fn start(
+        config: Config,
+        environment: Environment,
+        clock: SharedClock,
+        metrics: Option<PrometheusHandle>,
+        sockets: Sockets,
+    ) -> Result<Self, StartError> {
+        config.complete().map_err(StartError::Incomplete)?;
+        let Sockets { public, private } = sockets;
+        let secret = client_state_secret(&config)?;
+        let keys = state_keys(&config, &secret)?;
+        let token = admin_token(&config)?;
+        let graph = graph(&config, Arc::clone(&clock))?;
+        let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
+
+        let tasks = Tasks::default();
+        let links = Tasks::default();
+        let roster = Arc::new(Roster::default());
+        let queue: Arc<dyn DueStore> = Arc::clone(&store) as Arc<dyn DueStore>;
+        let offices = Offices::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&roster),
+            Arc::clone(&graph),
+            environment,
+            config.pbx.clone(),
+            Arc::clone(&clock),
+            links.clone(),
+        );
+        offices.load().await.map_err(StartError::Load)?;
+
+        let public_url = public_url(&config);
+        let settings = turn_settings(&config, &public_url, &keys);
+        let turns = Turns::new(Arc::clone(&queue), Arc::clone(&roster), Arc::clone(&clock), settings);
+        let hold = config.queue.lease();
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&queue),
+            Arc::clone(&turns) as Arc<dyn TakesTurns>,
+            Arc::clone(&clock),
+            DispatcherSettings { workers: config.queue.workers, hold },
+        );
+        let limits =
+            ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
+        let receiver = Receiver::new(keys, Arc::clone(&queue), Arc::clone(&clock), limits);
+        let consent = ConsentDesk::new(
+            consent_key(&secret),
+            Arc::clone(&graph),
+            Arc::clone(&offices),
+            Arc::clone(&clock),
+            &public_url,
+        );
+        let operations = Service::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&offices),
+            Arc::clone(&consent),
+            Arc::clone(&turns),
+            Arc::clone(&clock),
+            tasks.clone(),
+            public_url,
+        );
+
+        let (public_address, private_address) = (address_of(&public), address_of(&private));
+        let routes = public_routes(&receiver, &consent);
+        tasks.spawn("public listener", listener::serve(public, routes, PUBLIC_CONNECTIONS, tasks.shutdown()));
+        let surface = Surface {
+            operations: Arc::clone(&operations) as Arc<dyn Operations>,
+            token,
+            metrics,
+            max_body_bytes: config.admin.max_body_bytes,
+        };
+        let routes = admin::router(surface);
+        tasks.spawn(
+            "private listener",
+            listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
+        );
+        tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        Ok(Self { tasks, links, public: public_address, private: private_address, operations })
+    }
+
+    /// Where the public listener is.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where the private listener is.
+    pub fn private(&self) -> SocketAddr {
+        self.private
+    }
+
+    /// What an operator may ask.
+    pub fn operations(&self) -> Arc<dyn Operations> {
+        Arc::clone(&self.operations) as Arc<dyn Operations>
+    }
+
+    /// How full the queue is.
+    pub fn depth(&self) -> crate::queue::Depth {
+        self.operations.depth()
+    }
+
+    /// Stops in order: no new work, turns under way, PBX links, the store.
+    pub async fn stop(self) {
+        self.tasks.end().await;
+        self.links.end().await;
+    }
+}
+
+/// Without a slash at its end; `Config::complete` has made sure that it is there.
+fn public_url(config: &Config) -> String {
+    let url = config.webhook.public_url.as_ref().map(url::Url::as_str).unwrap_or_default();
+    url.trim_end_matches('/').to_owned()
+}
+
+fn public_routes(receiver: &Arc<Receiver>, consent: &Arc<ConsentDesk>) -> Router {
+    Router::new().merge(receiver.routes()).merge(consent.routes())
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn address_of(listener: &TcpListener) -> SocketAddr {
+    #[expect(clippy::expect_used, reason = "proven")]
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
+    let config::StoreUrl::Embedded(path) = &config.store.url;
+    // A company in trouble may hold three quarters of the workers, and always one.
+    let most_per_company = (config.queue.workers * 3 / 4).max(1);
+    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company }, clock)
+        .map_err(StartError::Store)
+}
+
+fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {
+    let given = config.keys.client_state().map_err(StartError::Secret)?;
+    match given {
+        Some(secret) => Ok(secret),
+        None => config::read_or_create_secret("keys.client_state_file", &config.client_state_file())
+            .map_err(StartError::Secret),
+    }
+}
+
+/// The key's name is made from the key, so that nobody has to keep names and keys together.
+fn state_key(secret: &SecretString) -> Result<StateKey, StartError> {
+    let digest = Sha256::digest(secret.expose_secret().as_bytes());
+    let name: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+    StateKey::new(&name, &SecretSlice::from(secret.expose_secret().as_bytes().to_vec()))
+        .map_err(StartError::Key)
+}
+
+fn state_keys(config: &Config, current: &SecretString) -> Result<StateKeys, StartError> {
+    let previous = config.keys.client_state_previous().map_err(StartError::Secret)?;
+    let previous = previous.as_ref().map(state_key).transpose()?;
+    Ok(StateKeys::new(state_key(current)?, previous))
+}
+
+/// A key of its own for consent links, from the same secret: neither can be passed off as the other.
+fn consent_key(secret: &SecretString) -> ConsentKey {
+    let mut hash = Sha256::new();
+    hash.update(b"narvaro consent key 1\0");
+    hash.update(secret.expose_secret().as_bytes());
+    #[expect(clippy::expect_used, reason = "proven")]
+    ConsentKey::new(hash.finalize().to_vec()).expect("a SHA-256 has 32 bytes")
+}
+
+fn admin_token(config: &Config) -> Result<SecretString, StartError> {
+    config::read_or_create_secret("admin.token_file", &config.token_file()).map_err(StartError::Secret)
+}
+
+fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> {
+    let endpoints = config.graph.endpoints();
+    let cloud = Cloud::custom(
+        endpoints.graph_base,
+        endpoints.login_authority,
+        config.graph.allow_plain_http_loopback,
+    )
+    .map_err(StartError::Cloud)?;
+    let credential = match config.graph.credential().map_err(StartError::Secret)? {
+        Some(config::Credential::Secret(secret)) => AppCredential::Secret(secret),
+        Some(config::Credential::Certificate { certificate_pem, key_pem }) => {
+            AppCredential::Certificate { cert_pem: certificate_pem.expose_secret().to_owned(), key_pem }
+        }
+        Some(config::Credential::WorkloadIdentity { token_file }) => {
+            AppCredential::WorkloadIdentity { token_file }
+        }
+        // `Config::complete` has refused this already.
+        None => AppCredential::Secret(SecretString::default()),
+    };
+    let client_id = config.graph.client_id.clone().unwrap_or_default();
+    Graph::new(GraphConfig { cloud, client_id, credential }, clock).map_err(StartError::Graph)
+}
+
+fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSettings {
+    TurnSettings {
+        hold: config.queue.lease(),
+        write_within: config.pbx.timeout(),
+        sweep_every: SignedDuration::from_hours(4),
+        poll_every: SignedDuration::from_mins(5),
+        window: (SignedDuration::from_hours(24), SignedDuration::from_hours(35 * 24)),
+        read_back_every: SignedDuration::from_mins(1),
+        retry: RetryPlan {
+            first: config.queue.retry_first(),
+            longest: config.queue.retry_max(),
+            parked: config.queue.park(),
+        },
+        watches: WatchPlan {
+            notification_url: format!("{public_url}/graph/v1/notify"),
+            lifecycle_url: format!("{public_url}/graph/v1/lifecycle"),
+            keys: keys.clone(),
+            life: LONGEST_LIFE,
+        },
+    }
+}

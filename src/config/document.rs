@@ -1,6 +1,6 @@
 //! A TOML file written by a person: its values, and the line on which each key stands.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
@@ -40,9 +40,10 @@ impl Document {
     /// # Errors
     /// Where it is no TOML, with the line.
     pub fn parse(name: &str, text: &str) -> Result<Self, Finding> {
+        let breaks = Breaks::of(text);
         let syntax = |error: toml::de::Error| Finding {
             file: name.to_owned(),
-            line: error.span().map(|span| line_at(text, span.start)),
+            line: error.span().map(|span| breaks.line_at(span.start)),
             key: String::new(),
             problem: format!("is no TOML: {}", error.message().lines().collect::<Vec<_>>().join(", ")),
             remedy: "correct the line: texts stand in quotes, each key once, `[table]` before its keys"
@@ -50,7 +51,7 @@ impl Document {
         };
         let spanned = DeTable::parse(text).map_err(syntax)?;
         let mut lines = BTreeMap::new();
-        note_table("", spanned.get_ref(), text, &mut lines);
+        note_table("", spanned.get_ref(), &breaks, &mut lines);
         let table = toml::from_str(text).map_err(syntax)?;
         Ok(Self { name: name.to_owned(), table, lines })
     }
@@ -110,13 +111,13 @@ impl std::fmt::Debug for Document {
 
 /// A value that does not fit its type.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misfit {
-    pub(super) path: String,
-    pub(super) problem: String,
-    pub(super) remedy: String,
+pub(crate) struct Misfit {
+    pub(crate) path: String,
+    pub(crate) problem: String,
+    pub(crate) remedy: String,
 }
 
-pub(super) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Misfit> {
+pub(crate) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Misfit> {
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = match error.path().to_string() {
             top if top == "." => String::new(),
@@ -148,15 +149,41 @@ fn in_our_words(path: String, message: &str) -> Misfit {
         let remedy = meant(given, &quoted(known));
         return Misfit { path, problem: format!("cannot be `{given}`"), remedy };
     }
-    if let Some((found, wanted)) =
-        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
-    {
-        let remedy = format!("write {wanted}");
-        return Misfit { path, problem: format!("is of the wrong kind: {found}"), remedy };
+    let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    if let Some((found, wanted)) = mismatch.and_then(|rest| rest.split_once(", expected ")) {
+        return Misfit {
+            path,
+            problem: format!("cannot be {found}"),
+            remedy: format!("write {}", kind(wanted)),
+        };
     }
-    // Our own types say `problem: remedy`.
-    let (problem, remedy) = message.split_once(": ").unwrap_or((message, "correct the value"));
-    Misfit { path, problem: format!("does not hold: {problem}"), remedy: remedy.to_owned() }
+    // Our own types say `problem: remedy`, or the remedy alone.
+    match split_outside_ticks(message) {
+        Some((problem, remedy)) => {
+            Misfit { path, problem: format!("does not hold: {problem}"), remedy: remedy.to_owned() }
+        }
+        None => Misfit { path, problem: "does not hold".to_owned(), remedy: message.to_owned() },
+    }
+}
+
+/// Splits at the first `: ` that is not quoted in backticks.
+fn split_outside_ticks(message: &str) -> Option<(&str, &str)> {
+    let colon =
+        message.match_indices(": ").find(|(at, _)| message[..*at].matches('`').count().is_multiple_of(2))?.0;
+    Some((&message[..colon], &message[colon + 2..]))
+}
+
+/// The deserialiser's name for a kind of value, as a person would say it.
+fn kind(wanted: &str) -> &str {
+    match wanted {
+        "a string" => "a text in quotes",
+        "a boolean" => "`true` or `false`, without quotes",
+        "a sequence" => "a list in `[` and `]`",
+        "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i32" | "i64" => "a whole number",
+        wanted if wanted.starts_with("struct ") || wanted == "a map" => "a table",
+        wanted => wanted,
+    }
 }
 
 /// The words in backticks.
@@ -190,37 +217,42 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-fn note_table(path: &str, table: &DeTable<'_>, text: &str, lines: &mut BTreeMap<String, usize>) {
+fn note_table(path: &str, table: &DeTable<'_>, breaks: &Breaks, lines: &mut BTreeMap<String, usize>) {
     for (key, value) in table {
         let path =
             if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
-        lines.insert(path.clone(), line_at(text, key.span().start));
-        note_value(&path, value.get_ref(), text, lines);
+        lines.insert(path.clone(), breaks.line_at(key.span().start));
+        note_value(&path, value.get_ref(), breaks, lines);
     }
 }
 
-fn note_value(path: &str, value: &DeValue<'_>, text: &str, lines: &mut BTreeMap<String, usize>) {
+fn note_value(path: &str, value: &DeValue<'_>, breaks: &Breaks, lines: &mut BTreeMap<String, usize>) {
     match value {
-        DeValue::Table(table) => note_table(path, table, text, lines),
+        DeValue::Table(table) => note_table(path, table, breaks, lines),
         DeValue::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let path = format!("{path}[{index}]");
-                lines.insert(path.clone(), start_line(item.span(), item.get_ref(), text));
-                note_value(&path, item.get_ref(), text, lines);
+                lines.insert(path.clone(), breaks.line_at(item.span().start));
+                note_value(&path, item.get_ref(), breaks, lines);
             }
         }
         _ => {}
     }
 }
 
-/// The line on which an item of an array begins.
-fn start_line(span: Range<usize>, _item: &DeValue<'_>, text: &str) -> usize {
-    line_at(text, span.start)
-}
+/// Where the lines of a text end. Kept, since counting from the start for each key takes minutes in a file of
+/// ten thousand users.
+struct Breaks(Vec<usize>);
 
-fn line_at(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
-    1 + before.filter(|byte| **byte == b'\n').count()
+impl Breaks {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// Line of the byte at `offset`, from 1.
+    fn line_at(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < offset)
+    }
 }
 
 /// `users[1].alias` → `users[1]` → `users` → none.

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use document::Document;
+pub(crate) use document::read as read_table;
 pub use environment::Environment;
 pub use finding::{Finding, Findings};
 pub use graph::{Cloud, Credential, Endpoints, Graph};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProfileId;
+use super::{Language, ProfileId};
 
 /// State of Asterisk's `PRESENCE_STATE(CustomPresence:…)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,4 +83,24 @@ pub struct Profile {
     pub is_available: bool,
     /// What PBXs are told.
     pub pbx: PbxTerms,
+}
+
+impl Profile {
+    /// The name in a language.
+    pub fn name(&self, language: Language) -> &str {
+        match language {
+            Language::Sv => &self.name_sv,
+            Language::En => &self.name_en,
+        }
+    }
+
+    /// What others see as its name: the label, else the name; a sensitive profile's name is never shown.
+    pub fn outward_label(&self, language: Language) -> &str {
+        match (&self.label, self.sensitive, language) {
+            (Some(label), ..) => label,
+            (None, true, Language::Sv) => "Frånvarande",
+            (None, true, Language::En) => "Away",
+            (None, false, _) => self.name(language),
+        }
+    }
 }

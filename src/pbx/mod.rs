@@ -1,3 +1,4 @@
 //! Drivers: one kind of PBX each, all behind [`PbxDriver`](crate::presence::PbxDriver).
 
 pub mod asterisk_ami;
+pub mod http;

@@ -21,8 +21,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
+pub use self::retry::RetryPlan;
 use self::{
     roster::{Roster, Seat},
     state::MailboxState,
@@ -31,6 +33,7 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
+    model::MailboxId,
     queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
@@ -50,6 +53,8 @@ pub struct TurnSettings {
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.
     pub read_back_every: SignedDuration,
+    /// How long to wait after failures.
+    pub retry: RetryPlan,
     /// Addresses and life of subscriptions.
     pub watches: WatchPlan,
 }
@@ -60,13 +65,20 @@ const ZONE_FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// When a mailbox without a seat is looked at again: its company is about to be seated, or is gone.
 const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
 
+/// Shortest time from one turn's upkeep to the next.
+const UPKEEP_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
 /// Takes turns.
 pub struct Turns {
     store: Arc<dyn DueStore>,
     roster: Arc<Roster>,
     clock: SharedClock,
     settings: TurnSettings,
+    ended: broadcast::Sender<MailboxId>,
 }
+
+/// Turns that may end before who follows them looks.
+const ENDED_KEPT: usize = 1_024;
 
 /// A turn under way.
 struct Turn<'a> {
@@ -97,7 +109,12 @@ impl Turns {
         clock: SharedClock,
         settings: TurnSettings,
     ) -> Arc<Self> {
-        Arc::new(Self { store, roster, clock, settings })
+        Arc::new(Self { store, roster, clock, settings, ended: broadcast::Sender::new(ENDED_KEPT) })
+    }
+
+    /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
+    pub fn ended(&self) -> broadcast::Receiver<MailboxId> {
+        self.ended.subscribe()
     }
 
     async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -153,14 +170,16 @@ impl TakesTurns for Turns {
             Ended::Gone => {
                 self.store.settle(&lease, Settled::Gone).await?;
                 self.roster.unseat(lease.mailbox);
-                Ok(())
             }
             Ended::GoesOn => {
                 let (due, urgency) = turn.next_due();
                 let state = turn.state.write();
-                self.store.settle(&lease, Settled::Next { state, due, urgency }).await
+                self.store.settle(&lease, Settled::Next { state, due, urgency }).await?;
             }
         }
+        // Nobody may be listening.
+        drop(self.ended.send(lease.mailbox));
+        Ok(())
     }
 }
 
@@ -201,7 +220,10 @@ impl Turn<'_> {
             } => true,
         };
         if interrupted {
-            warn!("Reading the calendar of mailbox {} was put off for a change of presence", self.lease.mailbox);
+            warn!(
+                "Reading the calendar of mailbox {} was put off for a change of presence",
+                self.lease.mailbox
+            );
             metrics::counter!("narvaro_reads_interrupted_total").increment(1);
         }
         self.present().await
@@ -252,7 +274,9 @@ impl Turn<'_> {
         } else {
             self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
         };
-        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min();
+        // Upkeep that is due again at once would spin if something that it waits for never came about.
+        let soonest = self.now() + UPKEEP_PAUSE;
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min().map(|at| at.max(soonest));
         match (urgent, upkeep) {
             (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
             (Some(urgent), _) => (Some(urgent), Urgency::Now),

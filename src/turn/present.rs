@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     chain::Chain,
-    decide::{Chosen, Decision, ManualChange, decide, manual_change},
+    decide::{Decision, Lasting, ManualChange, What, decide, manual_change},
     health::Health,
     model::{Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
@@ -25,10 +25,12 @@ struct Intent {
 }
 
 /// What a read-back comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Meaning {
     /// As we know it.
     Known,
+    /// What should show anyway, whoever set it.
+    AsWanted(Wanted),
     /// A write of ours that was not settled.
     OurWrite,
     /// The PBX has lost what it was told.
@@ -65,19 +67,19 @@ impl Turn<'_> {
 
     fn take_in(&mut self, driver: &dyn PbxDriver, found: Readback, now: Timestamp) {
         match self.meaning(driver, &found, now) {
-            Meaning::Known | Meaning::OurWrite | Meaning::Lost => {}
+            Meaning::Known => {}
+            Meaning::AsWanted(wanted) => self.state.told = Some(wanted),
+            // What exactly shows is uncertain, or nothing of ours: it is told anew.
+            Meaning::OurWrite | Meaning::Lost => self.state.told = None,
             Meaning::ByHand => {
                 info!(profile = ?found.profile, "Extension {} was changed by hand", self.seat.extension);
                 metrics::counter!("narvaro_manual_changes_total").increment(1);
-                let change = ManualChange {
-                    shown: found.shown.clone(),
-                    profile: found.profile.clone(),
-                    until: found.until,
-                    chosen: Chosen::OnPhone,
-                };
+                let what = What::AsFound { shown: found.shown.clone(), profile: found.profile.clone() };
+                let change = ManualChange { what, lasting: Lasting::OnPhone(found.until) };
                 let rules = &self.seat.ruleset().rules;
                 let timetable = self.state.timetable.clone().unwrap_or_default();
-                self.state.layers = manual_change(rules, &timetable, &self.state.layers, &change, now);
+                self.state.layers = manual_change(rules, &timetable, &self.state.layers, change, now);
+                self.state.told = Some(Wanted::AsFound(found.shown.clone()));
             }
         }
         self.state.acknowledged = Some(found.shown);
@@ -97,8 +99,11 @@ impl Turn<'_> {
             return if lost { Meaning::Lost } else { Meaning::ByHand };
         }
         // A person may have set by hand exactly what is to show now: nothing follows from it.
-        let wanted = self.decide(now).map(|decision| driver.render(&decision.wanted));
-        if wanted.as_ref() == Some(&found.shown) { Meaning::Known } else { Meaning::ByHand }
+        let wanted = self.decide(now).map(|decision| decision.wanted);
+        match wanted.filter(|wanted| driver.render(wanted) == found.shown) {
+            Some(wanted) => Meaning::AsWanted(wanted),
+            None => Meaning::ByHand,
+        }
     }
 
     fn intent(&self) -> Option<Shown> {
@@ -124,8 +129,7 @@ impl Turn<'_> {
 
     async fn show(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
         let Some(driver) = self.seat.office.driver.clone() else { return Ok(()) };
-        let desired = driver.render(&decision.wanted);
-        if self.state.acknowledged.as_ref() == Some(&desired) {
+        if !self.must_write(&*driver, decision) {
             self.state.pbx_trouble = None;
             self.state.shows = Some(shows(decision, self.state.shows.take(), now));
             return Ok(());
@@ -134,7 +138,7 @@ impl Turn<'_> {
         if rests && !self.now_asked.any(&[Reason::PbxLinkUp, Reason::Applied, Reason::Asked]) {
             return Ok(());
         }
-        let intent = Intent { shown: desired };
+        let intent = Intent { shown: driver.render(&decision.wanted) };
         #[expect(clippy::expect_used, reason = "proven")]
         let document = serde_json::to_vec(&intent).expect("a map of texts can always be written");
         let store = &self.turns.store;
@@ -143,12 +147,21 @@ impl Turn<'_> {
             Ok(shown) => {
                 self.measure(decision, now);
                 self.state.acknowledged = Some(shown);
+                self.state.told = Some(decision.wanted.clone());
                 self.state.pbx_trouble = None;
                 self.state.shows = Some(shows(decision, None, now));
             }
             Err(error) => self.pbx_failed(&error, "Changing"),
         }
         Ok(())
+    }
+
+    /// Whether the PBX has to be told. After an apply also where the PBX's own settings make something else of the same.
+    fn must_write(&self, driver: &dyn PbxDriver, decision: &Decision) -> bool {
+        let told = self.state.told.as_ref();
+        let retold = self.now_asked.contains(Reason::Applied)
+            && told.map(|told| driver.render(told)) != self.state.acknowledged;
+        retold || decision.must_write(told)
     }
 
     async fn write(&self, driver: &dyn PbxDriver, wanted: &Wanted) -> Result<Shown, PbxError> {
@@ -189,6 +202,7 @@ impl Turn<'_> {
     fn pbx_failed(&mut self, error: &PbxError, what: &str) {
         let now = self.now();
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             self.state.pbx_trouble.as_ref(),
             Health::of_pbx(error),
             error.disposition(),
@@ -219,6 +233,7 @@ impl Turn<'_> {
             self.state = MailboxState {
                 layers: std::mem::take(&mut self.state.layers),
                 acknowledged: self.state.acknowledged.take(),
+                told: self.state.told.take(),
                 watch_generation: self.state.watch_generation,
                 schema: super::state::SCHEMA,
                 ..MailboxState::default()
@@ -251,7 +266,9 @@ fn mixes(found: &Shown, ours: [Option<&Shown>; 2]) -> bool {
 fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {
     let label = match &decision.wanted {
         Wanted::Profile(outward) => outward.label.clone(),
-        Wanted::AsFound(shown) => shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default(),
+        Wanted::AsFound(shown) => {
+            shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default()
+        }
     };
     let since = before
         .filter(|shows| shows.profile == decision.profile && shows.label == label)

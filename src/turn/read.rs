@@ -17,14 +17,8 @@ use crate::{
 };
 
 /// Marks that make a complete read necessary.
-const ASK_FOR_ALL: [Reason; 6] = [
-    Reason::Missed,
-    Reason::Removed,
-    Reason::Applied,
-    Reason::Asked,
-    Reason::Started,
-    Reason::Consent,
-];
+const ASK_FOR_ALL: [Reason; 6] =
+    [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent];
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time.
 const DO_NOT_WAIT: [Reason; 5] =
@@ -51,16 +45,26 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
+        // Reading was cut short for a change of presence.
+        if !self.state.owed.is_empty() {
+            return Some(self.now());
+        }
+        let every = self.sweep_every();
+        let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
+        Some(sweep.min(self.watch_due_at()))
+    }
+
+    /// How old a complete read may get: silence is trusted less where nothing would be announced.
+    fn sweep_every(&self) -> jiff::SignedDuration {
         let settings = &self.turns.settings;
         let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
-        let sweep = self.state.proven_until.map_or(self.now(), |proven| proven + every);
-        Some(sweep.min(self.watch_due_at()))
+        if alive { settings.sweep_every } else { settings.poll_every }
     }
 
     pub(super) fn note_missing_consent(&mut self) {
         let health = Health::NoConsent { code: "not given yet".to_owned() };
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             None,
             health,
             crate::model::Disposition::Park,
@@ -76,6 +80,7 @@ impl Turn<'_> {
         let consented = self.state.proven_until.is_some();
         let health = Health::of_read(error, consented);
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             self.state.calendar_trouble.as_ref(),
             health,
             error.disposition(),
@@ -111,8 +116,11 @@ impl Turn<'_> {
     /// Reads what is owed: everything, or just the items that changed.
     pub(super) async fn read_calendar(&mut self) {
         let Some(found) = self.state.resolved.clone() else { return };
-        let outcome =
-            if self.needs_all() { self.read_all(&found.mailbox).await } else { self.read_items(&found.mailbox).await };
+        let outcome = if self.needs_all() {
+            self.read_all(&found.mailbox).await
+        } else {
+            self.read_items(&found.mailbox).await
+        };
         match outcome {
             Ok(()) => {
                 self.calendar_read = true;
@@ -133,9 +141,7 @@ impl Turn<'_> {
     fn needs_all(&self) -> bool {
         let Some(timetable) = &self.state.timetable else { return true };
         let owed = &self.state.owed;
-        let settings = &self.turns.settings;
-        let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
+        let every = self.sweep_every();
         owed.overflow
             || owed.reasons.any(&ASK_FOR_ALL)
             || timetable.rules_version != self.seat.ruleset().rules.version
@@ -177,9 +183,8 @@ impl Turn<'_> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let now = self.now();
         let stale = self.state.zone.as_ref().is_none_or(|zone| now.duration_since(zone.at) > ZONE_FRESH);
-        let zone = async {
-            if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) }
-        };
+        let zone =
+            async { if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) } };
         let changes = async {
             let mut changes = Vec::with_capacity(items.len());
             for item in &items {
@@ -204,7 +209,8 @@ impl Turn<'_> {
     }
 
     async fn read_item(&self, mailbox: &MailboxRef, item: &EventId) -> Result<ItemChange, ReadError> {
-        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable) else {
+        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable)
+        else {
             return Ok(ItemChange::Nothing);
         };
         let source = &integration.source;
@@ -242,7 +248,8 @@ impl Turn<'_> {
         event: &CalendarEvent,
         known_as: &EventId,
     ) -> Result<bool, ReadError> {
-        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable) else {
+        let (Some(integration), Some(timetable)) = (&self.seat.office.integration, &self.state.timetable)
+        else {
             return Ok(false);
         };
         if timetable.knows(known_as) || !self.matters(event) {
@@ -257,7 +264,8 @@ impl Turn<'_> {
         let by_word = event.subject.as_ref().is_some_and(|subject| {
             ruleset.matcher.judge_event(subject.expose(), &event.categories).winner.is_some()
         });
-        by_word || [&fallback.busy, &fallback.oof, &fallback.working_elsewhere].into_iter().any(Option::is_some)
+        by_word
+            || [&fallback.busy, &fallback.oof, &fallback.working_elsewhere].into_iter().any(Option::is_some)
     }
 
     fn zone(&self) -> Zone {

@@ -10,12 +10,12 @@ use crate::{
     calendar::MailboxRef,
     decide::Layers,
     health::Health,
-    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId},
+    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
     queue::Gathered,
     timetable::Timetable,
 };
 
-use super::retry::retry_at;
+use super::retry::{RetryPlan, retry_at};
 
 /// The layout this version writes.
 pub const SCHEMA: u32 = 1;
@@ -47,6 +47,9 @@ pub struct MailboxState {
     /// What the PBX is known to show: what it last acknowledged, or what was found there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Shown>,
+    /// What it was last told, or found to show; `None` where that is uncertain and it is to be told anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<Wanted>,
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
@@ -136,6 +139,7 @@ pub struct Trouble {
 impl Trouble {
     /// The trouble after one more failure.
     pub(super) fn again(
+        plan: &RetryPlan,
         before: Option<&Self>,
         health: Health,
         disposition: Disposition,
@@ -144,7 +148,7 @@ impl Trouble {
     ) -> Self {
         let attempts = before.map_or(0, |trouble| trouble.attempts).saturating_add(1);
         let since = before.map_or(now, |trouble| trouble.since);
-        Self { health, since, attempts, retry_at: retry_at(disposition, attempts, mailbox, now) }
+        Self { health, since, attempts, retry_at: retry_at(plan, disposition, attempts, mailbox, now) }
     }
 
     /// Whether it is to be left alone at `now`.
@@ -195,6 +199,7 @@ impl MailboxState {
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
             acknowledged: self.acknowledged.take(),
+            told: self.told.take(),
             shows: self.shows.take(),
             owed: std::mem::take(&mut self.owed),
             others: std::mem::take(&mut self.others),

@@ -327,7 +327,8 @@ mod tests {
             values in prop::collection::vec("(\\PC|[\r\n\0: ]){0,40}", 0..6),
             id in "(\\PC|[\r\n\0]){0,12}",
         ) {
-            let action = values.iter().fold(Action::new("Setvar"), |action, value| action.with("Value", value));
+            let with_value = |action: Action, value| action.with("Value", value);
+            let action = values.iter().fold(Action::new("Setvar"), with_value);
             if let Ok(wire) = action.encode(&id) {
                 let text = String::from_utf8(wire).unwrap();
                 let body = text.strip_suffix("\r\n\r\n").unwrap();

@@ -1,7 +1,7 @@
 //! One connection to the manager interface, from TCP to the end of the login.
 //!
-//! Up to there all goes one after the other. Afterwards [`Link`](super::link::Link) takes the pieces and keeps
-//! many questions in flight; `check` stays with [`Connection::ask`].
+//! Up to there all goes one after the other. Afterwards [`Link`](super::link::Link) takes the pieces and
+//! keeps many questions in flight; `check` stays with [`Connection::ask`].
 //!
 //! Time-outs here are tokio's, not the injected clock's: they measure a machine's answer, and a clock that is
 //! set anew (or moved by a test) must not break a healthy connection.
@@ -64,6 +64,8 @@ pub(super) enum LinkError {
     Codec(#[from] CodecError),
     #[error("Asterisk refused the login: {0}")]
     Denied(String),
+    #[error("Asterisk does not take a login now: {0}")]
+    NotNow(String),
     #[error("the link is down: {0}")]
     Down(String),
 }
@@ -86,17 +88,27 @@ pub(super) fn error_text(error: &LinkError) -> String {
     crate::chain::Chain(error).to_string()
 }
 
+/// Asterisk has no codes, only words, the same for many years (seen 2026-11 on Asterisk 22).
+const NO_PERMISSION: &str = "Permission denied";
+const NO_LOGIN: &str = "Authentication failed";
+/// Its answer to any action in its last moments.
+const STOPPING: &str = "Asterisk is shutting down";
+
 /// The message itself if it says success; else what Asterisk's refusal means.
 pub(super) fn accepted(answer: Message) -> Result<Message, PbxError> {
     if answer.says("Response", "Success") {
         return Ok(answer);
     }
-    let reason: String = answer.get("Message").unwrap_or("no reason given").chars().take(200).collect();
-    // Asterisk has no codes, only these words; the same from 1.8 to 22.
-    if reason.eq_ignore_ascii_case("Permission denied") {
-        return Err(PbxError::Denied { reason });
-    }
-    Err(PbxError::Refused { reason })
+    let reason = reason(&answer);
+    Err(match reason.as_str() {
+        STOPPING => LinkError::Stopping.into(),
+        NO_PERMISSION => PbxError::Denied { reason },
+        _ => PbxError::Refused { reason },
+    })
+}
+
+fn reason(answer: &Message) -> String {
+    answer.get("Message").unwrap_or("no reason given").chars().take(200).collect()
 }
 
 /// A number that nobody outside can foresee.
@@ -249,9 +261,14 @@ impl Connection {
     }
 }
 
+/// Only a refusal that a person has to mend is one: an Asterisk that stops or starts refuses logins too.
 fn denied(answer: &Message) -> LinkError {
-    let words = answer.get("Message").unwrap_or("no reason given");
-    LinkError::Denied(words.chars().take(200).collect())
+    let reason = reason(answer);
+    match reason.as_str() {
+        STOPPING => LinkError::Stopping,
+        NO_LOGIN | NO_PERMISSION => LinkError::Denied(reason),
+        _ => LinkError::NotNow(reason),
+    }
 }
 
 /// What Asterisk expects as `Key`: the hexadecimal MD5 of challenge and secret.
@@ -336,6 +353,17 @@ mod tests {
         let error = PbxError::from(Connection::open(&config).await.err().unwrap());
         assert!(matches!(&error, PbxError::Denied { reason } if reason == "Authentication failed"));
         assert!(!format!("{error:?}").contains("wrong-secret"));
+    }
+
+    #[tokio::test]
+    async fn an_asterisk_that_stops_denies_nothing_for_good() {
+        let asterisk = FakeAsterisk::start();
+        asterisk.refuse("Challenge", STOPPING);
+        let error = Connection::open(&config_for(&asterisk)).await.err().unwrap();
+        assert!(matches!(error, LinkError::Stopping), "{error:?}");
+        asterisk.refuse("Challenge", "Something new");
+        let error = PbxError::from(Connection::open(&config_for(&asterisk)).await.err().unwrap());
+        assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
 //! DND in AstDB, as FreePBX keeps it, without ever taking away what a person has set.
 //!
-//! `DND/<ext>` must be exactly `YES`, so it cannot carry a mark itself. The mark is a key of its own beside it,
-//! `narvaro/dnd/<ext>`: it survives restarts of both sides and is seen by every replica, which a mark in this
-//! process or in `Write::previous` (what was written *or found*) is not. What stands there without the mark,
-//! or with another value, is a person's and stays.
+//! `DND/<ext>` must be exactly `YES`, so it cannot carry a mark itself. The mark is a key of its own beside
+//! it, `narvaro/dnd/<ext>`: it survives restarts of both sides and is seen by every replica, which a mark in
+//! this process or in `Write::previous` (what was written *or found*) is not. What stands there without the
+//! mark, or with another value, is a person's and stays.
 //!
 //! Limit: a person who switches ours off and on again before we write anew leaves the mark in place; the DND
 //! then counts as ours.
@@ -25,6 +25,11 @@ pub(super) struct Found {
     pub(super) ours: bool,
     /// FreePBX: the devices that the user of this extension sits at.
     pub(super) devices: Vec<Extension>,
+}
+
+/// Whether these words only say that a key is not there (`... not found`, `... could not be deleted`).
+pub(super) fn says_no_such_key(reason: &str) -> bool {
+    reason.starts_with("Database entry ")
 }
 
 /// One write, and whether it does not matter that the key had gone before.
@@ -69,8 +74,8 @@ impl Found {
         self.ours && self.value == DND_ON
     }
 
-    /// The writes that lead to [`outcome`](Self::outcome). `by_person`: what is wished is what a person had set,
-    /// and is theirs again from now on.
+    /// The writes that lead to [`outcome`](Self::outcome). `by_person`: what is wished is what a person had
+    /// set, and is theirs again from now on.
     pub(super) fn steps(&self, extension: &Extension, on: bool, by_person: bool) -> Vec<Step> {
         let mark_should_be = on && !by_person && (self.ours || !self.is_on());
         let mut steps = Vec::new();

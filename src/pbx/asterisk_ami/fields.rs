@@ -1,8 +1,8 @@
 //! What an extension shows, in canonical fields: made from a profile, made from what Asterisk says, and back.
 //!
 //! Fields: `state`, `subtype`, `message`; with a lamp configured `device_state` (`BUSY` or `NOT_INUSE`, or
-//! what else somebody put there); with AstDB's DND configured `dnd` (`YES` or empty). Both ways go through the
-//! same cleaning, so what is told and what is read back afterwards are equal.
+//! what else somebody put there); with AstDB's DND configured `dnd` (`YES` or empty). Both ways go through
+//! the same cleaning, so what is told and what is read back afterwards are equal.
 //!
 //! Nothing here speaks to anybody.
 
@@ -10,8 +10,8 @@ use crate::model::{AsteriskState, Outward, Profile, ProfileId, Shown, Wanted};
 
 use super::config::{AsteriskConfig, Flavour};
 
-/// Longest text, in characters, and in bytes for those that are not Latin: twice that. Subtype and message in
-/// base64 then take 960 bytes together and leave room in the line for the state.
+/// Longest texts, in characters; in UTF-8 bytes twice as many, so that scripts with long characters get
+/// fewer. Both in base64 then take 960 bytes at most, which leaves room in a line of 1,024 for the rest.
 pub(super) const MESSAGE_CHARS: usize = 240;
 const SUBTYPE_CHARS: usize = 120;
 
@@ -316,7 +316,9 @@ mod tests {
         }
 
         #[test]
-        fn every_profile_is_recognised_in_what_it_is_told_as(name in "[\\PC--[\\s]]\\PC{0,150}", freepbx: bool) {
+        fn every_profile_is_recognised_in_what_it_is_told_as(
+            name in "[\\PC--[\\s]]\\PC{0,150}", freepbx: bool,
+        ) {
             let mut config = config();
             config.flavour = if freepbx { Flavour::Freepbx } else { Flavour::Plain };
             let profile = profile("p", &name, AsteriskState::Away);
@@ -332,7 +334,8 @@ mod tests {
                 },
             });
             let face = Face::wanted(&config, &wanted);
-            prop_assert_eq!(face.profile_of(config.flavour, std::slice::from_ref(&profile)), Some(profile.id.clone()));
+            let found = face.profile_of(config.flavour, std::slice::from_ref(&profile));
+            prop_assert_eq!(found, Some(profile.id));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The standing link to one Asterisk: many questions in flight over one connection, events on the side, a new
 //! connection when it is lost.
 //!
-//! It promises: what is asked is sent at most once, and not at all after the asker gave up; an answer is matched
-//! by an id that nobody outside can foresee (a presence text can forge a whole message in some of Asterisk's
-//! answers, seen 2026-11 on Asterisk 22); a lost link fails every open question at once.
+//! It promises: what is asked is sent at most once, and not at all after the asker gave up; an answer is
+//! matched by an id that nobody outside can foresee (a presence text can forge a whole message in some of
+//! Asterisk's answers, seen 2026-11 on Asterisk 22); a lost link fails every open question at once.
 //!
 //! It does not retry a question: that is the queue's work.
 
@@ -182,16 +182,24 @@ impl Link {
 
     fn went_down(&self, lost: &LinkError, pause: Duration) {
         let cause = error_text(lost);
-        let retry_in_s = pause.as_secs_f32();
-        warn!(pbx.host = %self.config.host, error = %cause, retry_in_s, "Lost the link to Asterisk, will connect again");
-        self.mark_down(cause, if let LinkError::Denied(reason) = lost { Some(reason.clone()) } else { None });
+        let denied = if let LinkError::Denied(reason) = lost { Some(reason.clone()) } else { None };
+        let (host, retry_in_s) = (&self.config.host, pause.as_secs_f32());
+        // Said once, not at each of the attempts that follow.
+        if self.mark_down(cause.clone(), denied) {
+            warn!(pbx.host = %host, error = %cause, retry_in_s, "No link to Asterisk, will connect again");
+        } else {
+            debug!(pbx.host = %host, error = %cause, retry_in_s, "Still no link to Asterisk");
+        }
     }
 
-    fn mark_down(&self, cause: String, denied: Option<String>) {
-        let was = self.standing.send_replace(Standing::Down { cause, denied });
+    /// Whether that is news.
+    fn mark_down(&self, cause: String, denied: Option<String>) -> bool {
+        let now = Standing::Down { cause, denied };
+        let was = self.standing.send_replace(now.clone());
         if was == Standing::Up {
             self.tell(PbxSignal::LinkDown);
         }
+        was != now
     }
 
     fn tell(&self, signal: PbxSignal) {
@@ -207,7 +215,8 @@ impl Link {
         };
         // Left from the last connection: their askers were told that the link is gone.
         while inbox.try_recv().is_ok() {}
-        info!(pbx.host = %self.config.host, ami.version = %connection.ami_version, "The link to Asterisk is up");
+        let (host, version) = (&self.config.host, &connection.ami_version);
+        info!(pbx.host = %host, ami.version = %version, "The link to Asterisk is up");
         self.standing.send_replace(Standing::Up);
         self.tell(PbxSignal::LinkUp);
         let mut conversation = Conversation::new(self, connection.decoder);
@@ -218,8 +227,8 @@ impl Link {
     }
 }
 
-/// Doubles from 1 s to 60 s, of which a half is left to chance so that many links do not knock as one. A login
-/// that was refused is not repeated sooner than 60 s: Asterisk's host may ban those who try often.
+/// Doubles from 1 s to 60 s, of which a half is left to chance so that many links do not knock as one. A
+/// login that was refused is not repeated sooner than 60 s: Asterisk's host may ban those who try often.
 fn pause_after(losses: u32, denied: bool, roll: u64) -> Duration {
     if denied {
         return LONGEST_PAUSE;

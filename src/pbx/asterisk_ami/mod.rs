@@ -1,16 +1,16 @@
 //! Asterisk, and what is built on it (FreePBX and others), by its manager interface (AMI).
 //!
-//! A profile becomes `PRESENCE_STATE(CustomPresence:<ext>)`, always in base64 because Asterisk refuses commas in
-//! the texts; if configured also a device state that lamps follow, and AstDB's DND, which FreePBX obeys.
+//! A profile becomes `PRESENCE_STATE(CustomPresence:<ext>)`, always in base64 because Asterisk refuses commas
+//! in the texts; if configured also a device state that lamps follow, and AstDB's DND, which FreePBX obeys.
 //! [`AsteriskAmi::set`](PbxDriver::set) returns once every part was acknowledged.
 //!
 //! Reading back asks `PRESENCE_STATE(…,e)` by `Getvar`, never `PresenceState`: the latter prints the texts as
 //! they are, so that one with a line break in it forges headers and whole messages (seen 2026-11 on
 //! Asterisk 22). State and texts are three questions, so they are asked twice and must agree.
 //!
-//! A change by anybody is told by Asterisk's own events, our own writes included: each is a hint to read back.
-//! DND that a person set is never taken away (see `dnd`), so after a `set` it may show although the profile
-//! does not ask for it: what `set` returns says so.
+//! A change by anybody is told by Asterisk's own events, our own writes included: each is a hint to read
+//! back. DND that a person set is never taken away (see `dnd`), so after a `set` it may show although the
+//! profile does not ask for it: what `set` returns says so.
 //!
 //! It does not know which extensions exist: Asterisk takes a presence for any name.
 
@@ -97,7 +97,7 @@ impl AsteriskAmi {
             steps.into_iter().map(|step| (step.action, step.may_be_gone)).unzip();
         for (answer, may_be_gone) in self.ask(&actions).await?.into_iter().zip(may_be_gone) {
             match accepted(answer.response) {
-                Err(PbxError::Refused { .. }) if may_be_gone => {}
+                Err(PbxError::Refused { reason }) if may_be_gone && dnd::says_no_such_key(&reason) => {}
                 outcome => drop(outcome?),
             }
         }
@@ -108,8 +108,8 @@ impl AsteriskAmi {
         let answers = self.ask(&dnd::questions(extension)).await?;
         for answer in &answers {
             match accepted(answer.response.clone()) {
-                // How it says that there is no such key.
-                Ok(_) | Err(PbxError::Refused { .. }) => {}
+                Ok(_) => {}
+                Err(PbxError::Refused { reason }) if dnd::says_no_such_key(&reason) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -131,26 +131,34 @@ impl AsteriskAmi {
     }
 
     async fn read(&self, extension: &Extension) -> Result<Face, PbxError> {
-        let provider = self.config.custom_presence.fill(extension);
-        let mut questions: Vec<_> =
-            presence_questions(&provider).into_iter().chain(presence_questions(&provider)).collect();
-        questions
-            .extend(self.config.device_state.iter().map(|device| lamp_question(&device.fill(extension))));
-        let lamp_at = 2 * PRESENCE_PARTS;
         for _ in 0..READ_ATTEMPTS {
-            let values = self.ask(&questions).await?.into_iter().map(value).collect::<Result<Vec<_>, _>>()?;
-            let (once, again) = (&values[..PRESENCE_PARTS], &values[PRESENCE_PARTS..lamp_at]);
-            if once != again {
-                continue;
+            if let Some(face) = self.read_once(extension).await? {
+                return Ok(face);
             }
-            let dnd = self.config.astdb_dnd && self.find_dnd(extension).await?.is_on();
-            let lamp = values.get(lamp_at).map(String::as_str);
-            if lamp == Some("") {
-                return Err(missing("DEVICE_STATE"));
-            }
-            return face(once, lamp.unwrap_or_default(), dnd);
         }
         Err(PbxError::Unexpected { reason: "the presence changes while it is read".to_owned() })
+    }
+
+    /// What shows; `None` where it changed between the questions.
+    async fn read_once(&self, extension: &Extension) -> Result<Option<Face>, PbxError> {
+        let provider = self.config.custom_presence.fill(extension);
+        let mut questions = [presence_questions(&provider), presence_questions(&provider)].concat();
+        if let Some(device) = &self.config.device_state {
+            questions.push(lamp_question(&device.fill(extension)));
+        }
+        let values = self.ask(&questions).await?.into_iter().map(value).collect::<Result<Vec<_>, _>>()?;
+        let (once, rest) = values.split_at(PRESENCE_PARTS);
+        let (again, lamp) = rest.split_at(PRESENCE_PARTS);
+        if once != again {
+            return Ok(None);
+        }
+        let lamp = match lamp {
+            [] => "",
+            [state, ..] if state.is_empty() => return Err(missing("DEVICE_STATE")),
+            [state, ..] => state,
+        };
+        let dnd = self.config.astdb_dnd && self.find_dnd(extension).await?.is_on();
+        face(once, lamp, dnd).map(Some)
     }
 
     async fn in_turn<T>(

@@ -1,7 +1,7 @@
 //! What the tests of this driver share: short ways to make values, and a small Asterisk on a real socket.
 //!
-//! The fake knows logins, presence states, device states and AstDB, and answers in the words of Asterisk 22. The
-//! tests against a real Asterisk are in `tests/it`.
+//! The fake knows logins, presence states, device states and AstDB, and answers in the words of Asterisk 22.
+//! The tests against a real Asterisk are in `tests/it`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -223,13 +223,16 @@ async fn an_answer_that_does_not_come_is_unreachable_and_the_link_goes_on() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_denied_and_a_refusal_is_refused() {
+async fn a_missing_right_a_refusal_and_a_stop_are_told_apart() {
     let running = Running::start(|_| {}).await;
     running.asterisk.refuse("Setvar", "Permission denied");
     assert!(matches!(running.set("1001", &meeting()).await, Err(PbxError::Denied { .. })));
     running.asterisk.refuse("Setvar", "Variable not set");
     let error = running.set("1001", &meeting()).await.unwrap_err();
     assert!(matches!(&error, PbxError::Refused { reason } if reason == "Variable not set"), "{error:?}");
+    running.asterisk.refuse("Setvar", "Asterisk is shutting down");
+    let error = running.set("1001", &meeting()).await.unwrap_err();
+    assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -255,6 +258,15 @@ async fn a_wrong_secret_is_denied_and_never_shown() {
     let (error, ()) = tokio::join!(asking, Arc::clone(&driver).run(shutdown.clone()));
     assert!(matches!(&error, PbxError::Denied { reason } if reason == "Authentication failed"), "{error:?}");
     assert!(!format!("{:?}", driver.link()).contains("wrong-secret"));
+}
+
+#[test]
+fn the_longest_presence_fits_in_a_line() {
+    for text in ["å", "😀", "x"] {
+        let text = text.repeat(1000);
+        let face = Face::read(AsteriskState::Unavailable, &text, &text, "", false);
+        set_presence(&"x".repeat(200), &face).encode(&"9".repeat(60)).unwrap();
+    }
 }
 
 #[tokio::test]

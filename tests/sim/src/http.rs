@@ -172,7 +172,18 @@ async fn answer(
         headers: parts.headers,
         body,
     };
-    let reply = route(world, &request).await;
+    // A server goes on with a request whose client has gone away, and so does this one.
+    let working = world.clone();
+    let work = world.tasks.spawn(async move {
+        tokio::select! {
+            () = working.stop.cancelled() => Reply::no_answer(),
+            reply = route(&working, &request) => reply,
+        }
+    });
+    let reply = work.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request could not be carried out");
+        Reply::no_answer()
+    });
     if reply.ending == Ending::NoAnswer {
         return Err(Dropped);
     }
@@ -198,6 +209,7 @@ fn build(reply: Reply) -> hyper::Response<Body> {
         cut: reply.ending == Ending::CutBody,
         length: reply.body.len() as u64,
         rest: Some(reply.body),
+        flushed: false,
     });
     *response.status_mut() =
         hyper::StatusCode::from_u16(reply.status).unwrap_or(hyper::StatusCode::IM_A_TEAPOT);
@@ -214,6 +226,7 @@ struct Body {
     rest: Option<Bytes>,
     length: u64,
     cut: bool,
+    flushed: bool,
 }
 
 impl http_body::Body for Body {
@@ -222,9 +235,15 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
+        context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
         let Some(mut bytes) = self.rest.take() else {
+            if self.cut && !self.flushed {
+                // What was given so far goes out while this waits.
+                self.flushed = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             return Poll::Ready(self.cut.then_some(Err(Dropped)));
         };
         if self.cut {

@@ -1,0 +1,370 @@
+//! Companies at work: from applied documents to seats, and the links to their PBXs.
+//!
+//! A company is set up completely before anything of it is swapped in; what fails to be set up leaves the old one
+//! at work (I13).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Tasks, standing::Standing};
+use crate::{
+    chain::Chain,
+    clock::SharedClock,
+    company::{
+        Company, PbxKind, PbxTarget, SettingsError, User,
+        records::{CompanyRecord, MailboxRecord},
+    },
+    config::{self, Environment},
+    graph::{ConsentTicket, Graph},
+    model::{CompanyId, Extension, MailboxId, TenantId},
+    pbx::{
+        asterisk_ami::AsteriskAmi,
+        http::{HttpPbx, HttpPbxConfig, ProcessLimits},
+    },
+    presence::{PbxDriver, PbxSignal},
+    queue::{Mark, Reason, StoreError},
+    store::Store,
+    timetable::{Matcher, RuleError},
+    turn::roster::{Integration, Office, Roster, Ruleset, Seat},
+};
+
+/// Why a company cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    /// Settings of its PBX.
+    #[error("the settings of the company's PBX cannot be used")]
+    Pbx(#[source] SettingsError),
+    /// The driver's own objection.
+    #[error("the company's PBX cannot be set up")]
+    Driver(#[source] crate::pbx::http::ConfigError),
+    /// Its words.
+    #[error("the company's trigger words cannot be used")]
+    Words(#[source] RuleError),
+}
+
+/// A company at work.
+#[derive(Clone)]
+pub(super) struct OpenOffice {
+    pub(super) company: Arc<Company>,
+    pub(super) standing: Standing,
+    pub(super) office: Arc<Office>,
+    pub(super) mailboxes: Arc<Vec<MailboxRecord>>,
+    link: Option<Link>,
+}
+
+impl OpenOffice {
+    /// The tenant whose calendars are read: the file's, else the one that consented.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.company.tenant().or(self.standing.tenant.as_ref())
+    }
+
+    /// A user's mailbox.
+    pub(super) fn mailbox_of(&self, user: &User) -> Option<MailboxId> {
+        self.mailboxes
+            .iter()
+            .find(|mailbox| !mailbox.retired && mailbox.extension == user.extension)
+            .map(|mailbox| mailbox.id)
+    }
+}
+
+#[derive(Clone)]
+struct Link {
+    target: PbxTarget,
+    driver: Arc<dyn PbxDriver>,
+    stop: CancellationToken,
+}
+
+/// All companies at work.
+pub(super) struct Offices {
+    store: Arc<dyn Store>,
+    roster: Arc<Roster>,
+    graph: Arc<Graph>,
+    environment: Environment,
+    pbx: config::Pbx,
+    clock: SharedClock,
+    links: Tasks,
+    open: Mutex<HashMap<CompanyId, OpenOffice>>,
+}
+
+impl Offices {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        roster: Arc<Roster>,
+        graph: Arc<Graph>,
+        environment: Environment,
+        pbx: config::Pbx,
+        clock: SharedClock,
+        links: Tasks,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, roster, graph, environment, pbx, clock, links, open: Mutex::default() })
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<CompanyId, OpenOffice>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One company.
+    pub(super) fn get(&self, company: &CompanyId) -> Option<OpenOffice> {
+        self.open().get(company).cloned()
+    }
+
+    /// All companies, by id.
+    pub(super) fn all(&self) -> Vec<OpenOffice> {
+        let mut all: Vec<_> = self.open().values().cloned().collect();
+        all.sort_by(|a, b| a.company.id().cmp(b.company.id()));
+        all
+    }
+
+    /// Seats what is stored. A company that cannot be set up is told of and left out; the others work.
+    pub(super) async fn load(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut mailboxes: HashMap<CompanyId, Vec<MailboxRecord>> = HashMap::new();
+        for mailbox in self.store.mailboxes().await? {
+            mailboxes.entry(mailbox.company.clone()).or_default().push(mailbox);
+        }
+        for record in self.store.companies().await? {
+            let mailboxes = mailboxes.remove(&record.id).unwrap_or_default();
+            self.load_one(&record, mailboxes);
+        }
+        Ok(())
+    }
+
+    fn load_one(self: &Arc<Self>, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) {
+        let Some(applied) = record.applied.as_deref() else { return };
+        let company = match Company::from_json(&String::from_utf8_lossy(applied)) {
+            Ok(company) => company,
+            Err(error) => {
+                error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be loaded and is left out", record.id);
+                return;
+            }
+        };
+        let standing = record.standing.as_deref().map_or_else(Standing::default, |document| {
+            serde_json::from_slice(document).unwrap_or_else(|error| {
+                error!(company.id = %record.id, error = %Chain(&error), "What is known of company `{}` cannot be read", record.id);
+                Standing::default()
+            })
+        });
+        if let Err(error) = self.seat(Arc::new(company), standing, mailboxes) {
+            error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be set up and is left out", record.id);
+        }
+    }
+
+    /// Whether the company could be set up: everything is tried, nothing is kept.
+    pub(super) fn try_out(&self, company: &Company) -> Result<(), SetupError> {
+        ruleset(company.rules())?;
+        for user in company.users() {
+            own_ruleset(company, user)?;
+        }
+        company.pbx().map(|target| self.driver(company.id(), target)).transpose()?;
+        Ok(())
+    }
+
+    /// Puts a company to work in place of what was there before under its id.
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        company: Arc<Company>,
+        standing: Standing,
+        mailboxes: Vec<MailboxRecord>,
+    ) -> Result<(), SetupError> {
+        let id = company.id().clone();
+        let before = self.get(&id);
+        let common = Arc::new(ruleset(company.rules())?);
+        let kept = before.as_ref().and_then(|before| before.link.clone());
+        let (link, is_new) = match (company.pbx(), kept) {
+            (Some(target), Some(link)) if link.target == *target => (Some(link), false),
+            (Some(target), _) => {
+                let driver = self.driver(&id, target)?;
+                (Some(Link { target: target.clone(), driver, stop: CancellationToken::new() }), true)
+            }
+            (None, _) => (None, false),
+        };
+        let tenant = company.tenant().or(standing.tenant.as_ref()).cloned();
+        let integration = company.file().integration.as_ref().and(tenant).map(|tenant| {
+            let calendars = self.graph.company(tenant.clone());
+            Integration { tenant, source: Arc::clone(&calendars) as _, watches: calendars as _ }
+        });
+        let office = Arc::new(Office {
+            company: id.clone(),
+            language: company.language(),
+            common,
+            integration,
+            driver: link.as_ref().map(|link| Arc::clone(&link.driver)),
+        });
+        let seats = seats(&company, &office, &mailboxes)?;
+        // From here on nothing can fail.
+        self.roster.seat_company(&id, seats);
+        let mailboxes = Arc::new(mailboxes);
+        let opened = OpenOffice { company, standing, office, mailboxes, link: link.clone() };
+        self.open().insert(id.clone(), opened);
+        let outdated = before.and_then(|before| before.link);
+        if let Some(outdated) = outdated.filter(|_| is_new || link.is_none()) {
+            outdated.stop.cancel();
+        }
+        if let Some(link) = link.filter(|_| is_new) {
+            self.start_link(id, link);
+        }
+        Ok(())
+    }
+
+    fn driver(&self, company: &CompanyId, target: &PbxTarget) -> Result<Arc<dyn PbxDriver>, SetupError> {
+        let clock = Arc::clone(&self.clock);
+        match target.kind {
+            PbxKind::Asterisk => {
+                let settings = target.settings(&self.environment).map_err(SetupError::Pbx)?;
+                Ok(AsteriskAmi::new(settings, clock))
+            }
+            PbxKind::Http => {
+                let settings: HttpPbxConfig = target.settings(&self.environment).map_err(SetupError::Pbx)?;
+                let allowed = self.pbx.allow_private_addresses;
+                let limits = ProcessLimits {
+                    allow_private: allowed,
+                    allow_loopback: allowed,
+                    ..ProcessLimits::default()
+                };
+                let driver =
+                    HttpPbx::new(&settings, limits, company.clone(), clock).map_err(SetupError::Driver)?;
+                Ok(driver)
+            }
+        }
+    }
+
+    fn start_link(self: &Arc<Self>, company: CompanyId, link: Link) {
+        let shutdown = self.links.shutdown();
+        let stop = link.stop.clone();
+        let ended = CancellationToken::new();
+        let (driver, run_until) = (Arc::clone(&link.driver), ended.clone());
+        // Listening before the link comes up, so that its first signal is not missed.
+        let signals = driver.signals();
+        self.links.spawn("pbx link", async move { driver.run(run_until).await });
+        let offices = Arc::clone(self);
+        self.links.spawn("pbx signals", async move {
+            tokio::select! {
+                () = offices.follow(&company, signals) => {}
+                () = stop.cancelled() => {}
+                () = shutdown.cancelled() => {}
+            }
+            ended.cancel();
+        });
+    }
+
+    /// Makes marks of what the PBX tells.
+    async fn follow(&self, company: &CompanyId, mut signals: tokio::sync::broadcast::Receiver<PbxSignal>) {
+        loop {
+            let marks = match signals.recv().await {
+                Ok(PbxSignal::Changed(extension)) => {
+                    self.marks(company, Some(&extension), Reason::PbxChanged)
+                }
+                Ok(PbxSignal::LinkUp) => {
+                    info!(company.id = %company, "The PBX of company `{company}` answers");
+                    self.marks(company, None, Reason::PbxLinkUp)
+                }
+                Ok(PbxSignal::LinkDown) => {
+                    warn!(company.id = %company, "The PBX of company `{company}` does not answer");
+                    continue;
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    metrics::counter!("narvaro_pbx_signals_missed_total").increment(missed);
+                    self.marks(company, None, Reason::PbxChanged)
+                }
+                Err(RecvError::Closed) => return,
+            };
+            if marks.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.store.mark(marks).await {
+                // The link's next return, or the next change, reads back all the same.
+                metrics::counter!("narvaro_pbx_signals_missed_total").increment(1);
+                error!(company.id = %company, error = %Chain(&error), "What the PBX of company `{company}` told could not be kept");
+            }
+        }
+    }
+
+    fn marks(&self, company: &CompanyId, extension: Option<&Extension>, reason: Reason) -> Vec<Mark> {
+        let now = self.clock.now();
+        let open = self.open();
+        let Some(office) = open.get(company) else { return Vec::new() };
+        office
+            .mailboxes
+            .iter()
+            .filter(|mailbox| !mailbox.retired && extension.is_none_or(|wanted| mailbox.extension == *wanted))
+            .map(|mailbox| Mark::new(mailbox.id, now, reason))
+            .collect()
+    }
+
+    /// Notes that a tenant has consented for a company, and makes its mailboxes due.
+    pub(super) async fn consented(
+        self: &Arc<Self>,
+        company: &CompanyId,
+        tenant: TenantId,
+    ) -> Result<(), StoreError> {
+        let Some(office) = self.get(company) else { return Ok(()) };
+        let now = self.clock.now();
+        let standing = office.standing.clone().consented(tenant, now);
+        self.store.set_standing(company, standing.write()).await?;
+        let mailboxes = office.mailboxes.as_ref().clone();
+        if let Err(error) = self.seat(Arc::clone(&office.company), standing, mailboxes) {
+            error!(company.id = %company, error = %Chain(&error), "Company `{company}` cannot be set up");
+        }
+        let marks = self.marks(company, None, Reason::Consent);
+        if !marks.is_empty() {
+            self.store.mark(marks).await?;
+        }
+        Ok(())
+    }
+
+    /// Spends a consent ticket; `false` where it was spent before.
+    pub(super) async fn spend(&self, ticket: &ConsentTicket) -> Result<bool, StoreError> {
+        self.store.spend(&ticket.nonce, ticket.expires, self.clock.now()).await
+    }
+
+    /// Which other company has this tenant, if any.
+    pub(super) fn other_with_tenant(&self, company: &CompanyId, tenant: &TenantId) -> Option<CompanyId> {
+        let open = self.open();
+        open.values()
+            .find(|office| office.company.id() != company && office.tenant() == Some(tenant))
+            .map(|office| office.company.id().clone())
+    }
+}
+
+fn ruleset(rules: crate::model::Rules) -> Result<Ruleset, SetupError> {
+    let matcher = Matcher::new(&rules).map_err(SetupError::Words)?;
+    Ok(Ruleset { rules, matcher })
+}
+
+/// Rules of a user who has words of their own; all others share the company's.
+pub(super) fn own_ruleset(company: &Company, user: &User) -> Result<Option<Arc<Ruleset>>, SetupError> {
+    if user.triggers.is_empty() && user.disabled_words.is_empty() {
+        return Ok(None);
+    }
+    ruleset(company.rules_for(user)).map(Arc::new).map(Some)
+}
+
+fn seats(
+    company: &Company,
+    office: &Arc<Office>,
+    mailboxes: &[MailboxRecord],
+) -> Result<Vec<(MailboxId, Seat)>, SetupError> {
+    let users: HashMap<&Extension, &User> =
+        company.users().iter().map(|user| (&user.extension, user)).collect();
+    mailboxes
+        .iter()
+        .map(|mailbox| {
+            let user = users.get(&mailbox.extension).filter(|_| !mailbox.retired);
+            let own = user.map(|user| own_ruleset(company, user)).transpose()?.flatten();
+            let alias = user.filter(|user| user.enabled).map(|user| Arc::from(user.alias.as_str()));
+            let seat = Seat {
+                office: Arc::clone(office),
+                extension: mailbox.extension.clone(),
+                alias,
+                retired: mailbox.retired,
+                own,
+            };
+            Ok((mailbox.id, seat))
+        })
+        .collect()
+}

@@ -1,0 +1,28 @@
+//! `narvaro serve`: run the service.
+
+use super::{Failure, Options};
+use crate::{
+    app::StartError,
+    config::{Config, Environment},
+};
+
+pub(super) async fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
+    let config = Config::load(options.config.as_deref(), environment)?;
+    config.complete()?;
+    let started = crate::app::serve(config, environment.clone()).await;
+    started.map_err(|error| Failure::of("the service did not start", &error).hint(hint(&error)))
+}
+
+fn hint(error: &StartError) -> &'static str {
+    match error {
+        StartError::Listen { .. } => "stop what listens there, or give another address under `[listen]`",
+        StartError::Store(_) => {
+            "one process at a time; check `store.url`, the folder's rights and free space"
+        }
+        StartError::Incomplete(_) | StartError::Secret(_) | StartError::Key(_) => {
+            "`narvaro check` names every place of the configuration that does not hold"
+        }
+        StartError::Cloud(_) | StartError::Graph(_) => "check the keys under `[graph]`",
+        StartError::Load(_) | StartError::Telemetry(_) => "see the causes above",
+    }
+}

@@ -1,0 +1,272 @@
+//! [`WatchKeeper`] over Graph: subscriptions to a mailbox's events.
+//!
+//! A subscription is renewed with PATCH alone, which renews and reauthorizes: PATCH and `/reauthorize` within ten
+//! minutes of each other leave it in an undefined state.
+//! Facts: <https://learn.microsoft.com/graph/api/resources/subscription>.
+
+use async_trait::async_trait;
+use chrono::{DateTime as WireInstant, Utc};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    GraphCompany,
+    refusal::{CallError, Refusal},
+    wire::{self, unreadable},
+};
+use crate::{
+    calendar::{MailboxRef, ReadError},
+    model::SubscriptionId,
+    subscription::{Watch, WatchError, WatchKeeper, WatchRequest},
+};
+
+/// Longest life that is asked for: Graph's 10,080 minutes, less a quarter of an hour for clocks and the way.
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080 - 15);
+
+/// Longest secret that Graph keeps, in characters.
+const LONGEST_CLIENT_STATE: usize = 128;
+
+/// Codes of a 403 that speak of the mailbox. Another one, on creating, is the quota: of that only the status is
+/// documented.
+const DENIED: &[&str] = &[
+    "erroraccessdenied",
+    "accessdenied",
+    "extensionerror",
+    "authorization_requestdenied",
+    "insufficient_claims",
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewSubscription<'a> {
+    change_type: &'static str,
+    resource: String,
+    notification_url: &'a str,
+    lifecycle_notification_url: &'a str,
+    expiration_date_time: WireInstant<Utc>,
+    client_state: &'a str,
+    latest_supported_tls_version: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Renewal {
+    expiration_date_time: WireInstant<Utc>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSubscription {
+    id: String,
+    resource: Option<String>,
+    notification_url: Option<String>,
+    expiration_date_time: WireInstant<Utc>,
+}
+
+impl WireSubscription {
+    fn watch(&self) -> Result<Watch, ReadError> {
+        let id = self.id.parse().map_err(|_quotes_the_id| unreadable("id"))?;
+        let seconds = self.expiration_date_time.timestamp();
+        let expires =
+            Timestamp::from_second(seconds).map_err(|_out_of_range| unreadable("expirationDateTime"))?;
+        Ok(Watch { id, expires })
+    }
+
+    fn is_for(&self, resource: &str) -> bool {
+        let plain = |text: &str| text.trim_start_matches('/').to_ascii_lowercase();
+        self.resource.as_deref().is_some_and(|own| plain(own) == plain(resource))
+    }
+}
+
+fn events_of(mailbox: &MailboxRef) -> String {
+    format!("/users/{}/events", mailbox.object)
+}
+
+fn on_the_wire(at: Timestamp) -> Result<WireInstant<Utc>, WatchError> {
+    WireInstant::from_timestamp(at.as_second(), 0)
+        .ok_or_else(|| refused("the time to live is beyond the calendar"))
+}
+
+fn refused(reason: &str) -> WatchError {
+    WatchError::Read(ReadError::Refused { reason: reason.to_owned() })
+}
+
+fn read(error: impl Into<ReadError>) -> WatchError {
+    WatchError::Read(error.into())
+}
+
+impl GraphCompany {
+    /// The end that is asked for: Graph refuses what is too far away.
+    fn clamped(&self, until: Timestamp) -> Timestamp {
+        let furthest = self.graph.clock.now().checked_add(LONGEST_LIFE).unwrap_or(until);
+        until.min(furthest)
+    }
+}
+
+#[async_trait]
+impl WatchKeeper for GraphCompany {
+    async fn create(&self, request: &WatchRequest) -> Result<Watch, WatchError> {
+        if request.client_state.chars().count() > LONGEST_CLIENT_STATE {
+            return Err(refused("the client state is longer than 128 characters"));
+        }
+        let body = NewSubscription {
+            change_type: "created,updated,deleted",
+            resource: events_of(&request.mailbox),
+            notification_url: &request.notification_url,
+            lifecycle_notification_url: &request.lifecycle_url,
+            expiration_date_time: on_the_wire(self.clamped(request.until))?,
+            client_state: &request.client_state,
+            latest_supported_tls_version: "v1_2",
+        };
+        let call = self.graph.requests.create_subscription(&body).await.map_err(WatchError::Read)?;
+        match self.transport.send(&call).await {
+            Ok(body) => wire::read::<WireSubscription>(&body).and_then(|made| made.watch()).map_err(read),
+            Err(CallError::Refused(refusal)) => Err(creation_refused(refusal)),
+            Err(error) => Err(read(error)),
+        }
+    }
+
+    async fn renew(&self, id: &SubscriptionId, until: Timestamp) -> Result<Watch, WatchError> {
+        let body = Renewal { expiration_date_time: on_the_wire(self.clamped(until))? };
+        let call = self.graph.requests.update_subscription(id, &body).await.map_err(WatchError::Read)?;
+        match self.transport.send(&call).await {
+            Ok(body) => wire::read::<WireSubscription>(&body).and_then(|made| made.watch()).map_err(read),
+            Err(CallError::Refused(refusal)) => Err(change_refused(refusal)),
+            Err(error) => Err(read(error)),
+        }
+    }
+
+    async fn remove(&self, id: &SubscriptionId) -> Result<(), WatchError> {
+        let call = self.graph.requests.delete_subscription(id).await.map_err(WatchError::Read)?;
+        match self.transport.send(&call).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused(refusal)) => match change_refused(refusal) {
+                WatchError::Gone => Ok(()),
+                error => Err(error),
+            },
+            Err(error) => Err(read(error)),
+        }
+    }
+
+    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError> {
+        if let Err(wait) = self.graph.list_pace.take(&self.tenant, self.graph.clock.now()) {
+            return Err(read(ReadError::Throttled { retry_after: Some(wait) }));
+        }
+        let call = self.graph.requests.list_subscriptions().await.map_err(WatchError::Read)?;
+        let all = self.all_pages::<WireSubscription>(call).await.map_err(read)?;
+        let resource = events_of(mailbox);
+        let of_mailbox = all.into_iter().filter(|subscription| subscription.is_for(&resource));
+        of_mailbox
+            .map(|own| Ok((own.watch().map_err(WatchError::Read)?, own.notification_url.unwrap_or_default())))
+            .collect()
+    }
+}
+
+fn creation_refused(refusal: Refusal) -> WatchError {
+    match refusal.status {
+        400 if refusal.is(&["validationerror", "invalidrequest"]) => endpoint_refused(&refusal),
+        403 if !refusal.is(DENIED) && refusal.has_code() => WatchError::Quota,
+        409 => WatchError::Exists,
+        _ => read(CallError::Refused(refusal)),
+    }
+}
+
+fn change_refused(refusal: Refusal) -> WatchError {
+    match refusal.status {
+        400 if refusal.is(&["validationerror", "invalidrequest"]) => endpoint_refused(&refusal),
+        // Graph says `ResourceNotFound`; what a proxy says of a missing page does not count.
+        404 if refusal.has_code() && !refusal.is(&["extensionerror", "mailboxnotenabledforrestapi"]) => {
+            WatchError::Gone
+        }
+        _ => read(CallError::Refused(refusal)),
+    }
+}
+
+fn endpoint_refused(refusal: &Refusal) -> WatchError {
+    WatchError::EndpointRefused { reason: format!("{}: {}", refusal.code, refusal.message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{
+        super::{testing::fixture, wire::Page},
+        *,
+    };
+
+    fn case(name: &str) -> Refusal {
+        let cases = fixture("errors.json");
+        let found = cases["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).cloned();
+        let case: Value = found.unwrap_or_else(|| panic!("no case `{name}`"));
+        let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
+        Refusal::read(status, &serde_json::to_vec(&case["body"]).unwrap(), None, None)
+    }
+
+    #[test]
+    fn refusals_of_a_new_subscription_are_told_apart() {
+        for name in [
+            "subscription: endpoint did not answer 200",
+            "subscription: endpoint timed out",
+            "subscription: wrong echo",
+        ] {
+            let error = creation_refused(case(name));
+            assert!(
+                matches!(&error, WatchError::EndpointRefused { reason } if reason.contains(": Subscription")),
+                "{name}: {error:?}"
+            );
+        }
+        let named = |name: &str| creation_refused(case(name));
+        assert!(matches!(
+            named("subscription duplicate (status and message documented, code string is not)"),
+            WatchError::Exists
+        ));
+        assert!(matches!(
+            named("subscription quota (403 documented, code and text are not)"),
+            WatchError::Quota
+        ));
+        assert!(matches!(
+            named("subscription: mailbox behind says no"),
+            WatchError::Read(ReadError::Denied { .. })
+        ));
+        assert!(matches!(named("no app role"), WatchError::Read(ReadError::Denied { .. })));
+        assert!(matches!(
+            named("subscription: mailbox not in cloud"),
+            WatchError::Read(ReadError::NoMailbox { .. })
+        ));
+        assert!(matches!(
+            named("subscription: backend unauthorized"),
+            WatchError::Read(ReadError::Unreachable(_))
+        ));
+    }
+
+    #[test]
+    fn a_subscription_that_graph_does_not_know_is_gone_and_a_proxys_404_proves_nothing() {
+        let gone = case("subscription gone on PATCH/GET/DELETE/reauthorize");
+        assert!(matches!(change_refused(gone), WatchError::Gone));
+        let proxy = Refusal::read(404, b"<html>not found</html>", None, None);
+        assert!(matches!(change_refused(proxy), WatchError::Read(ReadError::Unreachable(_))));
+    }
+
+    #[test]
+    fn the_end_is_what_graph_answered() {
+        let answer = &fixture("subscription-create-response.json")["body"];
+        let made: WireSubscription = wire::read(&serde_json::to_vec(answer).unwrap()).unwrap();
+        let watch = made.watch().unwrap();
+        assert_eq!(watch.expires, "2026-11-29T20:15:00Z".parse().unwrap());
+        assert_eq!(watch.id.as_str(), "a4c2e0f8-7b1d-4935-86ca-5e9f3d2b1c07");
+    }
+
+    #[test]
+    fn only_the_mailboxs_events_are_found_and_not_its_contacts() {
+        let list: Page<WireSubscription> =
+            wire::read(&serde_json::to_vec(&fixture("subscription-list-response.json")).unwrap()).unwrap();
+        let found: Vec<_> = list
+            .value
+            .iter()
+            .filter(|s| s.is_for("users/7B0A9F1C-3d52-4e86-8c17-2f6e5d4c3b21/events"))
+            .collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].id, "a4c2e0f8-7b1d-4935-86ca-5e9f3d2b1c07");
+    }
+}

@@ -1,0 +1,120 @@
+//! Causes and cures in Swedish.
+
+use super::Health;
+
+impl Health {
+    pub(super) fn cause_sv(&self) -> String {
+        match self {
+            Self::Fine => "Allt är bra.".into(),
+            Self::Starting => "Kalendern har inte lästs än.".into(),
+            Self::Disabled => "Användaren är avstängd i företagsfilen.".into(),
+            Self::WrongCredentials { code } => {
+                format!("Microsofts inloggning godtar inte vår applikations hemlighet eller certifikat ({code}).")
+            }
+            Self::NoConsent { code } => format!("Företagets administratör har inte gett sitt medgivande ({code})."),
+            Self::ConsentWithdrawn { code } => {
+                format!("Medgivandet har dragits tillbaka, eller så har applikationen tagits bort ({code}).")
+            }
+            Self::UnknownAlias { alias } => format!("Ingen användare i Microsoft 365 har adressen `{alias}`."),
+            Self::AmbiguousAlias { alias } => {
+                format!("Fler än en användare i Microsoft 365 har adressen `{alias}`.")
+            }
+            Self::AliasNotPrimary { alias, primary } => {
+                format!("`{alias}` är en sekundär adress; användarens primära adress är `{primary}`.")
+            }
+            Self::NoMailbox { code } => format!("Användaren har ingen postlåda i Microsoft 365 ({code})."),
+            Self::UserGone { code } => format!("Användaren har tagits bort ur Microsoft 365 ({code})."),
+            Self::AccessDenied { code } => format!("Microsoft 365 låter oss inte läsa postlådan ({code})."),
+            Self::GraphUnreachable { said } => format!("Microsoft 365 svarar inte: {said}."),
+            Self::GraphRefused { said } => format!("Microsoft 365 avvisade vår begäran: {said}."),
+            Self::Throttled { until: Some(until) } => format!("Microsoft 365 ber oss vänta till {until}."),
+            Self::Throttled { until: None } => "Microsoft 365 ber oss ta det lugnare.".into(),
+            Self::NotificationEndpointRefused { said } => {
+                format!("Microsoft 365 når inte vår adress för aviseringar: {said}.")
+            }
+            Self::SubscriptionLapsed { since: Some(since) } => {
+                format!("Prenumerationen löpte ut {since}; kalendern läses med jämna mellanrum så länge.")
+            }
+            Self::SubscriptionLapsed { since: None } => {
+                "Det finns ingen levande prenumeration; kalendern läses med jämna mellanrum så länge.".into()
+            }
+            Self::QuotaReached => {
+                "Postlådan har så många prenumerationer som Microsoft tillåter, alla applikationer sammantagna.".into()
+            }
+            Self::PbxMissing => "Företaget har ingen växel.".into(),
+            Self::PbxUnreachable { said } => format!("Växeln svarar inte: {said}."),
+            Self::PbxThrottled => "Växeln ber oss ta det lugnare.".into(),
+            Self::PbxDenied { said } => {
+                format!("Växeln godtar inte vårt konto, eller så räcker dess rättigheter inte: {said}.")
+            }
+            Self::PbxNoSuchExtension { extension } => format!("Växeln känner inte till anknytning {extension}."),
+            Self::PbxRefused { said } => format!("Växeln avvisade ändringen: {said}."),
+            Self::TimeZoneUnknown { name, used } => {
+                format!("Postlådans tidszon `{name}` är okänd; `{used}` används.")
+            }
+            Self::StoreUnavailable { said } => format!("Tjänsten når inte sitt eget lager: {said}."),
+        }
+    }
+
+    pub(super) fn cure_sv(&self) -> String {
+        match self {
+            Self::Fine => "",
+            Self::Starting => "Vänta en minut. Om det inte ändras, kör `narvaro check`.",
+            Self::Disabled => "Sätt `enabled = true` för användaren i företagsfilen och verkställ den.",
+            Self::WrongCredentials { .. } => {
+                "Skapa en ny klienthemlighet (värdet, inte dess id) eller ett nytt certifikat i appregistreringen, ge det till tjänsten och starta om den."
+            }
+            Self::NoConsent { .. } => {
+                "Kör `narvaro consent-url` och låt företagets administratör öppna adressen och godkänna."
+            }
+            Self::ConsentWithdrawn { .. } => {
+                "Fråga företagets administratör; om det inte var meningen, kör `narvaro consent-url` och låt dem godkänna igen."
+            }
+            Self::UnknownAlias { .. } => {
+                "Skriv användarens primära SMTP-adress som `alias` i företagsfilen och verkställ den."
+            }
+            Self::AmbiguousAlias { .. } => {
+                "Låt företagets administratör ta bort adressen från den ena användaren, eller använd en annan primär adress som `alias`."
+            }
+            Self::AliasNotPrimary { .. } => "Det fungerar. Skriv den primära adressen som `alias` i företagsfilen.",
+            Self::NoMailbox { .. } => {
+                "Låt företagets administratör ge användaren en licens för Exchange Online, eller ta bort användaren ur företagsfilen."
+            }
+            Self::UserGone { .. } => "Ta bort användaren ur företagsfilen, eller ange efterträdarens `alias`.",
+            Self::AccessDenied { .. } => {
+                "Låt företagets administratör bevilja `Calendars.Read` och lägga till postlådan i applikationens åtkomstpolicy eller rollomfång. Det kan ta två timmar innan det märks."
+            }
+            Self::GraphUnreachable { .. } => {
+                "Kontrollera tjänstens väg ut på internet (DNS, proxy, brandvägg) med `narvaro check`. Kända tider börjar och slutar ändå i tid."
+            }
+            Self::GraphRefused { .. } => {
+                "Kör `narvaro subscriptions renew` för användaren. Om felet återkommer, anmäl det med koden till dem som underhåller tjänsten."
+            }
+            Self::Throttled { .. } => "Ingenting: det fortsätter av sig självt. Kända tider börjar och slutar ändå i tid.",
+            Self::NotificationEndpointRefused { .. } => {
+                "Gör `webhook.public_url` nåbar från internet med ett giltigt certifikat och kör sedan `narvaro subscriptions renew`."
+            }
+            Self::SubscriptionLapsed { .. } => {
+                "Den sätts upp på nytt av sig själv. För att göra det nu, kör `narvaro subscriptions renew`."
+            }
+            Self::QuotaReached => "Låt företagets administratör ta bort applikationer som bevakar postlådan och inte används.",
+            Self::PbxMissing => "Lägg till ett avsnitt `[pbx]` i företagsfilen och verkställ den.",
+            Self::PbxUnreachable { .. } => {
+                "Kontrollera växelns adress, port och brandvägg, och att den är igång. Närvaron skrivs så snart den svarar."
+            }
+            Self::PbxThrottled => "Ingenting: det fortsätter av sig självt.",
+            Self::PbxDenied { .. } => {
+                "Jämför kontots användarnamn, hemlighet och rättigheter i växeln (Asterisk: manager.conf, klasserna `call`, `system`, `reporting`) med `[pbx]` i företagsfilen."
+            }
+            Self::PbxNoSuchExtension { .. } => {
+                "Skapa anknytningen i växeln, eller rätta `extension` i företagsfilen och verkställ den."
+            }
+            Self::PbxRefused { .. } => "Jämför profilens `pbx`-inställningar i företagsfilen med vad växeln godtar.",
+            Self::TimeZoneUnknown { .. } => {
+                "Låt användaren välja tidszon i Outlooks kalenderinställningar; till dess används företagets zon."
+            }
+            Self::StoreUnavailable { .. } => "Kontrollera `store.url`, ledigt diskutrymme och rättigheterna på filen.",
+        }
+        .into()
+    }
+}

@@ -1,0 +1,320 @@
+//! The whole service against the simulators, by HTTP and wire, with a clock that the test moves.
+
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
+use narvaro::{
+    admin::{ApplyRequest, ExplainRequest, MailboxStatus, Operations},
+    app::{App, Sockets},
+    clock::{Clock, ManualClock, SharedClock},
+    config::{Config, Environment},
+};
+use narvaro_sim::{AppSpec, EventSpec, PbxPresence, Sim, SimOptions, TenantSpec, UserSpec};
+
+/// How long a state may take to come about, in real time; far more than it ever needs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
+const SECRET: &str = "a-client-secret-of-the-simulator";
+
+/// The service, its surroundings and its time.
+pub(crate) struct World {
+    pub(crate) sim: Sim,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) tenant: String,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) client: reqwest::Client,
+    public: TcpListener,
+    private: TcpListener,
+    app: Option<App>,
+}
+
+/// Which PBX the company has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pbx {
+    Http,
+    Asterisk,
+}
+
+/// An instant by Stockholm's clocks, as `2026-11-23 10:00`.
+pub(crate) fn at(local: &str) -> Timestamp {
+    let local: DateTime = local.replace(' ', "T").parse().unwrap();
+    local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+impl World {
+    /// A service without companies, at 08:00 on a Monday.
+    pub(crate) async fn bare() -> Self {
+        // Another test may have done it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let clock = ManualClock::at(at("2026-11-23 08:00"));
+        let sim = Sim::start(SimOptions::default()).await.unwrap();
+        sim.set_time(clock.now());
+        let socket = || {
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let (public, private) = (socket(), socket());
+        let tenant = sim.add_tenant(TenantSpec::new("acme.example")).unwrap();
+        let mut app = AppSpec::new(CLIENT_ID, SECRET);
+        app.redirect_uris = vec![format!("http://{}/consent/callback", public.local_addr().unwrap())];
+        sim.add_app(app).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = Self { sim, clock, tenant, folder, client, public, private, app: None };
+        world.start().await;
+        world
+    }
+
+    /// A service with company `acme`, consented, and its users 201 (anna) and 202 (bo) read.
+    pub(crate) async fn new() -> Self {
+        Self::with(Pbx::Http).await
+    }
+
+    pub(crate) async fn with(pbx: Pbx) -> Self {
+        let world = Self::bare().await;
+        for alias in ["anna@acme.example", "bo@acme.example"] {
+            world.sim.add_user(&world.tenant, UserSpec::new(alias)).unwrap();
+        }
+        world.apply(&world.company(pbx, "")).await;
+        world.consent("acme").await;
+        world.until_fine("acme").await;
+        world
+    }
+
+    fn config(&self) -> Config {
+        let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
+        let store = self.folder.path().join("narvaro.db");
+        let base = self.sim.base_url();
+        let text = format!(
+            r#"
+            [listen]
+            public = "{public}"
+            private = "{private}"
+            [webhook]
+            public_url = "http://{public}"
+            [store]
+            url = "embedded:{}"
+            [graph]
+            client_id = "{CLIENT_ID}"
+            cloud = "custom"
+            graph_base = "{base}"
+            login_authority = "{base}"
+            allow_plain_http_loopback = true
+            "#,
+            store.display()
+        );
+        Config::parse("world.toml", &text, &self.environment()).unwrap()
+    }
+
+    fn environment(&self) -> Environment {
+        Environment::of([("NARVARO__GRAPH__CLIENT_SECRET", SECRET), ("PBX_SECRET", "secret")])
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let socket =
+            |socket: &TcpListener| tokio::net::TcpListener::from_std(socket.try_clone().unwrap()).unwrap();
+        let sockets = Sockets { public: socket(&self.public), private: socket(&self.private) };
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        let app = App::start(self.config(), self.environment(), clock, None, sockets).await;
+        self.app = Some(app.unwrap());
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.app.take().unwrap().stop().await;
+    }
+
+    /// Stops in order and starts again on the same store and addresses.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    pub(crate) fn operations(&self) -> Arc<dyn Operations> {
+        self.app().operations()
+    }
+
+    /// The company file of `acme`, with more lines before its users.
+    pub(crate) fn company(&self, pbx: Pbx, more: &str) -> String {
+        let pbx = match pbx {
+            Pbx::Http => self.http_pbx("acme"),
+            Pbx::Asterisk => {
+                let ami = self.sim.ami_addr();
+                format!(
+                    r#"
+                    [pbx]
+                    kind = "asterisk"
+                    [pbx.asterisk]
+                    host = "{}"
+                    port = {}
+                    username = "narvaro"
+                    secret = {{ env = "PBX_SECRET" }}
+                    "#,
+                    ami.ip(),
+                    ami.port()
+                )
+            }
+        };
+        format!(
+            r#"
+            id = "acme"
+            name = "Acme AB"
+            language = "sv"
+            {more}
+            [integration]
+            kind = "microsoft365"
+            {pbx}
+            [[users]]
+            extension = "201"
+            alias = "anna@acme.example"
+            [[users]]
+            extension = "202"
+            alias = "bo@acme.example"
+            "#
+        )
+    }
+
+    pub(crate) fn http_pbx(&self, company: &str) -> String {
+        format!(
+            r#"
+            [pbx]
+            kind = "http"
+            [pbx.http]
+            base_url = "{}"
+            allow_plain_http = true
+            [pbx.http.set]
+            method = "PUT"
+            path = "/extensions/{{extension}}/presence"
+            json = {{ profile = "{{profile.id}}", text = "{{text}}", until = "{{until|json}}" }}
+            [pbx.http.restore]
+            method = "PUT"
+            path = "/extensions/{{extension}}/presence"
+            json = {{ profile = "{{shown.profile}}", text = "{{shown.text}}" }}
+            [pbx.http.read]
+            default = {{ profile = "" }}
+            [pbx.http.read.request]
+            method = "GET"
+            path = "/extensions/{{extension}}/presence"
+            [pbx.http.read.fields.profile]
+            pointer = "/profile"
+            shows = "{{profile.id}}"
+            [pbx.http.read.fields.text]
+            pointer = "/text"
+            shows = "{{text}}"
+            [pbx.http.read.profile]
+            field = "profile"
+            "#,
+            self.sim.pbx_url(company)
+        )
+    }
+
+    pub(crate) async fn apply(&self, file: &str) {
+        let request = ApplyRequest { text: file.to_owned(), file: "acme.toml".to_owned(), dry_run: false };
+        let report = self.operations().apply(request).await.unwrap();
+        assert!(report.applied);
+    }
+
+    /// Opens the consent address as the company's administrator would and accepts.
+    pub(crate) async fn consent(&self, company: &str) -> String {
+        self.sim.login(|knobs| knobs.signing_in_tenant = Some(self.tenant.clone()));
+        let address = self.operations().consent_url(company.parse().unwrap()).await.unwrap();
+        let page = self.client.get(address.url).send().await.unwrap();
+        assert_eq!(page.status(), 200, "{}", page.url());
+        page.text().await.unwrap()
+    }
+
+    /// Waits until something holds. `what` is evaluated again and again, as nothing tells when it changes.
+    pub(crate) async fn until<F: AsyncFn() -> bool>(&self, what: &str, holds: F) {
+        let end = Instant::now() + LIMIT;
+        while !holds().await {
+            assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn mailbox(&self, company: &str, extension: &str) -> MailboxStatus {
+        let status = self.operations().status(Some(company.parse().unwrap())).await.unwrap();
+        let mut mailboxes = status.companies.into_iter().flat_map(|company| company.mailboxes);
+        mailboxes.find(|mailbox| mailbox.extension.as_str() == extension).unwrap()
+    }
+
+    pub(crate) async fn until_fine(&self, company: &str) {
+        let id: narvaro::model::CompanyId = company.parse().unwrap();
+        self.until("every mailbox is read", async || {
+            let status = self.operations().status(Some(id.clone())).await.unwrap();
+            let mut mailboxes = status.companies.iter().flat_map(|company| &company.mailboxes);
+            mailboxes.all(|mailbox| mailbox.proven_until.is_some() && mailbox.subscription_expires.is_some())
+        })
+        .await;
+        self.settle().await;
+    }
+
+    /// Waits until nothing is due and nothing is under way.
+    pub(crate) async fn settle(&self) {
+        self.until("nothing is due", async || {
+            let depth = self.app().depth();
+            self.sim.outstanding() == 0 && depth.due == 0 && depth.leased == 0
+        })
+        .await;
+    }
+
+    /// Moves the time of everything to `to`, by Stockholm's clocks, and waits until all that was due is done.
+    pub(crate) async fn advance_to(&self, local: &str) {
+        self.advance_to_instant(at(local)).await;
+    }
+
+    pub(crate) async fn advance_to_instant(&self, to: Timestamp) {
+        self.sim.set_time(to);
+        self.clock.advance_to(to);
+        self.settle().await;
+    }
+
+    pub(crate) async fn advance(&self, by: SignedDuration) {
+        self.advance_to_instant(self.clock.now() + by).await;
+    }
+
+    /// What the HTTP PBX shows for an extension of `acme`.
+    pub(crate) fn shows(&self, extension: &str) -> PbxPresence {
+        self.sim.pbx().presence("acme", extension)
+    }
+
+    /// Waits until the HTTP PBX shows a profile for an extension of `acme`.
+    pub(crate) async fn until_shows(&self, extension: &str, profile: &str) {
+        let shown = self.sim.pbx().until("acme", extension, LIMIT, |shown| shown.profile == profile).await;
+        assert!(shown, "extension {extension} shows {:?}, not `{profile}`", self.shows(extension));
+        self.settle().await;
+    }
+
+    /// An event in Anna's calendar; returns its id.
+    pub(crate) fn event(&self, subject: &str, start: &str, end: &str) -> String {
+        let spec = EventSpec::new(subject).at(at(start), at(end));
+        self.sim.add_event("anna@acme.example", spec).unwrap().id
+    }
+
+    pub(crate) async fn explain(&self, extension: &str) -> Vec<String> {
+        let request = ExplainRequest {
+            company: Some("acme".parse().unwrap()),
+            user: extension.to_owned(),
+            at: None,
+            language: None,
+        };
+        self.operations().explain(request).await.unwrap().lines
+    }
+
+    /// The end of every test: nothing left to do, and the simulator has nothing to complain about.
+    pub(crate) async fn end(mut self) {
+        self.settle().await;
+        let violations = self.sim.violations();
+        assert!(violations.is_empty(), "{violations:#?}");
+        self.stop().await;
+    }
+}
