@@ -188,12 +188,11 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         receiver.counts.refused_load.increment(1);
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let (parts, body) = request.into_parts();
-    if !is_plain_json(&parts.headers) {
+    if !is_plain_json(request.headers()) {
         receiver.counts.refused_type.increment(1);
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let body = match collect(body, receiver.limits.body_bytes).await {
+    let body = match collect(request.into_body(), receiver.limits.body_bytes).await {
         Ok(body) => body,
         Err(status) => {
             receiver.counts.refused_size.increment(1);
@@ -201,7 +200,8 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         }
     };
     let marks = receiver.marks(&body);
-    // Before the wait for the disk: the connection can use its buffer again, and waiting requests hold no bodies.
+    // Head and body are gone before the wait for the disk: the connection uses its buffer again, where it would have
+    // to make a new one, and a request that waits holds its marks only.
     drop(body);
     let Ok(marks) = marks else {
         receiver.counts.refused_shape.increment(1);

@@ -49,8 +49,9 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // 4 MiB of pages: the working set of the log and of the mailboxes that have turns now.
-    connection.pragma_update(None, "cache_size", -4_096)?;
+    // 2 MiB of pages for each connection: the working set of the log and of the mailboxes that have turns now. The
+    // rest is in the system's cache, one copy away.
+    connection.pragma_update(None, "cache_size", -2_048)?;
     connection.busy_timeout(std::time::Duration::from_secs(2))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())

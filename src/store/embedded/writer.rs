@@ -1,7 +1,8 @@
 //! The one thread that writes: it takes whatever has gathered and commits it as one transaction.
 //!
-//! While a commit is on its way to the disk the next group gathers by itself, so nothing waits for a timer:
-//! a lone mark is committed at once, and under load a commit carries many. All marks of a group are *one* row.
+//! While a commit is on its way to the disk the next group gathers by itself: a lone mark is committed at once, and
+//! under load a commit carries many. All marks of a group are *one* row. After a busy group the next one gathers a
+//! little longer, because a commit costs as much processor time as some ten requests do without it.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,10 +26,14 @@ use crate::{
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
 const GROUP: usize = 512;
 
+/// Most marks in one transaction, unless one delivery alone has more: bounds the memory that a storm takes.
+const GROUP_MARKS: usize = 1_024;
+
 /// Sizes of a group that say: more is coming, and a larger group would be cheaper.
 const BUSY: std::ops::Range<usize> = 8..256;
 
-/// How long the next group gathers after a busy one.
+/// How long the next group gathers after a busy one: doubles the groups of 64 connections, and is a thousandth of
+/// what Graph waits.
 const GATHER: Duration = Duration::from_micros(500);
 
 /// Log rows that may lie there without use before they are deleted: deleting costs a page write, so not each time.
@@ -112,7 +117,9 @@ impl Writer {
         let mut group = Vec::with_capacity(GROUP);
         while commands.blocking_recv_many(&mut group, GROUP) > 0 {
             let busy = BUSY.contains(&group.len());
-            self.commit(&mut group);
+            while !group.is_empty() {
+                self.commit(group.drain(..bounded(&group)).collect());
+            }
             if busy {
                 std::thread::sleep(GATHER);
             }
@@ -123,7 +130,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: &mut Vec<Command>) {
+    fn commit(&mut self, group: Vec<Command>) {
         let now = self.shared.clock.now();
         let mut after = Vec::with_capacity(group.len());
         let mut marks = Vec::new();
@@ -140,13 +147,12 @@ impl Writer {
                 self.fail(after, error, now);
             }
         }
-        group.clear();
         self.trim(TRIM_AFTER);
     }
 
     fn write_group(
         &mut self,
-        group: &mut Vec<Command>,
+        group: Vec<Command>,
         after: &mut Vec<After>,
         marks: &mut Vec<Mark>,
         entry: u64,
@@ -156,14 +162,14 @@ impl Writer {
         let transaction = match self.connection.transaction() {
             Ok(transaction) => transaction,
             Err(error) => {
-                for command in group.drain(..) {
+                for command in group {
                     refuse(command);
                 }
                 return Err(error);
             }
         };
         let mut failed = None;
-        for command in group.drain(..) {
+        for command in group {
             if failed.is_some() {
                 refuse(command);
                 continue;
@@ -260,6 +266,18 @@ impl Writer {
             }
         }
     }
+}
+
+/// How many commands of `group`, from the first on, make one transaction.
+fn bounded(group: &[Command]) -> usize {
+    let mut marks = 0;
+    let fits = |command: &&Command| {
+        if let Command::Marks { marks: more, .. } = command {
+            marks += more.len();
+        }
+        marks <= GROUP_MARKS
+    };
+    group.iter().take_while(fits).count().max(1)
 }
 
 fn refuse(command: Command) {

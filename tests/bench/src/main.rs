@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
 
 mod ack;
+mod matching;
 mod process;
 mod report;
 
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// The acknowledged path: verified, stored, 202; against a route that reads the body and answers 202
     Ack(ack::Options),
+    /// Trigger words in subjects; against Python's `re`
+    Match(matching::Options),
     /// One of the two servers that `ack` compares
     #[command(hide = true)]
     Serve(ack::serve::Options),
@@ -32,6 +35,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     let kept = match Arguments::parse().command {
         Command::Ack(options) => ack::run(&options)?,
+        Command::Match(options) => matching::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

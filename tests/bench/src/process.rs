@@ -44,6 +44,16 @@ impl CpuTime {
     }
 }
 
+/// Processor time of the calling thread since its start.
+pub(crate) fn own_thread_time() -> anyhow::Result<Duration> {
+    time_in(Path::new("/proc/thread-self/schedstat"))
+}
+
+fn time_in(schedstat: &Path) -> anyhow::Result<Duration> {
+    let numbers = fs::read_to_string(schedstat)?;
+    Ok(Duration::from_nanos(numbers.split(' ').next().unwrap_or("").parse()?))
+}
+
 impl Server {
     /// Starts this program as `serve KIND` and waits until it is ready.
     pub(crate) fn start(kind: &str, store: &Path) -> anyhow::Result<Self> {
@@ -72,9 +82,7 @@ impl Server {
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let folder = thread?.path();
             let name = fs::read_to_string(folder.join("comm"))?.trim().to_owned();
-            let numbers = fs::read_to_string(folder.join("schedstat"))?;
-            let nanoseconds = numbers.split(' ').next().unwrap_or("").parse()?;
-            *time.by_thread.entry(name).or_default() += Duration::from_nanos(nanoseconds);
+            *time.by_thread.entry(name).or_default() += time_in(&folder.join("schedstat"))?;
         }
         ensure!(!time.total().is_zero(), "the kernel does not account for processor time here (schedstat)");
         Ok(time)

@@ -28,9 +28,6 @@ const COMMITS: &str = "narvaro_store_commits_total";
 /// Share of the notifications that must really have been stored for the figures to be of this path.
 const MARKED_AT_LEAST: f64 = 0.999;
 
-/// Connections of the closed loop.
-const CONNECTIONS: usize = 64;
-
 /// Notifications in a large POST.
 const BATCH: usize = 100;
 
@@ -50,6 +47,9 @@ pub(crate) struct Options {
     /// Requests a round with 100 notifications each
     #[arg(long, default_value_t = 1_500)]
     large_posts: usize,
+    /// Connections of the closed loop
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
     /// Seconds of a round at 500 requests a second
     #[arg(long, default_value_t = 10)]
     paced_seconds: u32,
@@ -63,6 +63,7 @@ struct Bench {
     bare: Server,
     ack: Server,
     deliveries: Deliveries,
+    connections: usize,
     sent: usize,
 }
 
@@ -81,10 +82,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     println!("bodies: {} bytes with one notification, the same for both servers", deliveries.body_bytes()?);
     println!("store: {} (fsync on)", options.folder.canonicalize()?.display());
     let (bare, ack) = (Server::start("bare", folder.path())?, Server::start("ack", folder.path())?);
-    let mut bench = Bench { bare, ack, deliveries, sent: 0 };
+    let mut bench = Bench { bare, ack, deliveries, connections: options.connections, sent: 0 };
     bench.closed_round(options.posts / 5, 1, true)?;
 
-    println!("\nprocessor time, closed loop, {CONNECTIONS} connections (µs a POST)");
+    println!("\nprocessor time, closed loop, {} connections (µs a POST)", options.connections);
     println!(
         "{:>5} {:>14} {:>10} {:>10} {:>16} {:>8}",
         "round", "notifications", "bare", "ack", "of that, writer", "ratio"
@@ -169,9 +170,10 @@ impl Bench {
     fn closed_round(&mut self, posts: usize, notifications: usize, bare_first: bool) -> anyhow::Result<Cost> {
         let requests = self.deliveries.make(posts, notifications);
         self.sent += posts * notifications;
+        let connections = self.connections;
         let [bare, ack] = self.alternate(bare_first, |server| {
             let before = server.cpu_time()?;
-            load::closed_loop(server.port, CONNECTIONS, &requests)?;
+            load::closed_loop(server.port, connections, &requests)?;
             Ok(server.cpu_time()?.since(&before))
         })?;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / posts as f64;
