@@ -61,7 +61,8 @@ fn an_override_or_a_locked_base_is_named_as_what_lies_over_the_event() {
 
 #[test]
 fn the_sentences_read_well_in_both_languages() {
-    let events = [all_day("h", "HOL", "2026-11-23", "2026-11-27"), own("m", "Lunch meeting", "10:00", "11:00")];
+    let events =
+        [all_day("h", "HOL", "2026-11-23", "2026-11-27"), own("m", "Lunch meeting", "10:00", "11:00")];
     let mut rules = rules();
     rules.profiles.reverse();
     let decision = Mailbox::new(rules, &events).at(t("10:30"));
@@ -111,7 +112,10 @@ fn a_held_change_and_a_negation_are_told() {
     let lunch = external("e", "Not available", "10:00", "11:00");
     let mut mailbox = Mailbox::new(rules.clone(), std::slice::from_ref(&lunch));
     let warned = lines(&mailbox.at(t("10:30")), Language::En);
-    assert!(warned.iter().any(|line| line.contains("a negating word stands before “Available”")), "{warned:?}");
+    assert!(
+        warned.iter().any(|line| line.contains("a negating word stands before “Available”")),
+        "{warned:?}"
+    );
     let renamed = CalendarEvent { subject: Some(Subject::new("Sick")), ..lunch };
     mailbox.timetable.upsert(&rules, &matcher, &renamed);
     let held = lines(&mailbox.at(t("10:30")), Language::En);

@@ -56,7 +56,13 @@ fn a_shorter_available_makes_a_hole_in_a_longer_event() {
     let events = [own("t", "TJR", "08:00", "17:00"), own("a", "Available", "10:00", "11:00")];
     assert_eq!(
         course(&rules(), &events),
-        ["00:00 available", "08:00 away-on-business", "10:00 available", "11:00 away-on-business", "17:00 available"]
+        [
+            "00:00 available",
+            "08:00 away-on-business",
+            "10:00 available",
+            "11:00 away-on-business",
+            "17:00 available"
+        ]
     );
 }
 
@@ -71,7 +77,14 @@ fn an_available_as_long_as_its_rival_is_no_hole_and_shorter_rivals_stand() {
     ];
     assert_eq!(
         course(&rules(), &within)[1..],
-        ["08:00 holiday", "10:00 available", "10:30 meeting", "11:00 available", "12:00 holiday", "17:00 available"]
+        [
+            "08:00 holiday",
+            "10:00 available",
+            "10:30 meeting",
+            "11:00 available",
+            "12:00 holiday",
+            "17:00 available"
+        ]
     );
 }
 
@@ -136,10 +149,15 @@ fn short_gaps_between_events_of_one_profile_are_bridged() {
     let bridged = [meeting("a", "10:00", "11:00"), meeting("b", "11:05", "12:00")];
     assert_eq!(course(&rules, &bridged), ["00:00 available", "10:00 meeting", "12:00 available"]);
     let mut mailbox = Mailbox::new(rules.clone(), &bridged);
-    assert_eq!(mailbox.at(t("11:02")).deciding.unwrap().event.as_str(), "a", "the gap is the earlier event's");
+    assert_eq!(
+        mailbox.at(t("11:02")).deciding.unwrap().event.as_str(),
+        "a",
+        "the gap is the earlier event's"
+    );
     let wide = [meeting("a", "10:00", "11:00"), meeting("b", "11:06", "12:00")];
     assert_eq!(course(&rules, &wide)[2..], ["11:00 available", "11:06 meeting", "12:00 available"]);
-    let across = [meeting("a", "10:00", "11:00"), own("l", "LUN", "11:01", "11:02"), meeting("b", "11:03", "12:00")];
+    let across =
+        [meeting("a", "10:00", "11:00"), own("l", "LUN", "11:01", "11:02"), meeting("b", "11:03", "12:00")];
     assert_eq!(course(&rules, &across)[2..5], ["11:00 available", "11:01 lunch", "11:02 available"]);
     rules.bridge_secs = 100_000;
     let far = [meeting("a", "10:00", "11:00"), meeting("b", "11:11", "12:00")];
@@ -152,7 +170,11 @@ fn leads_and_tails_fill_only_time_that_is_nobodys_own() {
     with_shift(&mut rules, "meeting", 300, 600);
     let alone = [own("m", "MÖT", "10:00", "11:00")];
     assert_eq!(course(&rules, &alone), ["00:00 available", "09:55 meeting", "11:10 available"]);
-    let beside = [own("l", "Available", "09:00", "09:57"), own("m", "MÖT", "10:00", "11:00"), own("x", "Available", "11:05", "12:00")];
+    let beside = [
+        own("l", "Available", "09:00", "09:57"),
+        own("m", "MÖT", "10:00", "11:00"),
+        own("x", "Available", "11:05", "12:00"),
+    ];
     assert_eq!(course(&rules, &beside), ["00:00 available", "09:57 meeting", "11:05 available"]);
     with_shift(&mut rules, "meeting", -120, -60);
     assert_eq!(course(&rules, &alone), ["00:00 available", "10:02 meeting", "10:59 available"]);
@@ -203,6 +225,8 @@ fn a_series_with_a_moved_and_a_deleted_occurrence() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn the_winner_does_not_depend_on_the_order_of_events(
         (events, shuffled) in prop::collection::vec((0..12_usize, 0..20_i64, 1..20_i64, 0..3_i64), 1..7)
@@ -218,7 +242,18 @@ proptest! {
 }
 
 const WORDS: [&str; 12] = [
-    "Sick", "HOL", "Parental leave", "TJL", "DND", "TJR", "GFD", "Out of office", "UTE", "LUN", "MÖT", "Available",
+    "Sick",
+    "HOL",
+    "Parental leave",
+    "TJL",
+    "DND",
+    "TJR",
+    "GFD",
+    "Out of office",
+    "UTE",
+    "LUN",
+    "MÖT",
+    "Available",
 ];
 
 fn overlapping((number, (word, start, length, changed)): (usize, (usize, i64, i64, i64))) -> CalendarEvent {

@@ -23,10 +23,8 @@ fn note(language: Language, event: CalendarEvent, now: &str) -> String {
 
 #[test]
 fn the_note_tells_the_return_time_in_the_companys_language_and_the_mailboxs_zone() {
-    let until = |end: &str| CalendarEvent {
-        when: timed(t("08:00"), ts(end)),
-        ..own("e", "HOL", "00:00", "00:00")
-    };
+    let until =
+        |end: &str| CalendarEvent { when: timed(t("08:00"), ts(end)), ..own("e", "HOL", "00:00", "00:00") };
     let now = "2026-11-23T09:00:00Z";
     for (end, sv, en) in [
         ("2026-11-23T15:00:00+01:00", "till 15:00", "until 15:00"),
