@@ -24,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
+pub use self::retry::RetryPlan;
 use self::{
     roster::{Roster, Seat},
     state::MailboxState,
@@ -52,6 +53,8 @@ pub struct TurnSettings {
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.
     pub read_back_every: SignedDuration,
+    /// How long to wait after failures.
+    pub retry: RetryPlan,
     /// Addresses and life of subscriptions.
     pub watches: WatchPlan,
 }

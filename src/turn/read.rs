@@ -54,8 +54,14 @@ impl Turn<'_> {
 
     pub(super) fn note_missing_consent(&mut self) {
         let health = Health::NoConsent { code: "not given yet".to_owned() };
-        let trouble =
-            Trouble::again(None, health, crate::model::Disposition::Park, self.lease.mailbox, self.now());
+        let trouble = Trouble::again(
+            &self.turns.settings.retry,
+            None,
+            health,
+            crate::model::Disposition::Park,
+            self.lease.mailbox,
+            self.now(),
+        );
         self.state.calendar_trouble = Some(trouble);
     }
 
@@ -65,6 +71,7 @@ impl Turn<'_> {
         let consented = self.state.proven_until.is_some();
         let health = Health::of_read(error, consented);
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             self.state.calendar_trouble.as_ref(),
             health,
             error.disposition(),

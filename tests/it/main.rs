@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "as above, and the message says what is missing")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod architecture;
 mod asterisk_driver;
 mod graph_adapter;
 mod main_path;
