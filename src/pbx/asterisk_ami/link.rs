@@ -11,13 +11,14 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
+use jiff::Timestamp;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Mutex, broadcast, mpsc, oneshot, watch},
@@ -30,6 +31,7 @@ use super::{
     codec::{Action, Decoder, Message},
     config::AsteriskConfig,
     connection::{Connection, LinkError, error_text, unforeseeable, within},
+    echo::Echoes,
 };
 use crate::{
     clock::{SharedClock, Sleep},
@@ -82,15 +84,20 @@ pub(super) struct Link {
     outbox: mpsc::Sender<Batch>,
     /// Held by whoever runs the link.
     inbox: Mutex<mpsc::Receiver<Batch>>,
-    /// Turns an AMI event into the extension that may have changed.
-    changed: fn(&AsteriskConfig, &Message) -> Option<PbxSignal>,
+    lost_at: std::sync::Mutex<Option<Timestamp>>,
+    echoes: Arc<Echoes>,
+    changed: Changed,
 }
+
+/// Turns an AMI event into the extension that somebody else may have changed.
+type Changed = fn(&AsteriskConfig, &Echoes, &Message) -> Option<PbxSignal>;
 
 impl Link {
     pub(super) fn new(
         config: Arc<AsteriskConfig>,
         clock: SharedClock,
-        changed: fn(&AsteriskConfig, &Message) -> Option<PbxSignal>,
+        echoes: Arc<Echoes>,
+        changed: Changed,
     ) -> Self {
         let (outbox, inbox) = mpsc::channel(config.concurrency.max(1).into());
         Self {
@@ -102,6 +109,8 @@ impl Link {
             batches: AtomicU64::new(0),
             outbox,
             inbox: Mutex::new(inbox),
+            lost_at: std::sync::Mutex::default(),
+            echoes,
             changed,
         }
     }
@@ -116,6 +125,11 @@ impl Link {
             Standing::Up => LinkState::Up,
             Standing::Down { cause, .. } => LinkState::Down { cause: cause.clone() },
         }
+    }
+
+    /// When a link that was up was lost, the last time.
+    pub(super) fn lost_at(&self) -> Option<Timestamp> {
+        *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends the actions in one go and gives their answers in the same order.
@@ -177,7 +191,7 @@ impl Link {
     fn after(&self, pause: Duration) -> Sleep {
         let now = self.clock.now();
         let pause = jiff::SignedDuration::try_from(pause).unwrap_or(jiff::SignedDuration::MAX);
-        self.clock.sleep_until(now.checked_add(pause).unwrap_or(jiff::Timestamp::MAX))
+        self.clock.sleep_until(now.checked_add(pause).unwrap_or(Timestamp::MAX))
     }
 
     fn went_down(&self, lost: &LinkError, pause: Duration) {
@@ -197,6 +211,7 @@ impl Link {
         let now = Standing::Down { cause, denied };
         let was = self.standing.send_replace(now.clone());
         if was == Standing::Up {
+            *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
             self.tell(PbxSignal::LinkDown);
         }
         was != now
@@ -215,6 +230,7 @@ impl Link {
         };
         // Left from the last connection: their askers were told that the link is gone.
         while inbox.try_recv().is_ok() {}
+        self.echoes.forget_all();
         let (host, version) = (&self.config.host, &connection.ami_version);
         info!(pbx.host = %host, ami.version = %version, "The link to Asterisk is up");
         self.standing.send_replace(Standing::Up);
@@ -336,7 +352,7 @@ impl<'a> Conversation<'a> {
             } else if message.is_event("FullyBooted") {
                 // It had not finished its start when we logged in.
                 self.link.tell(PbxSignal::LinkUp);
-            } else if let Some(signal) = (self.link.changed)(&self.link.config, &message) {
+            } else if let Some(signal) = (self.link.changed)(&self.link.config, &self.link.echoes, &message) {
                 self.link.tell(signal);
             } else if message.get("Response").is_some() {
                 debug!("Asterisk answered something that was not asked");
@@ -393,7 +409,7 @@ mod tests {
     use crate::pbx::asterisk_ami::testing::{FakeAsterisk, StillClock, config_for};
 
     fn link_to(asterisk: &FakeAsterisk) -> Link {
-        Link::new(Arc::new(config_for(asterisk)), StillClock::new(), |_, _| None)
+        Link::new(Arc::new(config_for(asterisk)), StillClock::new(), Arc::default(), |_, _, _| None)
     }
 
     fn batch(action: &str, reply: oneshot::Sender<Vec<Answer>>) -> Batch {
