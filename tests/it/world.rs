@@ -19,7 +19,7 @@ use narvaro_sim::{AppSpec, EventSpec, PbxPresence, Sim, SimOptions, TenantSpec, 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
-const SECRET: &str = "a-client-secret-of-the-simulator";
+pub(crate) const SECRET: &str = "a-client-secret-of-the-simulator";
 
 /// The service, its surroundings and its time.
 pub(crate) struct World {
@@ -50,7 +50,7 @@ pub(crate) fn at(local: &str) -> Timestamp {
 }
 
 /// The company file's part about an Asterisk on this machine, lamps included.
-fn asterisk_pbx(port: u16, secret: &str) -> String {
+pub(crate) fn asterisk_pbx(port: u16, secret: &str) -> String {
     format!(
         r#"
         [pbx]
