@@ -42,7 +42,13 @@ use crate::{
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// An Asterisk that comes back, after however long, is to show the right state within seconds; one attempt in
+/// a few seconds costs neither side anything.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// After a refused login: Asterisk's host may ban those who try often.
+const DENIED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Bytes written ahead of what the peer takes, before more questions have to wait.
 const WRITTEN_AHEAD: usize = 64 * 1024;
@@ -243,13 +249,12 @@ impl Link {
     }
 }
 
-/// Doubles from 1 s to 60 s, of which a half is left to chance so that many links do not knock as one. A
-/// login that was refused is not repeated sooner than 60 s: Asterisk's host may ban those who try often.
+/// Doubles from the shortest to the longest, of which a half is left to chance so that many links do not knock as one.
 fn pause_after(losses: u32, denied: bool, roll: u64) -> Duration {
     if denied {
-        return LONGEST_PAUSE;
+        return DENIED_PAUSE;
     }
-    let full = SHORTEST_PAUSE.saturating_mul(1 << losses.min(6)).min(LONGEST_PAUSE);
+    let full = SHORTEST_PAUSE.saturating_mul(1 << losses.min(3)).min(LONGEST_PAUSE);
     let chance = u32::try_from(roll % 1000).unwrap_or(0);
     full / 2 + full * chance / 2000
 }
@@ -448,19 +453,19 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_vary_by_half() {
+    fn pauses_double_up_to_seconds_and_vary_by_half() {
         let (least, most) =
             (|losses| pause_after(losses, false, 0), |losses| pause_after(losses, false, 999));
         assert_eq!(least(0), Duration::from_millis(500));
         assert!(most(0) < SHORTEST_PAUSE && most(0) > Duration::from_millis(990));
-        assert_eq!(least(3), Duration::from_secs(4));
-        assert_eq!(least(40), Duration::from_secs(30));
+        assert_eq!(least(1), Duration::from_secs(1));
+        assert_eq!(least(40), LONGEST_PAUSE / 2);
         assert!(most(40) <= LONGEST_PAUSE);
     }
 
     #[test]
     fn a_refused_login_waits_a_whole_minute() {
-        assert_eq!(pause_after(0, true, 0), LONGEST_PAUSE);
+        assert_eq!(pause_after(0, true, 0), DENIED_PAUSE);
     }
 
     #[test]
