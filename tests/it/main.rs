@@ -1,6 +1,5 @@
 //! Whole-service tests and contract tests: one binary, modules named after behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::print_stdout, reason = "measured times are told")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
 mod architecture;

@@ -1,9 +1,10 @@
 //! What an Asterisk shows and we did not write, told apart: a person's change, a loss, a write cut half way (5.4.5).
 
+use jiff::SignedDuration;
 use narvaro::admin::PbxLink;
 use narvaro_sim::Record;
 
-use crate::world::{Pbx, World};
+use crate::world::{Pbx, World, at};
 
 const EXTENSION: &str = "201";
 const LAMP: &str = "Custom:DND201";
@@ -175,5 +176,21 @@ async fn the_same_long_after_our_write_is_a_persons_change() {
     until_noted(&world, "NOT_INUSE").await;
     world.advance_to("2026-11-23 10:30").await;
     assert_eq!(shows(&world), AVAILABLE);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pbx_that_was_away_for_long_is_right_within_seconds_of_its_return() {
+    let world = in_an_event().await;
+    world.sim.ami().turn(|knobs| knobs.down = true);
+    world.sim.ami().restart(true);
+    world.until("the loss is noticed", async || link(&world).await != PbxLink::Up).await;
+    // In steps, so that it knocks again and again meanwhile.
+    for minute in 1..=20 {
+        world.advance_to_instant(at("2026-11-23 10:00") + SignedDuration::from_mins(minute)).await;
+    }
+    world.sim.ami().turn(|knobs| knobs.down = false);
+    let took = world.advance_until(CLOSED, async || shows(&world) == CLOSED).await;
+    assert!(took.as_secs() <= 10, "{took:#}");
     world.end().await;
 }
