@@ -5,9 +5,14 @@
 
 mod architecture;
 mod asterisk_driver;
+mod by_hand;
+mod calendar_changes;
+mod failures;
 mod graph_adapter;
 mod main_path;
 mod store_contract;
 mod support;
+mod upkeep;
+mod users;
 mod webhook;
 mod world;
