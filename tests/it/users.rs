@@ -111,7 +111,7 @@ async fn a_user_who_is_taken_out_while_the_pbx_is_away_is_left_once_it_is_back()
     let away = narvaro_sim::PbxFault::Status { status: 503, retry_after: None };
     world.sim.pbx().fault("acme", 1_000, away);
     world.apply(&acme(&world, &[("202", BO, "")])).await;
-    world.settle().await;
+    world.pass(20).await;
     assert_eq!(world.shows("201").profile, "meeting");
     world.sim.pbx().clear_faults("acme");
     world.advance_to("2026-11-23 08:30").await;

@@ -308,13 +308,17 @@ impl World {
 
     /// Waits until nothing is due and nothing is under way.
     pub(crate) async fn settle(&self) {
-        self.until("nothing is due", async || {
+        let end = Instant::now() + LIMIT;
+        loop {
             // In this order: a notification counts as outstanding until its mark can be seen in the queue.
-            let delivered = self.sim.outstanding() == 0;
+            let outstanding = self.sim.outstanding();
             let depth = self.app().depth();
-            delivered && depth.due == 0 && depth.leased == 0
-        })
-        .await;
+            if outstanding == 0 && depth.due == 0 && depth.leased == 0 {
+                return;
+            }
+            assert!(Instant::now() < end, "at {} not settled: {outstanding} to deliver, {depth:?}", self.now());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Moves the time of everything to `to`, by Stockholm's clocks, and waits until all that was due is done.
@@ -325,6 +329,17 @@ impl World {
     pub(crate) async fn advance_to_instant(&self, to: Timestamp) {
         self.sim.set_time(to);
         self.clock.advance_to(to);
+        self.settle().await;
+    }
+
+    /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
+    pub(crate) async fn pass(&self, secs: i64) {
+        for _ in 0..secs {
+            let to = self.now() + SignedDuration::from_secs(1);
+            self.sim.set_time(to);
+            self.clock.advance_to(to);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.settle().await;
     }
 
