@@ -152,10 +152,9 @@ async fn i11_a_change_by_hand_on_an_asterisk_is_seen_at_once_and_respected() {
     let id = world.event("MÖT", "2026-11-23 08:00", "2026-11-23 09:00");
     shows(&world, "away").await;
     world.sim.ami().set_by_hand("201", "dnd", "", "Stör inte");
-    world.until("the change is noticed", async || {
-        world.explained("201").await.details["override"].is_object()
-    })
-    .await;
+    world
+        .until("the change is noticed", async || world.explained("201").await.details["override"].is_object())
+        .await;
     world.settle().await;
     let other = world.event("Sick", "2026-11-23 08:10", "2026-11-23 08:50");
     world.settle().await;

@@ -70,7 +70,11 @@ async fn i4_a_calendar_whose_second_page_fails_is_not_a_short_calendar() {
             world.event("Annat", &format!("2026-11-23 {hour:02}:00"), &format!("2026-11-23 {hour:02}:10"));
         }
         world.sim.delivery(|knobs| knobs.drop = 0.0);
-        let view = || FaultFilter { path: Some("calendarView".into()), mailbox: Some(world.sim.user_id(ANNA).unwrap()), ..FaultFilter::default() };
+        let view = || FaultFilter {
+            path: Some("calendarView".into()),
+            mailbox: Some(world.sim.user_id(ANNA).unwrap()),
+            ..FaultFilter::default()
+        };
         let seen = world.sim.journal().graph_calls().len();
         world.sim.fault(Fault::next(1, FaultKind::Slow { millis: 0 }).only(view()));
         world.sim.fault(Fault::lasting(answer.clone()).only(view()));
@@ -78,7 +82,8 @@ async fn i4_a_calendar_whose_second_page_fails_is_not_a_short_calendar() {
         world.settle().await;
         let calls = world.sim.journal().graph_calls().split_off(seen);
         let good = calls.iter().filter(|call| call.fault.as_deref() == Some("slow")).count();
-        let bad = calls.iter().filter(|call| call.fault.is_some() && call.fault.as_deref() != Some("slow")).count();
+        let bad =
+            calls.iter().filter(|call| call.fault.is_some() && call.fault.as_deref() != Some("slow")).count();
         assert!(good == 1 && bad >= 1, "the first page came and the second did not: {calls:#?}");
         assert_eq!(world.shows("201").profile, "meeting", "{answer:?}");
         world.advance_to("2026-11-23 09:00").await;
@@ -97,7 +102,9 @@ async fn i4_after_a_restart_without_graph_the_last_known_calendar_goes_on() {
     world.sim.fault(Fault::lasting(FaultKind::Drop));
     world.restart().await;
     world.settle().await;
-    for (time, profile) in [("08:30", "meeting"), ("09:00", "available"), ("11:00", "lunch"), ("12:00", "available")] {
+    for (time, profile) in
+        [("08:30", "meeting"), ("09:00", "available"), ("11:00", "lunch"), ("12:00", "available")]
+    {
         world.advance_to(&format!("2026-11-23 {time}")).await;
         assert_eq!(world.shows("201").profile, profile, "at {time}");
     }
@@ -161,7 +168,9 @@ async fn i6_where_reading_is_due_at_the_edge_too_the_presence_is_written_first()
     let entries = world.sim.journal().since(seq);
     let anna = world.sim.user_id(ANNA).unwrap();
     // The other mailbox reads at the same time: only Anna's own requests tell.
-    let read = entries.iter().position(|entry| matches!(&entry.record, Record::Graph(call) if call.path.contains(&anna)));
+    let read = entries
+        .iter()
+        .position(|entry| matches!(&entry.record, Record::Graph(call) if call.path.contains(&anna)));
     let write = entries.iter().position(|entry| matches!(&entry.record, Record::Pbx(write) if write.applied));
     assert!(write.is_some() && read.is_some() && write < read, "written at {write:?}, read at {read:?}");
     assert_eq!(world.shows("201").profile, "available");
@@ -169,24 +178,27 @@ async fn i6_where_reading_is_due_at_the_edge_too_the_presence_is_written_first()
     world.end().await;
 }
 
+/// A PBX that says nothing and cannot be read gives no other reason for a turn: what was put off has to come back by itself.
 #[tokio::test]
 async fn i6_a_read_under_way_is_put_off_when_an_edge_comes_and_made_up_for() {
-    let world = World::with(Pbx::Asterisk).await;
+    let world = World::new().await;
+    let pbx = world.http_pbx("acme");
+    let write_only = pbx.split("[pbx.http.restore]").next().unwrap();
+    world.apply(&world.file("acme", "", "", write_only, &[("201", ANNA, "")])).await;
     world.event("MÖT", "2026-11-23 08:01", "2026-11-23 09:00");
     world.settle().await;
     world.sim.fault(Fault::lasting(FaultKind::Slow { millis: 5_000 }));
-    world.event("DND", "2026-11-23 08:02", "2026-11-23 09:00");
+    world.event("Lunch", "2026-11-23 08:01", "2026-11-23 09:00");
     world.until("the turn reads", async || world.app().depth().leased == 1).await;
     let seq = world.sim.journal().last_seq();
     let edge = at("2026-11-23 08:01");
     world.sim.set_time(edge);
     world.clock.advance_to(edge);
-    assert!(world.sim.ami().until("201", LIMIT, |shown| shown.state == "away").await);
-    assert_eq!(traffic(&world, seq), "", "no read has come back");
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);
+    assert_eq!(traffic(&world, seq), "p", "no read has come back");
     world.sim.clear_faults();
     world.settle().await;
-    world.advance_to("2026-11-23 08:02").await;
-    assert_eq!(world.sim.ami().presence("201").state, "dnd", "what was put off has been read");
+    assert_eq!(world.shows("201").profile, "lunch", "what was put off has been read");
     world.end().await;
 }
 
@@ -240,9 +252,41 @@ async fn i2_notifications_are_answered_while_an_asterisk_says_nothing() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     world.sim.ami().turn(|knobs| knobs.mute = false);
     world.sim.ami().cut();
-    assert!(world.sim.ami().until("201", LIMIT, |shown| shown.state == "away").await || {
-        world.advance(SignedDuration::from_mins(5)).await;
-        world.sim.ami().until("201", LIMIT, |shown| shown.state == "away").await
-    });
+    assert!(
+        world.sim.ami().until("201", LIMIT, |shown| shown.state == "away").await || {
+            world.advance(SignedDuration::from_mins(5)).await;
+            world.sim.ami().until("201", LIMIT, |shown| shown.state == "away").await
+        }
+    );
+    world.end().await;
+}
+
+/// Counts turns by what they leave: with the clock standing still, nothing may be due again and again.
+#[tokio::test]
+async fn a_mailbox_that_loses_its_pbx_while_that_is_away_comes_to_rest() {
+    let world = World::new().await;
+    world.sim.pbx().fault("acme", 100_000, PbxFault::Drop);
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 16:00");
+    world.pass(30).await;
+    world.expect_trouble("pbx_unreachable").await;
+    world.apply(&world.file("acme", "", "", "", &[("201", ANNA, ""), ("202", BO, "")])).await;
+    world.settle().await;
+    world.advance_to("2026-11-23 09:00").await;
+    world.advance_to("2026-11-23 16:00").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pbx_that_was_away_before_there_was_consent_leaves_no_mailbox_restless() {
+    let world = World::bare().await;
+    let auth = narvaro_sim::PbxAuth::Bearer { token: "another".to_owned() };
+    world.sim.pbx().set_auth("acme", auth);
+    world.apply(&world.company(Pbx::Http, "")).await;
+    world.settle().await;
+    world.expect_trouble("pbx_denied").await;
+    world.sim.pbx().set_auth("acme", narvaro_sim::PbxAuth::None);
+    world.advance(SignedDuration::from_mins(45)).await;
+    world.expect_trouble("no_consent").await;
+    world.advance(SignedDuration::from_mins(45)).await;
     world.end().await;
 }

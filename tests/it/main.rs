@@ -3,12 +3,15 @@
 #![expect(clippy::expect_used, reason = "as above, and the message says what is missing")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod apart;
 mod architecture;
 mod asterisk_driver;
 mod by_hand;
 mod calendar_changes;
+mod consent;
 mod failures;
 mod graph_adapter;
+mod health;
 mod main_path;
 mod store_contract;
 mod support;

@@ -211,7 +211,10 @@ async fn one_throttled_mailbox_does_not_hold_up_another() {
         world.sim.add_event(alias, spec).unwrap();
     }
     world.settle().await;
-    assert_eq!((world.shows("201").profile, world.shows("202").profile), ("available".into(), "meeting".into()));
+    assert_eq!(
+        (world.shows("201").profile, world.shows("202").profile),
+        ("available".into(), "meeting".into())
+    );
     world.sim.clear_faults();
     world.advance(SignedDuration::from_mins(15)).await;
     assert_eq!(world.shows("201").profile, "meeting");

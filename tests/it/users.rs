@@ -48,7 +48,10 @@ async fn users_with_words_of_their_own_are_each_steered_by_theirs() {
         world.sim.add_event(alias, during("PADEL")).unwrap();
     }
     world.settle().await;
-    assert_eq!((world.shows("201").profile, world.shows("202").profile), ("lunch".into(), "do-not-disturb".into()));
+    assert_eq!(
+        (world.shows("201").profile, world.shows("202").profile),
+        ("lunch".into(), "do-not-disturb".into())
+    );
     for alias in [ANNA, BO] {
         for (ids, _) in world.sim.events(alias).unwrap() {
             world.sim.delete_event(alias, &ids.id).unwrap();
@@ -56,7 +59,10 @@ async fn users_with_words_of_their_own_are_each_steered_by_theirs() {
         world.sim.add_event(alias, during("MÖT")).unwrap();
     }
     world.settle().await;
-    assert_eq!((world.shows("201").profile, world.shows("202").profile), ("available".into(), "meeting".into()));
+    assert_eq!(
+        (world.shows("201").profile, world.shows("202").profile),
+        ("available".into(), "meeting".into())
+    );
     world.end().await;
 }
 
@@ -143,7 +149,13 @@ async fn changed_trigger_words_take_effect_when_applied() {
     assert_eq!(world.shows("201").profile, "available");
     let words = |list: &str| {
         let profile = format!("[[profiles]]\nid = \"lunch\"\nadd_triggers = \"{list}\"");
-        world.file("acme", "", "", &format!("{}\n{profile}", world.http_pbx("acme")), &[("201", ANNA, ""), ("202", BO, "")])
+        world.file(
+            "acme",
+            "",
+            "",
+            &format!("{}\n{profile}", world.http_pbx("acme")),
+            &[("201", ANNA, ""), ("202", BO, "")],
+        )
     };
     world.apply(&words("PADEL; TENNIS")).await;
     world.settle().await;

@@ -316,7 +316,11 @@ impl World {
             if outstanding == 0 && depth.due == 0 && depth.leased == 0 {
                 return;
             }
-            assert!(Instant::now() < end, "at {} not settled: {outstanding} to deliver, {depth:?}", self.now());
+            assert!(
+                Instant::now() < end,
+                "at {} not settled: {outstanding} to deliver, {depth:?}",
+                self.now()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
