@@ -1,4 +1,68 @@
 //! Närvaro keeps a telephone system in step with people's calendars.
+//!
+//! Somebody writes "MÖT: budget" in Outlook; their extension shows *Möte till 15:00* from the second the meeting
+//! starts until it ends. Everything here serves that one path:
+//!
+//! ```text
+//!  Graph ──POST──▶ webhook ──┐  mark(mailbox, at, reason, item)
+//!  PBX signal ───────────────┤
+//!  apply, person, restart ───┤
+//!                            ▼
+//!                  [ queue of due mailboxes ]  in the store; a mark is durable before it is acknowledged
+//!                            │ lease: one worker per mailbox, generations only grow
+//!                            ▼
+//!                          turn ── read ──────▶ calendar (graph)      complete, or an error
+//!                            │  ── timetable ─▶ spans, no subjects    pure
+//!                            │  ── decide ────▶ presence, until, why, next edge    pure
+//!                            │  ── present ───▶ presence (pbx)        announced in the store first
+//!                            ▼
+//!                   settle: state and next due time in one step; crash before it = the turn again
+//! ```
+//!
+//! *Mailbox M is due at time T, because of R* is the only thing the queue knows. A notification, a span edge, a
+//! renewal, a retry, a change by hand, an apply and a restart differ in nothing else. So bursts collapse, a lost
+//! notification costs time and not truth, and a test drives the whole service by moving one clock.
+//!
+//! # Walks
+//!
+//! **A meeting is moved.** Graph posts a notification. [`webhook`] verifies its `clientState` (made from our key,
+//! nothing is looked up), marks the mailbox with the item's id, answers 202 when the mark is on disk. The
+//! [`queue`] hands the mailbox to a [`turn`]; it fetches that one event, holds its subject against the trigger
+//! words and forgets it, rebuilds the spans, [`decide`]s, and writes the PBX if something else should show.
+//!
+//! **A meeting starts.** Nobody announces that. The last turn left its next edge as the mailbox's due time; at
+//! that second the turn decides from the stored timetable and writes, without asking the calendar anything.
+//!
+//! **Graph throttles us, or is away.** The read fails, is written down as a trouble with a time to try again, and
+//! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure.
+//!
+//! **Somebody presses DND on the phone during a meeting.** The PBX signals, the turn reads back, sees what neither we
+//! wrote nor announced, and keeps it as an override until that meeting ends, across restarts.
+//!
+//! **The PBX restarts.** Its link comes up; every extension is read back; what is empty there is told again, what
+//! a person set stays.
+//!
+//! **The service is killed at 10:59:58 and restarts at 11:00:03.** Marks and due times are on disk. The edge of
+//! 11:00 is due and is applied first; what may have been missed is read after it. A write that was announced
+//! and not settled is recognised on the PBX as ours.
+//!
+//! **The disk is full.** A mark cannot be made durable, the answer is 503, Graph delivers again for four hours.
+//!
+//! # Who may know whom
+//!
+//! [`model`] ← [`timetable`], [`decide`] (pure) ← stages ([`webhook`], [`queue`], [`turn`], [`calendar`],
+//! [`presence`], [`subscription`]) ← adapters ([`graph`], [`pbx`], [`store`]) ← [`app`] ← [`cli`]. A stage declares the
+//! port it needs in its own words; an adapter implements it; only [`app`] names both. `tests/it/architecture.rs`
+//! keeps it so.
+//!
+//! # Choices that differ from the obvious
+//!
+//! - The order of work is kept in memory and rebuilt at start ([`store::embedded`]): the store of one process
+//!   needs only what must survive on disk.
+//! - A complete read comes through `calendarView` and not through delta links: a turn that reads everything is
+//!   right by itself. Delta is an optimisation for the many.
+//! - All PBX writes are announced in the store first. It costs one group commit; without it a crash between write and
+//!   settling would make our own write look like a change by hand, and lock a person in.
 
 // The flow, in its own order.
 pub mod webhook;

@@ -13,6 +13,7 @@ mod renewal;
 mod standing;
 mod tasks;
 mod tell;
+mod views;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -39,7 +40,7 @@ use crate::{
     },
     subscription::{LONGEST_LIFE, WatchPlan},
     telemetry,
-    turn::{TurnSettings, Turns, roster::Roster},
+    turn::{RetryPlan, TurnSettings, Turns, roster::Roster},
     webhook::{
         Receiver, ReceiverLimits,
         client_state::{KeyError, StateKey, StateKeys},
@@ -359,6 +360,11 @@ fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSet
         poll_every: SignedDuration::from_mins(5),
         window: (SignedDuration::from_hours(24), SignedDuration::from_hours(35 * 24)),
         read_back_every: SignedDuration::from_mins(1),
+        retry: RetryPlan {
+            first: config.queue.retry_first(),
+            longest: config.queue.retry_max(),
+            parked: config.queue.park(),
+        },
         watches: WatchPlan {
             notification_url: format!("{public_url}/graph/v1/notify"),
             lifecycle_url: format!("{public_url}/graph/v1/lifecycle"),

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use jiff::tz::TimeZone;
 
 use super::{
-    file::{CompanyFile, User},
+    file::{CompanyFile, DEFAULT_SET, User},
     pbx::{PbxKind, PbxTarget, SettingsError},
-    profiles::{self, Origin, Trigger},
-    standard,
-    words::same,
+    profiles::{self, Origin, Trigger, of},
+    standard::{self, TriggerSet},
 };
 use crate::{
     config::{Document, Finding, Findings, SecretRef},
-    model::{MatchMode, ProfileId},
+    model::{MatchMode, Profile, ProfileId},
+    pbx::{asterisk_ami::AsteriskConfig, http::HttpPbxConfig},
+    timetable::{Matcher, same},
 };
 
 /// Farthest that a profile may begin before, or last beyond, its event.
@@ -23,12 +24,23 @@ const MOST_BRIDGE_SECS: u32 = 600;
 
 /// Everything that does not hold is the error; what holds and is probably not meant is the answer.
 pub(super) fn check(file: &CompanyFile, document: &Document) -> Result<Vec<Finding>, Findings> {
-    let mut check = Check { file, document, mistakes: Vec::new(), warnings: Vec::new() };
+    let (profiles, skipped) = profiles::resolve_and_tell(file);
+    let mut check = Check { file, document, profiles, mistakes: Vec::new(), warnings: Vec::new() };
     check.company();
     check.pbx();
     check.profiles();
     check.words();
     check.users();
+    for word in skipped {
+        check.warn(
+            "trigger_sets",
+            format!(
+                "leaves out `{}` for profile `{}`: profile `{}` has it",
+                word.word, word.profile, word.holder
+            ),
+            "nothing, if that is meant",
+        );
+    }
     let mut mistakes = check.mistakes;
     mistakes.sort_by_key(|mistake| mistake.line);
     Findings::unless_empty(document.name(), mistakes)?;
@@ -38,6 +50,7 @@ pub(super) fn check(file: &CompanyFile, document: &Document) -> Result<Vec<Findi
 struct Check<'a> {
     file: &'a CompanyFile,
     document: &'a Document,
+    profiles: Vec<Profile>,
     mistakes: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -83,10 +96,14 @@ impl Check<'_> {
             );
         }
         for (index, set) in file.trigger_sets.iter().enumerate() {
-            if standard::words(set).is_none() {
-                let known = standard::SETS.map(|set| format!("`{set}`")).join(", ");
+            if set != DEFAULT_SET && TriggerSet::by_name(set).is_none() {
+                let names = TriggerSet::ALL.map(|set| format!("`{}`", set.name())).join(", ");
                 let key = format!("trigger_sets[{index}]");
-                self.refuse(&key, format!("cannot be `{set}`"), format!("possible are {known}"));
+                self.refuse(
+                    &key,
+                    format!("cannot be `{set}`"),
+                    format!("possible are `{DEFAULT_SET}`, {names}"),
+                );
             }
         }
         for (index, domain) in file.counting.internal_domains.iter().enumerate() {
@@ -155,8 +172,8 @@ impl Check<'_> {
 
     fn profiles(&mut self) {
         let file = self.file;
-        let known: Vec<ProfileId> = profiles::resolve(file).into_iter().map(|profile| profile.id).collect();
-        let standard: Vec<ProfileId> = standard::profiles().into_iter().map(|profile| profile.id).collect();
+        let known: Vec<ProfileId> = self.profiles.iter().map(|profile| profile.id.clone()).collect();
+        let standard: Vec<ProfileId> = standard::RANKED.iter().filter_map(|id| id.parse().ok()).collect();
         for (index, entry) in file.profiles.iter().enumerate() {
             let path = format!("profiles[{index}]");
             let first = file.profiles.iter().position(|other| other.id == entry.id).unwrap_or(index);
@@ -225,21 +242,28 @@ impl Check<'_> {
 
     /// A word may stand for one profile only, within the company and within each user's own.
     fn words(&mut self) {
-        self.same_word_twice(&profiles::triggers(self.file));
+        let before = self.mistakes.len();
+        self.same_word_twice(&profiles::chosen_triggers(self.file));
         for (index, user) in self.file.users.iter().enumerate() {
             let own: Vec<Trigger> = user
                 .triggers
                 .iter()
-                .flat_map(|(profile, words)| {
-                    let origin = Origin::Key(format!("users[{index}].triggers.{profile}"));
-                    words.iter().map(move |word| Trigger {
-                        profile: profile.clone(),
-                        word: word.clone(),
-                        origin: origin.clone(),
-                    })
-                })
+                .flat_map(|(id, words)| of(id, words, &Origin::Key(format!("users[{index}].triggers.{id}"))))
                 .collect();
             self.same_word_twice(&own);
+        }
+        if self.mistakes.len() == before {
+            self.words_made_same();
+        }
+    }
+
+    /// What is two words as typed can be one by the company's way of matching: `MÖT` and `mot` where diacritics
+    /// are folded, `Kurs` and `Kurs*` where all are prefixes.
+    fn words_made_same(&mut self) {
+        let rules = super::Company::assemble(self.file.clone(), 0, super::stored::Unknown::default()).rules();
+        for problem in Matcher::problems(&rules) {
+            let remedy = "keep the word in one of the two, or change `[matching]`";
+            self.refuse("matching", format!("does not go with the words: {problem}"), remedy);
         }
     }
 
@@ -251,16 +275,16 @@ impl Check<'_> {
             let Some(earlier) = clash else { continue };
             // Pointed at is what stands in the file: a set cannot be edited.
             let (here, there) = match (&trigger.origin, &earlier.origin) {
-                (Origin::Set(_), Origin::Key(_)) => (earlier, trigger),
+                (Origin::Default, Origin::Key(_)) => (earlier, trigger),
                 _ => (trigger, earlier),
             };
             let key = match &here.origin {
                 Origin::Key(key) => key.clone(),
-                Origin::Set(_) => "trigger_sets".to_owned(),
+                Origin::Default => "trigger_sets".to_owned(),
             };
             let place = match &there.origin {
                 Origin::Key(key) => self.line_of(key),
-                Origin::Set(set) => format!(" in the set `{set}`"),
+                Origin::Default => format!(" in the set `{DEFAULT_SET}`"),
             };
             self.refuse(
                 &key,
@@ -317,9 +341,10 @@ impl Check<'_> {
         if user.disabled_words.is_empty() {
             return;
         }
-        let triggers = profiles::triggers(self.file);
         for word in user.disabled_words.iter() {
-            if !triggers.iter().any(|trigger| same(&trigger.word, word)) {
+            let known =
+                self.profiles.iter().flat_map(|profile| &profile.triggers).any(|trigger| same(trigger, word));
+            if !known {
                 self.warn(
                     &format!("{path}.disabled_words"),
                     format!("has `{word}`, which is no trigger word of the company"),
@@ -330,10 +355,11 @@ impl Check<'_> {
     }
 }
 
-/// Whether the driver of that kind would take the settings.
+/// Whether the driver of that kind knows all keys and kinds of values; what they mean it checks when it is started.
 fn fits_its_driver(pbx: &PbxTarget) -> Result<(), SettingsError> {
     match pbx.kind {
-        PbxKind::Asterisk | PbxKind::Http => pbx.fits::<toml::Table>(),
+        PbxKind::Asterisk => pbx.fits::<AsteriskConfig>(),
+        PbxKind::Http => pbx.fits::<HttpPbxConfig>(),
     }
 }
 

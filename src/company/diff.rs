@@ -5,9 +5,8 @@ use std::{collections::HashMap, fmt};
 use super::{
     Company,
     file::{CompanyFile, User},
-    words::same,
 };
-use crate::model::Profile;
+use crate::{model::Profile, timetable::same};
 
 /// One thing that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

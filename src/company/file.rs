@@ -10,6 +10,9 @@ use crate::model::{
     TenantId,
 };
 
+/// The set of trigger words that a company has unless it says otherwise.
+pub(super) const DEFAULT_SET: &str = "sv-default";
+
 /// What a company file declares. `narvaro company new` prints one with every key explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,7 +198,7 @@ fn default_region() -> String {
 }
 
 fn default_sets() -> Vec<String> {
-    vec![super::standard::DEFAULT_SET.to_owned()]
+    vec![DEFAULT_SET.to_owned()]
 }
 
 fn yes() -> bool {

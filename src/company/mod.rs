@@ -59,6 +59,8 @@ pub struct Parsed {
     pub company: Company,
     /// Not mistakes, but probably not meant either.
     pub warnings: Vec<Finding>,
+    /// Where each key stands: for those who find out later that something does not hold ([`Document::finding`]).
+    pub document: Document,
 }
 
 impl Company {
@@ -71,7 +73,7 @@ impl Company {
         let document = Document::parse(name, text)?;
         let file: CompanyFile = document.read()?;
         let warnings = check::check(&file, &document)?;
-        Ok(Parsed { company: Self::assemble(file, 0, stored::Unknown::default()), warnings })
+        Ok(Parsed { company: Self::assemble(file, 0, stored::Unknown::default()), warnings, document })
     }
 
     fn assemble(file: CompanyFile, revision: u64, unknown: stored::Unknown) -> Self {

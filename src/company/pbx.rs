@@ -2,7 +2,8 @@
 //!
 //! The settings stay a table here: they belong to the driver. Wherever a setting is `{ env = "NAME" }` or
 //! `{ file = "/path" }` it is a secret's reference; [`PbxTarget::settings`] puts the secret in its place, and nothing
-//! before that knows it.
+//! before that knows it. What goes out to the PBX as it stands (bodies and headers of requests) is left alone: a body
+//! may well be `{ file = ... }`.
 
 use std::fmt;
 
@@ -149,7 +150,7 @@ impl fmt::Debug for PbxTarget {
 type Resolver<'a> = &'a dyn Fn(&str, SecretRef) -> Result<String, SecretError>;
 
 fn replace_references(table: &mut Table, path: &str, resolve: Resolver<'_>) -> Result<(), SecretError> {
-    for (key, value) in table.iter_mut() {
+    for (key, value) in table.iter_mut().filter(|(key, _)| !SENT_AS_WRITTEN.contains(&key.as_str())) {
         replace_in_value(value, &format!("{path}.{key}"), resolve)?;
     }
     Ok(())
@@ -181,14 +182,23 @@ fn reference(value: &Value) -> Option<SecretRef> {
     }
 }
 
-/// Names of settings that are secrets in either driver.
-const SECRET_KEYS: [&str; 7] = ["secret", "password", "token", "api_key", "client_secret", "key", "value"];
+/// Settings of the HTTP driver that are templates of what is sent.
+const SENT_AS_WRITTEN: [&str; 4] = ["json", "form", "xml", "headers"];
+
+/// Settings that are secrets in either driver; `token` and `key` are, unless they are pointers into an answer.
+fn is_secret(key: &str, value: &str) -> bool {
+    match key {
+        "secret" | "password" | "client_secret" => true,
+        "token" | "key" => !value.starts_with('/'),
+        _ => false,
+    }
+}
 
 fn note_bare(table: &Table, path: &str, found: &mut Vec<String>) {
-    for (key, value) in table {
+    for (key, value) in table.iter().filter(|(key, _)| !SENT_AS_WRITTEN.contains(&key.as_str())) {
         let path = format!("{path}.{key}");
         match value {
-            Value::String(_) if SECRET_KEYS.contains(&key.as_str()) => found.push(path),
+            Value::String(text) if is_secret(key, text) => found.push(path),
             Value::Table(inner) => note_bare(inner, &path, found),
             _ => {}
         }

@@ -1,16 +1,19 @@
 //! A company's profiles: the standard ones, the words of its sets, its own changes and additions, by rank.
 
 use super::{
-    file::{AsteriskEntry, CompanyFile, ProfileEntry},
-    standard,
+    file::{AsteriskEntry, CompanyFile, DEFAULT_SET, ProfileEntry},
+    standard::{self, Skipped, TriggerSet},
 };
-use crate::model::{AsteriskState, AsteriskTerms, PbxTerms, Profile, ProfileId};
+use crate::{
+    model::{AsteriskState, AsteriskTerms, PbxTerms, Profile, ProfileId},
+    timetable::same,
+};
 
 /// Where a trigger word of a profile comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A set that ships with the service.
-    Set(String),
+    /// The default set.
+    Default,
     /// A key in the file.
     Key(String),
 }
@@ -25,57 +28,75 @@ pub(super) struct Trigger {
 
 /// The profiles with their words, highest rank first.
 pub(super) fn resolve(file: &CompanyFile) -> Vec<Profile> {
-    let mut profiles = standard::profiles();
+    resolve_and_tell(file).0
+}
+
+/// The profiles, and the words of added sets that were left out since another profile has them.
+pub(super) fn resolve_and_tell(file: &CompanyFile) -> (Vec<Profile>, Vec<Skipped>) {
+    let mut profiles = standard::profiles(file.language);
+    for profile in &mut profiles {
+        profile.triggers.clear();
+    }
     for entry in &file.profiles {
         match profiles.iter_mut().find(|profile| profile.id == entry.id) {
             Some(profile) => change(profile, entry),
             None => insert(&mut profiles, entry),
         }
     }
-    for Trigger { profile, word, .. } in triggers(file) {
+    for Trigger { profile, word, .. } in chosen_triggers(file) {
         if let Some(profile) = profiles.iter_mut().find(|candidate| candidate.id == profile)
-            && !profile.triggers.iter().any(|known| super::words::same(known, &word))
+            && !profile.triggers.iter().any(|known| same(known, &word))
         {
             profile.triggers.push(word);
         }
     }
-    by_rank(profiles, &file.profile_order)
+    let skipped = add_sets(&mut profiles, file);
+    (by_rank(profiles, &file.profile_order), skipped)
 }
 
-/// All trigger words of the company, in the order in which they take hold.
-pub(super) fn triggers(file: &CompanyFile) -> Vec<Trigger> {
+/// Adds the words of the sets besides the default one: what was typed goes before them, and a profile whose words
+/// were replaced stays as typed.
+fn add_sets(profiles: &mut [Profile], file: &CompanyFile) -> Vec<Skipped> {
+    let typed = profiles.to_vec();
+    let sets = file.trigger_sets.iter().filter_map(|name| TriggerSet::by_name(name));
+    let skipped: Vec<Skipped> = sets.flat_map(|set| standard::add_set(profiles, set)).collect();
+    for (profile, typed) in profiles.iter_mut().zip(typed) {
+        if replaces_words(file, &profile.id) {
+            profile.triggers = typed.triggers;
+        }
+    }
+    skipped.into_iter().filter(|skipped| !replaces_words(file, &skipped.profile)).collect()
+}
+
+/// The words of the default set and of the file, in the order in which they take hold. No two profiles may share one.
+pub(super) fn chosen_triggers(file: &CompanyFile) -> Vec<Trigger> {
     let mut triggers = Vec::new();
-    let replaces =
-        |id: &ProfileId| file.profiles.iter().any(|entry| entry.id == *id && entry.triggers.is_some());
-    for set in &file.trigger_sets {
-        for (profile, words) in standard::words(set).into_iter().flatten() {
-            let Ok(profile) = profile.parse::<ProfileId>() else { continue };
-            if !replaces(&profile) {
-                let origin = Origin::Set(set.clone());
-                let words = words.split(';').map(str::trim);
-                triggers.extend(words.map(|word| Trigger {
-                    profile: profile.clone(),
-                    word: word.to_owned(),
-                    origin: origin.clone(),
-                }));
+    if file.trigger_sets.iter().any(|set| set == DEFAULT_SET) {
+        for profile in standard::profiles(file.language) {
+            if !replaces_words(file, &profile.id) {
+                triggers.extend(of(&profile.id, &profile.triggers, &Origin::Default));
             }
         }
     }
     for (index, entry) in file.profiles.iter().enumerate() {
-        let mut add = |key: &str, words: &[String]| {
-            let origin = Origin::Key(format!("profiles[{index}].{key}"));
-            triggers.extend(words.iter().map(|word| Trigger {
-                profile: entry.id.clone(),
-                word: word.clone(),
-                origin: origin.clone(),
-            }));
-        };
+        let key = |key: &str| Origin::Key(format!("profiles[{index}].{key}"));
         if let Some(words) = &entry.triggers {
-            add("triggers", words);
+            triggers.extend(of(&entry.id, words, &key("triggers")));
         }
-        add("add_triggers", &entry.add_triggers);
+        triggers.extend(of(&entry.id, &entry.add_triggers, &key("add_triggers")));
     }
     triggers
+}
+
+/// The words of one profile.
+pub(super) fn of(profile: &ProfileId, words: &[String], origin: &Origin) -> Vec<Trigger> {
+    let trigger =
+        |word: &String| Trigger { profile: profile.clone(), word: word.clone(), origin: origin.clone() };
+    words.iter().map(trigger).collect()
+}
+
+fn replaces_words(file: &CompanyFile, id: &ProfileId) -> bool {
+    file.profiles.iter().any(|entry| entry.id == *id && entry.triggers.is_some())
 }
 
 fn change(profile: &mut Profile, entry: &ProfileEntry) {

@@ -4,6 +4,8 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::timetable::{WordError, join, parse_list, same};
+
 /// Trigger words as typed, split, trimmed, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Words(Vec<String>);
@@ -14,19 +16,11 @@ impl Words {
     /// # Errors
     /// A sentence about the word that cannot be used, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut words: Vec<String> = Vec::new();
-        for item in text.split([';', '\n']) {
-            let word = item.split_whitespace().collect::<Vec<_>>().join(" ");
-            if word == "*" {
-                return Err(
-                    "the trigger word `*` would match every event: write letters before the `*`".to_owned()
-                );
-            }
-            if !word.is_empty() && !words.iter().any(|known| same(known, &word)) {
-                words.push(word);
-            }
-        }
-        Ok(Self(words))
+        parse_list(text).map(Self).map_err(|error| match error {
+            WordError::BareStar { .. } => error.to_string(),
+            WordError::Invisible { .. } => format!("{error}: remove it, or type it anew"),
+            WordError::TooLong { .. } => format!("{error}: put `;` between words"),
+        })
     }
 
     /// Whether `word`, compared as the matcher compares, is one of them.
@@ -36,7 +30,7 @@ impl Words {
 
     /// `A; B`.
     pub fn joined(&self) -> String {
-        self.0.join("; ")
+        join(&self.0)
     }
 }
 
@@ -46,11 +40,6 @@ impl Deref for Words {
     fn deref(&self) -> &[String] {
         &self.0
     }
-}
-
-/// Whether two words, as typed, are the same trigger.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
 }
 
 impl Words {

@@ -157,9 +157,20 @@ fn in_our_words(path: String, message: &str) -> Misfit {
             remedy: format!("write {}", kind(wanted)),
         };
     }
-    // Our own types say `problem: remedy`.
-    let (problem, remedy) = message.split_once(": ").unwrap_or((message, "correct the value"));
-    Misfit { path, problem: format!("does not hold: {problem}"), remedy: remedy.to_owned() }
+    // Our own types say `problem: remedy`, or the remedy alone.
+    match split_outside_ticks(message) {
+        Some((problem, remedy)) => {
+            Misfit { path, problem: format!("does not hold: {problem}"), remedy: remedy.to_owned() }
+        }
+        None => Misfit { path, problem: "does not hold".to_owned(), remedy: message.to_owned() },
+    }
+}
+
+/// Splits at the first `: ` that is not quoted in backticks.
+fn split_outside_ticks(message: &str) -> Option<(&str, &str)> {
+    let colon =
+        message.match_indices(": ").find(|(at, _)| message[..*at].matches('`').count().is_multiple_of(2))?.0;
+    Some((&message[..colon], &message[colon + 2..]))
 }
 
 /// The deserialiser's name for a kind of value, as a person would say it.

@@ -19,7 +19,7 @@ const REPLY_MARKS: [&str; 6] = ["sv", "svar", "re", "fw", "fwd", "vb"];
 const CANCELLATION_MARKS: [&str; 6] = ["canceled", "cancelled", "avbokat", "avbokad", "inställt", "avlyst"];
 
 /// `text` in the form in which texts are compared.
-pub fn fold(text: &str) -> String {
+pub(super) fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 4);
     if !fold_quickly(text, &mut out) {
         out.clear();
@@ -29,7 +29,7 @@ pub fn fold(text: &str) -> String {
 }
 
 /// Takes `å ä ö é` and their like to `a a o e`, in a text that is already folded.
-pub fn fold_diacritics(folded: &str) -> String {
+pub(super) fn fold_diacritics(folded: &str) -> String {
     if folded.is_ascii() {
         return folded.to_owned();
     }
@@ -46,7 +46,7 @@ pub fn fold_diacritics(folded: &str) -> String {
 }
 
 /// A folded subject without its leading reply and forward marks, however many there are.
-pub fn without_reply_marks(mut folded: &str) -> &str {
+pub(super) fn without_reply_marks(mut folded: &str) -> &str {
     while let Some(rest) = after_mark(folded, &REPLY_MARKS) {
         folded = rest;
     }
@@ -54,7 +54,7 @@ pub fn without_reply_marks(mut folded: &str) -> &str {
 }
 
 /// Whether a folded subject starts as that of a cancelled event does.
-pub fn has_cancellation_mark(folded: &str) -> bool {
+pub(super) fn has_cancellation_mark(folded: &str) -> bool {
     after_mark(folded, &CANCELLATION_MARKS).is_some()
 }
 
@@ -69,12 +69,12 @@ fn after_mark<'a>(folded: &'a str, marks: &[&str]) -> Option<&'a str> {
 }
 
 /// Whether `c` is a letter, a digit or `_`, or a mark that belongs to the letter before it.
-pub fn is_word(c: char) -> bool {
+pub(super) fn is_word(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_alphanumeric() || c == '_' } else { c.is_alphanumeric() || is_mark(c) }
 }
 
 /// Whether `c` is a combining mark: it makes another letter of the one before it.
-pub fn is_mark(c: char) -> bool {
+pub(super) fn is_mark(c: char) -> bool {
     c >= '\u{300}'
         && matches!(
             category(c),

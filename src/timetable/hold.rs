@@ -67,10 +67,10 @@ impl Hold {
         }
     }
 
-    /// Notes that `event` is not bound by it any more, or is out of sight.
-    pub(super) fn drop_carrier(&mut self, event: &EventId) {
-        self.carriers.remove(event);
+    /// Notes that `event` is not bound by it any more, or is out of sight; says whether it was bound.
+    pub(super) fn drop_carrier(&mut self, event: &EventId) -> bool {
         self.diverged.remove(event);
+        self.carriers.remove(event)
     }
 
     /// Whether it may still be needed in `window`, though none of its events was seen there.

@@ -236,8 +236,8 @@ impl Timetable {
                 hold.drop_carrier(&event.id);
             }
         } else if let Some(hold) = self.holds.get_mut(id) {
-            hold.drop_carrier(&event.id);
-            if hold.carriers.is_empty() {
+            let was_bound = hold.drop_carrier(&event.id) || *id == event.id;
+            if was_bound && hold.carriers.is_empty() {
                 self.holds.remove(id);
             }
         }
@@ -263,6 +263,18 @@ impl Timetable {
                 }
             }
         }
+        // Where all that is seen of those once bound is not accepted any more, the hold has ended.
+        let ended: Vec<EventId> = events
+            .iter()
+            .filter(|event| !binds(rules, event))
+            .filter(|event| {
+                let hold = self.holds.get(holder(event));
+                hold.is_some_and(|hold| hold.carriers.contains(&event.id) || *holder(event) == event.id)
+            })
+            .map(|event| holder(event).clone())
+            .filter(|id| !events.iter().any(|other| holder(other) == id && binds(rules, other)))
+            .collect();
+        self.holds.retain(|id, _| !ended.contains(id));
         for (id, hold) in &mut self.holds {
             hold.carriers.clear();
             hold.diverged.clear();
@@ -271,14 +283,6 @@ impl Timetable {
             }
             if hold.hit.as_ref().is_some_and(|hit| rules.profile(&hit.profile).is_none()) {
                 hold.hit = None;
-            }
-        }
-        // Of an event seen and no longer accepted, nothing is kept.
-        for event in events {
-            let id = holder(event);
-            let others = || events.iter().any(|other| holder(other) == id && binds(rules, other));
-            if !binds(rules, event) && self.holds.contains_key(id) && !others() {
-                self.holds.remove(id);
             }
         }
     }
@@ -318,4 +322,4 @@ fn speaks_after(kind: EventKind) -> u8 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,7 +12,7 @@ use super::fold::fold;
 pub const MAX_CHARS: usize = 255;
 
 /// What makes a trigger a category match: `cat:Semester`.
-pub const CATEGORY_MARK: &str = "cat:";
+pub(super) const CATEGORY_MARK: &str = "cat:";
 
 /// A trigger word that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -24,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
+pub use self::retry::RetryPlan;
 use self::{
     roster::{Roster, Seat},
     state::MailboxState,
@@ -52,6 +53,8 @@ pub struct TurnSettings {
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.
     pub read_back_every: SignedDuration,
+    /// How long to wait after failures.
+    pub retry: RetryPlan,
     /// Addresses and life of subscriptions.
     pub watches: WatchPlan,
 }
@@ -61,6 +64,9 @@ const ZONE_FRESH: SignedDuration = SignedDuration::from_mins(10);
 
 /// When a mailbox without a seat is looked at again: its company is about to be seated, or is gone.
 const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Shortest time from one turn's upkeep to the next.
+const UPKEEP_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Takes turns.
 pub struct Turns {
@@ -268,7 +274,9 @@ impl Turn<'_> {
         } else {
             self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
         };
-        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min();
+        // Upkeep that is due again at once would spin if something that it waits for never came about.
+        let soonest = self.now() + UPKEEP_PAUSE;
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min().map(|at| at.max(soonest));
         match (urgent, upkeep) {
             (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
             (Some(urgent), _) => (Some(urgent), Urgency::Now),

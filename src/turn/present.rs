@@ -202,6 +202,7 @@ impl Turn<'_> {
     fn pbx_failed(&mut self, error: &PbxError, what: &str) {
         let now = self.now();
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             self.state.pbx_trouble.as_ref(),
             Health::of_pbx(error),
             error.disposition(),

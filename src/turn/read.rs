@@ -45,17 +45,32 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
+        // Reading was cut short for a change of presence.
+        if !self.state.owed.is_empty() {
+            return Some(self.now());
+        }
+        let every = self.sweep_every();
+        let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
+        Some(sweep.min(self.watch_due_at()))
+    }
+
+    /// How old a complete read may get: silence is trusted less where nothing would be announced.
+    fn sweep_every(&self) -> jiff::SignedDuration {
         let settings = &self.turns.settings;
         let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
-        let sweep = self.state.proven_until.map_or(self.now(), |proven| proven + every);
-        Some(sweep.min(self.watch_due_at()))
+        if alive { settings.sweep_every } else { settings.poll_every }
     }
 
     pub(super) fn note_missing_consent(&mut self) {
         let health = Health::NoConsent { code: "not given yet".to_owned() };
-        let trouble =
-            Trouble::again(None, health, crate::model::Disposition::Park, self.lease.mailbox, self.now());
+        let trouble = Trouble::again(
+            &self.turns.settings.retry,
+            None,
+            health,
+            crate::model::Disposition::Park,
+            self.lease.mailbox,
+            self.now(),
+        );
         self.state.calendar_trouble = Some(trouble);
     }
 
@@ -65,6 +80,7 @@ impl Turn<'_> {
         let consented = self.state.proven_until.is_some();
         let health = Health::of_read(error, consented);
         let trouble = Trouble::again(
+            &self.turns.settings.retry,
             self.state.calendar_trouble.as_ref(),
             health,
             error.disposition(),
@@ -125,9 +141,7 @@ impl Turn<'_> {
     fn needs_all(&self) -> bool {
         let Some(timetable) = &self.state.timetable else { return true };
         let owed = &self.state.owed;
-        let settings = &self.turns.settings;
-        let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
+        let every = self.sweep_every();
         owed.overflow
             || owed.reasons.any(&ASK_FOR_ALL)
             || timetable.rules_version != self.seat.ruleset().rules.version

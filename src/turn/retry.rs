@@ -9,20 +9,33 @@ use jiff::Timestamp;
 
 use crate::model::{Disposition, MailboxId};
 
-/// First wait after a failure that named no time of its own.
-const FIRST: Duration = Duration::from_secs(2);
+/// How long to wait after failures.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPlan {
+    /// First wait after a failure that named no time of its own; doubles with each further one.
+    pub first: Duration,
+    /// Longest wait while trying again makes sense.
+    pub longest: Duration,
+    /// Wait where a person or a slow process must act first. Exchange keeps a refusal for up to two hours, and asking
+    /// meanwhile is reported to prolong it: half an hour, not seconds.
+    pub parked: Duration,
+}
 
-/// Longest wait while trying again makes sense: a person who mends something sees it within this.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
-
-/// Wait where a person or a slow process must act first. Exchange keeps a refusal for up to two hours, and
-/// asking meanwhile is reported to prolong it: half an hour, not seconds.
-const PARKED: Duration = Duration::from_secs(30 * 60);
+impl Default for RetryPlan {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(2),
+            longest: Duration::from_secs(5 * 60),
+            parked: Duration::from_secs(30 * 60),
+        }
+    }
+}
 
 /// When to try again after the `attempts`-th failure in a row (1 is the first). Waits are spread by up to a
 /// fifth each way, so that mailboxes that failed together do not return together; the spread depends on mailbox
 /// and attempt alone, so that every replica would wait alike (I12).
 pub(super) fn retry_at(
+    plan: &RetryPlan,
     disposition: Disposition,
     attempts: u32,
     mailbox: MailboxId,
@@ -32,10 +45,10 @@ pub(super) fn retry_at(
         // Never earlier than asked for: spread upwards only.
         Disposition::Retry { after: Some(after) } => after.mul_f64(1.0 + spread(mailbox, attempts) / 5.0),
         Disposition::Retry { after: None } => {
-            let doubled = FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-            doubled.min(LONGEST).mul_f64(0.8 + spread(mailbox, attempts) * 0.4)
+            let doubled = plan.first.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+            doubled.min(plan.longest).mul_f64(0.8 + spread(mailbox, attempts) * 0.4)
         }
-        Disposition::Park | Disposition::Drop => PARKED.mul_f64(0.8 + spread(mailbox, attempts) * 0.4),
+        Disposition::Park | Disposition::Drop => plan.parked.mul_f64(0.8 + spread(mailbox, attempts) * 0.4),
     };
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
@@ -56,7 +69,9 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn wait(disposition: Disposition, attempts: u32, mailbox: u64) -> Duration {
-        retry_at(disposition, attempts, MailboxId(mailbox), NOW).duration_since(NOW).unsigned_abs()
+        retry_at(&RetryPlan::default(), disposition, attempts, MailboxId(mailbox), NOW)
+            .duration_since(NOW)
+            .unsigned_abs()
     }
 
     proptest! {
@@ -70,7 +85,8 @@ mod tests {
         #[test]
         fn waits_grow_up_to_a_bound_and_never_stop(attempts in 1_u32..1_000_000, id: u64) {
             let waited = wait(Disposition::Retry { after: None }, attempts, id);
-            prop_assert!(waited >= FIRST.mul_f64(0.8) && waited <= LONGEST.mul_f64(1.2));
+            let plan = RetryPlan::default();
+            prop_assert!(waited >= plan.first.mul_f64(0.8) && waited <= plan.longest.mul_f64(1.2));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     timetable::Timetable,
 };
 
-use super::retry::retry_at;
+use super::retry::{RetryPlan, retry_at};
 
 /// The layout this version writes.
 pub const SCHEMA: u32 = 1;
@@ -139,6 +139,7 @@ pub struct Trouble {
 impl Trouble {
     /// The trouble after one more failure.
     pub(super) fn again(
+        plan: &RetryPlan,
         before: Option<&Self>,
         health: Health,
         disposition: Disposition,
@@ -147,7 +148,7 @@ impl Trouble {
     ) -> Self {
         let attempts = before.map_or(0, |trouble| trouble.attempts).saturating_add(1);
         let since = before.map_or(now, |trouble| trouble.since);
-        Self { health, since, attempts, retry_at: retry_at(disposition, attempts, mailbox, now) }
+        Self { health, since, attempts, retry_at: retry_at(plan, disposition, attempts, mailbox, now) }
     }
 
     /// Whether it is to be left alone at `now`.

@@ -23,7 +23,8 @@ impl Turn<'_> {
         match (&self.state.watch_trouble, &self.state.watch) {
             (Some(trouble), _) => trouble.retry_at,
             (None, Some(watch)) => watch.renew_at,
-            (None, None) => self.now(),
+            // Long since.
+            (None, None) => Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -142,8 +143,14 @@ impl Turn<'_> {
             WatchError::Quota => Disposition::Park,
             _ => Disposition::Retry { after: None },
         };
-        let trouble =
-            Trouble::again(self.state.watch_trouble.as_ref(), health, disposition, self.lease.mailbox, now);
+        let trouble = Trouble::again(
+            &self.turns.settings.retry,
+            self.state.watch_trouble.as_ref(),
+            health,
+            disposition,
+            self.lease.mailbox,
+            now,
+        );
         let retry_in_s = trouble.retry_at.duration_since(now).as_secs();
         warn!(error = %Chain(error), retry_in_s, "The subscription of mailbox {} failed, will retry", self.lease.mailbox);
         metrics::counter!("narvaro_subscriptions_failed_total").increment(1);

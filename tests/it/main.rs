@@ -1,8 +1,8 @@
 //! Whole-service tests and contract tests: one binary, modules named after behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::expect_used, reason = "as above, and the message says what is missing")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod architecture;
 mod asterisk_driver;
 mod graph_adapter;
 mod main_path;

@@ -166,7 +166,7 @@ impl HttpPbx {
             let reason = "the transition's id holds a character that a header cannot carry".to_owned();
             let value = HeaderValue::from_str(text).map_err(|_| PbxError::Refused { reason })?;
             request.headers.insert(name, value);
-            Ok(())
+            Ok::<_, PbxError>(())
         };
         if let Some(name) = &self.plan.idempotency_header {
             put(name.clone(), transition)?;
