@@ -16,9 +16,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What the demo's app registration has as its secret; `infra/demo/seed.toml` says the same.
-const CLIENT_SECRET: &str = "secret-of-the-demo";
-
 /// The running service. Dropped, it is killed.
 pub(crate) struct Service {
     program: PathBuf,
@@ -49,7 +46,11 @@ impl Service {
     }
 
     /// Waits until it answers.
-    pub(crate) async fn until_ready(&mut self, client: &reqwest::Client, private: SocketAddr) -> Fallible<()> {
+    pub(crate) async fn until_ready(
+        &mut self,
+        client: &reqwest::Client,
+        private: SocketAddr,
+    ) -> Fallible<()> {
         let address = format!("http://{private}/health/ready");
         let end = Instant::now() + START_WITHIN;
         loop {
@@ -118,10 +119,7 @@ fn command(program: &Path, folder: &Path) -> Command {
             command.env_remove(&*name);
         }
     }
-    command
-        .env("NARVARO_CONFIG", folder.join("narvaro.toml"))
-        .env("NARVARO__GRAPH__CLIENT_SECRET", CLIENT_SECRET)
-        .current_dir(folder);
+    command.env("NO_COLOR", "1").env("NARVARO_CONFIG", folder.join("narvaro.toml")).current_dir(folder);
     command
 }
 

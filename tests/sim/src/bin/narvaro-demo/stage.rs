@@ -1,4 +1,4 @@
-//! What the story needs: the simulators in this process, a folder with the three files of the demo, and the
+//! What the story needs: the simulators in this process, a folder with the files of the demo, and the
 //! service beside them.
 
 use std::{
@@ -16,6 +16,7 @@ use crate::{
 };
 
 const CONFIG: &str = include_str!("../../../../../infra/demo/narvaro.toml");
+const CLIENT_SECRET: &str = include_str!("../../../../../infra/demo/client-secret");
 const COMPANY: &str = include_str!("../../../../../infra/demo/company.toml");
 const SEED: &str = include_str!("../../../../../infra/demo/seed.toml");
 
@@ -43,6 +44,7 @@ impl Stage {
         };
         Seed::parse(&here(SEED))?.plant(&sim)?;
         fs::write(folder.path().join("narvaro.toml"), here(CONFIG))?;
+        fs::write(folder.path().join("client-secret"), CLIENT_SECRET)?;
         fs::write(folder.path().join("company.toml"), here(COMPANY))?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { sim, client, public, private, program, folder, service: None })

@@ -38,10 +38,13 @@ Ask the service:
     curl http://{private}/health/ready
     tail -f {folder}/narvaro.log
 
-Make trouble:
+Make trouble, and mend it:
     curl -d '{{"fault":{{"kind":"status","status":503}},"times":3}}' {sim}/sim/pbx/acme/faults
-    curl -X PUT -d '{{"drop":true}}' {sim}/sim/delivery
-    curl -X DELETE {sim}/sim/tenants/{TENANT}/consent -d '{{"client_id":"{CLIENT_ID}"}}'
+    curl -X POST -d '{{"drop":1.0}}' {sim}/sim/delivery                   no notification arrives ...
+    curl -X POST -d '{{"drop":0.0}}' {sim}/sim/delivery                   ... and again they do
+    {narvaro} sync --all                 what was missed is read
+    curl -X DELETE -d '{{"client_id":"{CLIENT_ID}"}}' {sim}/sim/tenants/{TENANT}/consent
+    {narvaro} consent-url acme           consent again: open what it prints
 
 Everything the simulators saw and did, and what they object to:
     curl {sim}/sim/journal
