@@ -90,6 +90,8 @@ struct Turn<'a> {
     now_asked: Reasons,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
+    /// Whether the PBX should have been read back and did not answer.
+    pbx_unread: bool,
     decision: Option<Decision>,
 }
 
@@ -160,6 +162,7 @@ impl TakesTurns for Turns {
             state: self.state_of(&lease),
             now_asked: lease.gathered.reasons,
             calendar_read: false,
+            pbx_unread: false,
             decision: None,
         };
         let ended = tokio::select! {
@@ -243,7 +246,8 @@ impl Turn<'_> {
         let mut left = Reasons::NONE;
         for reason in owed.reasons.iter() {
             let kept = match reason {
-                Reason::PbxChanged | Reason::PbxLinkUp | Reason::Retired => false,
+                Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
+                Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
                     !self.calendar_read || self.state.watch_trouble.is_some()
                 }

@@ -4,8 +4,10 @@
 
 mod architecture;
 mod asterisk_driver;
+mod asterisk_service;
 mod graph_adapter;
 mod main_path;
+mod manual;
 mod store_contract;
 mod support;
 mod webhook;
