@@ -45,10 +45,6 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
-        // Reading was cut short for a change of presence.
-        if !self.state.owed.is_empty() {
-            return Some(self.now());
-        }
         let every = self.sweep_every();
         let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
         Some(sweep.min(self.watch_due_at()))
