@@ -16,6 +16,11 @@ mod request;
 mod router;
 mod types;
 
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
 pub use crate::health::{Health, HealthReport, Severity};
 pub use operations::{OperationError, Operations};
 pub use problem::Problem;

@@ -53,7 +53,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
         match serde_path_to_error::deserialize(&mut json) {
             Ok(value) => Ok(Self(value)),
             Err(error) => {
-                Err(Problem::bad_request(format!("body, at `{}`: {}", error.path(), error.inner())).into())
+                let place = match error.path().to_string().as_str() {
+                    // Neither is a place: the text is no JSON, or the whole is of the wrong kind.
+                    "." | "?" => String::new(),
+                    path => format!(", at `{path}`"),
+                };
+                Err(Problem::bad_request(format!("body{place}: {}", error.inner())).into())
             }
         }
     }

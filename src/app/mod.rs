@@ -13,6 +13,7 @@ mod renewal;
 mod standing;
 mod tasks;
 mod tell;
+mod views;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -41,8 +41,8 @@ pub(super) enum SetupError {
     #[error("the settings of the company's PBX cannot be used")]
     Pbx(#[source] SettingsError),
     /// The driver's own objection.
-    #[error("the company's PBX cannot be set up: {0}")]
-    Driver(String),
+    #[error("the company's PBX cannot be set up")]
+    Driver(#[source] crate::pbx::http::ConfigError),
     /// Its words.
     #[error("the company's trigger words cannot be used")]
     Words(#[source] RuleError),
@@ -202,10 +202,8 @@ impl Offices {
         let opened = OpenOffice { company, standing, office, mailboxes, link: link.clone() };
         self.open().insert(id.clone(), opened);
         let outdated = before.and_then(|before| before.link);
-        if is_new || link.is_none() {
-            if let Some(outdated) = outdated {
-                outdated.stop.cancel();
-            }
+        if let Some(outdated) = outdated.filter(|_| is_new || link.is_none()) {
+            outdated.stop.cancel();
         }
         if let Some(link) = link.filter(|_| is_new) {
             self.start_link(id, link);
@@ -228,8 +226,8 @@ impl Offices {
                     allow_loopback: allowed,
                     ..ProcessLimits::default()
                 };
-                let driver = HttpPbx::new(&settings, limits, company.clone(), clock)
-                    .map_err(|error| SetupError::Driver(Chain(&error).to_string()))?;
+                let driver =
+                    HttpPbx::new(&settings, limits, company.clone(), clock).map_err(SetupError::Driver)?;
                 Ok(driver)
             }
         }

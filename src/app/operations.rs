@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, tz::TimeZone};
 use tracing::info;
 
 use super::{
@@ -11,23 +11,22 @@ use super::{
     consent::ConsentDesk,
     offices::{Offices, OpenOffice, SetupError},
     renewal::{self, Jobs, Piece},
-    tell,
+    tell, views,
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent,
-        ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted,
-        MailboxStatus, OperationError, Operations, PbxLink, RenewRequest, ShownPresence, Status,
-        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, ConsentUrl,
+        ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted, MailboxStatus,
+        OperationError, Operations, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
+        TryRequest,
     },
     chain::Chain,
     clock::SharedClock,
     company::{Company, User, diff, export},
-    config::Finding,
+    config::{Document, Finding},
     decide::decide,
     health::Health,
     model::{CompanyId, Language, MailboxId},
-    presence::LinkState,
     queue::{Depth, Mark, Reason, StoreError},
     store::Store,
     turn::{Turns, roster::Ruleset, state::MailboxState},
@@ -115,9 +114,11 @@ impl Service {
         }
     }
 
-    async fn state(&self, mailbox: MailboxId) -> Result<Option<MailboxState>, OperationError> {
+    /// What the turns of a user's mailbox remember; the beginning where it had none.
+    async fn state_of(&self, office: &OpenOffice, user: &User) -> Result<MailboxState, OperationError> {
+        let Some(mailbox) = office.mailbox_of(user) else { return Ok(MailboxState::default()) };
         let document = self.store.look(mailbox).await.map_err(store)?;
-        Ok(document.and_then(|document| MailboxState::read(&document).ok()))
+        Ok(document.and_then(|document| MailboxState::read(&document).ok()).unwrap_or_default())
     }
 
     async fn mailbox_status(
@@ -125,27 +126,8 @@ impl Service {
         office: &OpenOffice,
         user: &User,
     ) -> Result<MailboxStatus, OperationError> {
-        let state = match office.mailbox_of(user) {
-            Some(mailbox) => self.state(mailbox).await?,
-            None => None,
-        };
-        let language = office.company.language();
-        let state = state.unwrap_or_default();
-        let health = health(office, user, &state, self.clock.now());
-        Ok(MailboxStatus {
-            extension: user.extension.clone(),
-            alias: user.alias.clone(),
-            name: user.name.clone(),
-            health: HealthReport::of(health, language),
-            shown: state.shows.as_ref().map(|shows| ShownPresence {
-                profile: shows.profile.clone(),
-                label: shows.label.clone(),
-                until: shows.until,
-            }),
-            subscription_expires: state.watch.as_ref().map(|watch| watch.expires),
-            proven_until: state.proven_until,
-            next_change: state.next_edge,
-        })
+        let state = self.state_of(office, user).await?;
+        Ok(views::mailbox(office, user, &state, self.clock.now()))
     }
 
     async fn company_status(&self, office: &OpenOffice) -> Result<CompanyStatus, OperationError> {
@@ -155,13 +137,13 @@ impl Service {
         }
         mailboxes.sort_by(|a, b| a.extension.cmp(&b.extension));
         let language = office.company.language();
-        let health = HealthReport::of(company_health(office), language);
+        let health = HealthReport::of(views::company_health(office), language);
         Ok(CompanyStatus {
             id: office.company.id().clone(),
             name: office.company.name().to_owned(),
             time_zone: office.company.time_zone().to_owned(),
-            consent: consent(office),
-            pbx: link(office),
+            consent: views::consent(office),
+            pbx: views::link(office),
             health,
             mailboxes,
         })
@@ -286,82 +268,33 @@ impl Service {
     fn prepare(&self, request: &ApplyRequest) -> Result<(Company, Vec<Finding>), OperationError> {
         let parsed = Company::parse(&request.file, &request.text)
             .map_err(|findings| OperationError::FileRefused(findings.findings))?;
-        self.offices.try_out(&parsed.company).map_err(|error| refused_setup(&request.file, &error))?;
+        self.offices.try_out(&parsed.company).map_err(|error| refused_setup(&parsed.document, &error))?;
         Ok((parsed.company, parsed.warnings))
     }
 }
 
-fn refused_setup(file: &str, error: &SetupError) -> OperationError {
-    let (key, remedy) = match error {
-        SetupError::Pbx(_) | SetupError::Driver(_) => (
-            "pbx",
-            "correct the settings under `[pbx]`; a secret must be readable by the service, not only here",
+/// A company that parses and cannot be set up: the place in its file, as well as it is known.
+fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
+    let (key, problem, remedy) = match error {
+        SetupError::Driver(refused) => (
+            format!("pbx.http.{}", refused.key()),
+            refused.to_string(),
+            "correct it; the driver's presets show working settings",
         ),
-        SetupError::Words(_) => ("profiles", "correct the trigger words"),
+        SetupError::Pbx(_) => (
+            "pbx".to_owned(),
+            Chain(error).to_string(),
+            "correct the settings; a secret must be readable by the service, not only by you",
+        ),
+        SetupError::Words(_) => {
+            ("profiles".to_owned(), Chain(error).to_string(), "correct the trigger words")
+        }
     };
-    OperationError::FileRefused(vec![Finding {
-        file: file.to_owned(),
-        line: None,
-        key: key.to_owned(),
-        problem: Chain(error).to_string(),
-        remedy: remedy.to_owned(),
-    }])
+    OperationError::FileRefused(vec![document.finding(&key, problem, remedy)])
 }
 
 fn store(error: StoreError) -> OperationError {
     OperationError::Store(Box::new(error))
-}
-
-fn consent(office: &OpenOffice) -> Consent {
-    if office.company.file().integration.is_none() {
-        return Consent::NotNeeded;
-    }
-    match office.tenant() {
-        Some(tenant) => Consent::Given { tenant: tenant.to_string(), since: office.standing.consented_at },
-        None => Consent::Missing,
-    }
-}
-
-fn link(office: &OpenOffice) -> PbxLink {
-    match office.office.driver.as_ref().map(|driver| driver.link()) {
-        None => PbxLink::None,
-        Some(LinkState::Unknown) => PbxLink::Unknown,
-        Some(LinkState::Up) => PbxLink::Up,
-        Some(LinkState::Down { cause }) => PbxLink::Down { cause },
-    }
-}
-
-fn company_health(office: &OpenOffice) -> Health {
-    match (consent(office), link(office)) {
-        (Consent::Missing, _) => Health::NoConsent { code: "not given yet".into() },
-        (_, PbxLink::Down { cause }) => Health::PbxUnreachable { said: cause },
-        (_, PbxLink::None) => Health::PbxMissing,
-        _ => Health::Fine,
-    }
-}
-
-fn health(office: &OpenOffice, user: &User, state: &MailboxState, now: Timestamp) -> Health {
-    if !user.enabled {
-        return Health::Disabled;
-    }
-    let known = state.health();
-    let lapsed = state.watch.as_ref().is_some_and(|watch| watch.expires <= now);
-    match known {
-        Health::Starting if matches!(consent(office), Consent::Missing) => {
-            Health::NoConsent { code: "not given yet".into() }
-        }
-        Health::Fine if lapsed => {
-            Health::SubscriptionLapsed { since: state.watch.as_ref().map(|watch| watch.expires) }
-        }
-        Health::Fine | Health::AliasNotPrimary { .. } => zone_trouble(state).unwrap_or(known),
-        other => other,
-    }
-}
-
-fn zone_trouble(state: &MailboxState) -> Option<Health> {
-    let zone = &state.timetable.as_ref()?.zone;
-    let problem = zone.problem()?;
-    Some(Health::TimeZoneUnknown { name: problem.spelled, used: zone.name.clone() })
 }
 
 fn ruleset_of(office: &OpenOffice, user: Option<&User>) -> Result<Arc<Ruleset>, OperationError> {
@@ -450,16 +383,13 @@ impl Operations for Service {
         let (office, user) = self.find_user(request.company.as_ref(), &request.user)?;
         let at = request.at.unwrap_or_else(|| self.clock.now());
         let language = request.language.unwrap_or_else(|| office.company.language());
-        let state = match office.mailbox_of(&user) {
-            Some(mailbox) => self.state(mailbox).await?.unwrap_or_default(),
-            None => MailboxState::default(),
-        };
+        let state = self.state_of(&office, &user).await?;
         let company = office.company.id().clone();
         let extension = user.extension.clone();
         let mut lines = Vec::new();
         let mut details = serde_json::Value::Null;
         match &state.timetable {
-            None => lines.push(health(&office, &user, &state, self.clock.now()).cause(language)),
+            None => lines.push(views::health(&office, &user, &state, self.clock.now()).cause(language)),
             Some(timetable) => {
                 let ruleset = ruleset_of(&office, Some(&user))?;
                 let explanation = decide(&ruleset.rules, timetable, &state.layers, at).explanation;
@@ -494,22 +424,9 @@ impl Operations for Service {
     ) -> Result<Vec<SubscriptionInfo>, OperationError> {
         let mut all = Vec::new();
         for office in self.offices(company.as_ref())? {
-            let language = office.company.language();
             for user in office.company.users() {
-                let state = match office.mailbox_of(user) {
-                    Some(mailbox) => self.state(mailbox).await?.unwrap_or_default(),
-                    None => MailboxState::default(),
-                };
-                let health = health(&office, user, &state, self.clock.now());
-                all.push(SubscriptionInfo {
-                    company: office.company.id().clone(),
-                    extension: user.extension.clone(),
-                    alias: user.alias.clone(),
-                    id: state.watch.as_ref().map(|watch| watch.id.clone()),
-                    expires: state.watch.as_ref().map(|watch| watch.expires),
-                    renew_at: state.watch.as_ref().map(|watch| watch.renew_at),
-                    health: HealthReport::of(health, language),
-                });
+                let state = self.state_of(&office, user).await?;
+                all.push(views::subscription(&office, user, &state, self.clock.now()));
             }
         }
         Ok(all)

@@ -104,6 +104,10 @@ impl Client {
             return Err(self.strange(status));
         }
         let body = response.bytes().await.map_err(silent)?;
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Failure::new(format!("the service at {} does not accept the token", self.address()))
+                .hint("name the file that this service made with `--token-file`; it is `admin.token_file` in its configuration"));
+        }
         if !status.is_success() {
             let problem: Result<Problem, _> = serde_json::from_slice(&body);
             return Err(problem.map_or_else(|_| self.strange(status), Failure::from));

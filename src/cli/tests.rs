@@ -1,1 +1,402 @@
+//! The command line as its users see it: words on both streams and the exit code, against a fake service.
 
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::run;
+use crate::{
+    admin::fake::{Fake, Running, TOKEN},
+    config::Environment,
+};
+
+/// What a command line said and how it ended.
+struct Said {
+    out: String,
+    err: String,
+    code: u8,
+}
+
+/// A command line beside a fake service, with the token in its file.
+struct Desk {
+    running: Running,
+    folder: TempDir,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        Self::with(Fake::default()).await
+    }
+
+    async fn with(fake: Fake) -> Self {
+        let desk = Self { running: Running::start(fake).await, folder: tempfile::tempdir().unwrap() };
+        desk.write("admin.token", TOKEN);
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file, and its path as an argument.
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name).display().to_string()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Said {
+        let token_file = self.path("admin.token").display().to_string();
+        let options = ["narvaro", "--url", &self.running.url, "--token-file", &token_file];
+        let said = raw(&[&options[..], arguments].concat()).await;
+        // Where things lie differs from run to run.
+        let tidy = |text: String| {
+            text.replace(&self.running.url, "URL").replace(&self.folder.path().display().to_string(), "DIR")
+        };
+        Said { out: tidy(said.out), err: tidy(said.err), code: said.code }
+    }
+
+    /// What a command that succeeds puts out, with nothing said besides.
+    async fn data(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments).await;
+        assert_eq!((said.err.as_str(), said.code), ("", 0), "{arguments:?}: {}", said.out);
+        said.out
+    }
+}
+
+async fn raw(arguments: &[&str]) -> Said {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let arguments = arguments.iter().map(std::ffi::OsString::from);
+    let code = run(arguments, Environment::default(), &mut out, &mut err).await;
+    Said { out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap(), code }
+}
+
+const STATUS: &str = "\
+Acme AB (acme), times in Europe/Stockholm
+  Consent  given by tenant 01234567-89ab-cdef-0123-456789abcdef at 2026-11-01 10:00
+  PBX      DOWN: connection refused
+  TROUBLE: Company: pbx unreachable
+    cause: The PBX does not answer: connection refused.
+    cure:  Check address, port and firewall of the PBX, and that it runs. Presence is written as soon as it answers.
+
+  EXT  NAME        ALIAS              SHOWS  UNTIL             NEXT CHANGE       SUBSCRIBED UNTIL  PROVEN            HEALTH
+  201  Anna Ström  anna@acme.example  Möte   2026-11-23 15:00  2026-11-23 15:00  2026-11-29 09:00  2026-11-23 14:00  fine
+  202  -           bo@acme.example    -      -                 -                 -                 -                 no mailbox
+
+  TROUBLE: 202 bo@acme.example: no mailbox
+    cause: The user has no mailbox in Microsoft 365 (MailboxNotEnabledForRESTAPI).
+    cure:  Let the company's administrator give the user an Exchange Online licence, or remove the user from the company file.
+";
+
+#[tokio::test]
+async fn status_shows_mailboxes_in_columns_and_trouble_with_cause_and_cure() {
+    let desk = Desk::new().await;
+    assert_eq!(desk.data(&["status"]).await, STATUS);
+    assert_eq!(desk.data(&["status", "acme"]).await, STATUS);
+}
+
+#[tokio::test]
+async fn status_without_companies_says_how_to_begin() {
+    let said = Desk::with(Fake { empty: true, ..Fake::default() }).await.run(&["status"]).await;
+    assert_eq!(
+        (said.out.as_str(), said.err.as_str(), said.code),
+        (
+            "",
+            "There is no company yet. `narvaro company new` prints a file to start from; `narvaro apply` makes it live.\n",
+            0
+        )
+    );
+}
+
+#[tokio::test]
+async fn apply_says_what_changes_and_whether_it_was_done() {
+    let desk = Desk::new().await;
+    let file = desk.write(
+        "acme.toml",
+        "id = 'acme'\nname = 'Acme AB'\n[[users]]\nextension = '201'\nalias = 'a@b.se'\n",
+    );
+    let warnings = "\
+warning: DIR/acme.toml: `integration` is not there: no calendar is read
+  hint: add `[integration]` with `kind = \"microsoft365\"`
+warning: DIR/acme.toml: `pbx` is not there: nothing is shown anywhere
+  hint: add `[pbx]` with its `kind` and settings
+";
+    let changes = "  company acme: new, `Acme AB`\n  user 201: new, alias a@b.se\n";
+    let said = desk.run(&["apply", &file, "--dry-run"]).await;
+    assert_eq!(
+        (said.out, said.err.as_str(), said.code),
+        (format!("acme: 2 changes, dry run, nothing applied\n{changes}"), warnings, 0)
+    );
+    let said = desk.run(&["apply", &file]).await;
+    assert_eq!((said.out, said.code), (format!("acme: 2 changes, applied as revision 8\n{changes}"), 0));
+}
+
+#[tokio::test]
+async fn apply_of_a_wrong_file_names_file_line_key_and_remedy() {
+    let desk = Desk::new().await;
+    let users = "[[users]]\nextension = '201'\nalias = 'a@b.se'\n";
+    let file =
+        desk.write("acme.toml", &format!("id = 'acme'\nname = 'Acme'\nphone_region = 'x'\n{users}{users}"));
+    let said = desk.run(&["apply", &file]).await;
+    let expected = "\
+error: the company file does not hold
+  caused by: DIR/acme.toml, line 3: `phone_region` cannot be `x`
+  caused by: DIR/acme.toml, line 8: `users[1].extension` is `201`, which user `201` in line 5 has
+  caused by: DIR/acme.toml, line 9: `users[1].alias` is `a@b.se`, which user `201` in line 6 has
+
+hint: line 3: write the country's two capital letters, as `SE`
+hint: line 8: give each user an extension of their own
+hint: line 9: give each user the primary SMTP address of their own mailbox
+hint: nothing was changed: correct the file and apply it again
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", expected, 1));
+}
+
+#[tokio::test]
+async fn apply_of_a_file_that_is_not_there_says_so() {
+    let said = Desk::new().await.run(&["apply", "/nowhere/acme.toml"]).await;
+    let expected = "\
+error: the company file `/nowhere/acme.toml` cannot be read
+  caused by: No such file or directory (os error 2)
+
+hint: check the path; `narvaro company new` prints a file to start from
+";
+    assert_eq!((said.err.as_str(), said.code), (expected, 1));
+}
+
+#[tokio::test]
+async fn export_puts_out_the_file_and_nothing_else() {
+    assert_eq!(Desk::new().await.data(&["export", "acme"]).await, "id = \"acme\"\n");
+}
+
+#[tokio::test]
+async fn the_consent_address_is_data_and_its_use_is_talk() {
+    let said = Desk::new().await.run(&["consent-url", "acme"]).await;
+    assert_eq!(said.out, "https://login.example/adminconsent?state=abc\n");
+    assert_eq!(
+        said.err,
+        "To be opened once, by an administrator of the company's Microsoft 365; good until 2026-11-23 14:30 UTC.\n"
+    );
+}
+
+#[tokio::test]
+async fn explain_takes_times_as_people_write_them_in_the_companys_zone() {
+    let desk = Desk::new().await;
+    for (arguments, at) in [
+        (&["explain", "201"][..], "2026-11-23T13:30:00Z"),
+        (&["explain", "201", "--at", "15:00"], "2026-11-23T14:00:00Z"),
+        (&["explain", "ANNA@acme.example", "--at", "2026-07-01 15:00"], "2026-07-01T13:00:00Z"),
+        (&["explain", "201", "--at", "2026-11-23T15:00:00+02:00"], "2026-11-23T13:00:00Z"),
+    ] {
+        let expected = format!("At {at} `Möte` shows, by the word `MÖT`.\n");
+        assert_eq!(desk.data(arguments).await, expected, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn explain_of_a_user_that_is_not_there_says_where_to_look() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["explain", "299"]).await;
+    let expected = "\
+error: company `acme` has no user with extension or alias `299`
+
+hint: `narvaro status acme` lists the users
+";
+    assert_eq!((said.err.as_str(), said.code), (expected, 1));
+    let said = desk.run(&["explain", "299", "--at", "15:00"]).await;
+    assert_eq!(said.err, "error: no company has a user `299`\n\nhint: `narvaro status` lists the users\n");
+}
+
+#[tokio::test]
+async fn try_answers_for_a_subject() {
+    let out = Desk::new().await.data(&["try", "MÖT: budget", "--company", "acme"]).await;
+    assert_eq!(out, "`MÖT: budget` sets `Möte`.\n");
+}
+
+#[tokio::test]
+async fn subscriptions_are_listed_with_their_ends() {
+    let out = Desk::new().await.data(&["subscriptions", "list"]).await;
+    let expected = "\
+COMPANY  EXT  ALIAS              EXPIRES            RENEWED AT         ID     HEALTH
+acme     201  anna@acme.example  2026-11-29 08:00Z  2026-11-26 08:00Z  sub-1  fine
+";
+    assert_eq!(out, expected);
+}
+
+#[tokio::test]
+async fn renewing_tells_how_many_and_fails_if_one_failed() {
+    let desk = Desk::new().await;
+    assert_eq!(
+        desk.data(&["subscriptions", "renew", "--user", "201"]).await,
+        "Renewed 1 of 1 subscriptions.\n"
+    );
+    let said = desk.run(&["subscriptions", "renew", "--all"]).await;
+    let expected = "\
+failed: 202 bo@acme.example: no mailbox
+
+hint: `narvaro status` tells cause and cure; each is tried again by itself
+";
+    assert_eq!(
+        (said.out.as_str(), said.err.as_str(), said.code),
+        ("Renewed 1 of 2 subscriptions.\n", expected, 1)
+    );
+}
+
+#[tokio::test]
+async fn sync_tells_how_many() {
+    let out = Desk::new().await.data(&["sync", "--company", "acme"]).await;
+    assert_eq!(out, "2 calendars are being read anew; `narvaro status` shows when.\n");
+}
+
+#[tokio::test]
+async fn check_says_the_next_step_for_each_thing_that_is_wrong() {
+    let desk = Desk::new().await;
+    let secret = desk.write("secret", "s3cret");
+    let config = desk.write(
+        "narvaro.toml",
+        &format!(
+            "[webhook]\npublic_url = 'https://x.example'\n\
+             [graph]\nclient_id = '01234567-89ab-cdef-0123-456789abcdef'\nclient_secret_file = '{secret}'\n"
+        ),
+    );
+    let company = desk.write("bad.toml", "id = 'acme'\nname = 'Acme'\ntime_zone = 'Mars'\n");
+    let said = desk.run(&["check", "--config", &config, &company]).await;
+    let expected = "\
+ok    configuration: DIR/narvaro.toml holds
+FAIL  DIR/bad.toml: DIR/bad.toml, line 3: `time_zone` cannot be `Mars`: there is no such zone
+      next: write an IANA name, as `Europe/Stockholm`
+ok    service: answers at URL
+ok    acme: login: a token was given
+FAIL  acme: PBX: The PBX does not answer: connection refused.
+      next: Check address, port and firewall of the PBX, and that it runs. Presence is written as soon as it answers.
+
+2 things are wrong.
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), (expected, "", 1));
+}
+
+#[tokio::test]
+async fn check_works_without_a_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("narvaro.toml");
+    std::fs::write(&config, "[listen]\nprivate = '127.0.0.1:1'\n").unwrap();
+    std::fs::write(folder.path().join("admin.token"), TOKEN).unwrap();
+    let said = raw(&["narvaro", "check", "--config", &config.display().to_string()]).await;
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("`webhook.public_url` is not set"), "{}", said.out);
+    assert!(
+        said.out.contains("FAIL  service: the service does not answer at http://127.0.0.1:1: "),
+        "{}",
+        said.out
+    );
+    let next = "next: start it with `narvaro serve`, or name its address with `--url`";
+    assert!(said.out.contains(next), "{}", said.out);
+    assert!(said.out.ends_with("\n4 things are wrong.\n"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_is_told_with_the_next_step() {
+    let desk = Desk::new().await;
+    let token = desk.path("admin.token").display().to_string();
+    let said = raw(&["narvaro", "--url", "http://127.0.0.1:1", "--token-file", &token, "status"]).await;
+    let mut lines = said.err.lines();
+    assert_eq!(lines.next(), Some("error: the service does not answer at http://127.0.0.1:1"));
+    assert!(lines.next().is_some_and(|line| line.starts_with("  caused by: ")), "{}", said.err);
+    let hint = "\n\nhint: start it with `narvaro serve`, or name its address with `--url`\n";
+    assert!(said.err.ends_with(hint), "{}", said.err);
+    assert_eq!(said.code, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_missing_or_wrong_is_told_with_the_next_step() {
+    let desk = Desk::new().await;
+    desk.write("admin.token", "something else");
+    let said = desk.run(&["status"]).await;
+    let expected = "\
+error: the service at URL does not accept the token
+
+hint: name the file that this service made with `--token-file`; it is `admin.token_file` in its configuration
+";
+    assert_eq!((said.err.as_str(), said.code), (expected, 1));
+    std::fs::remove_file(desk.path("admin.token")).unwrap();
+    let said = desk.run(&["status"]).await;
+    let expected = "\
+error: the token of the admin API cannot be had
+  caused by: cannot read `DIR/admin.token`
+  caused by: No such file or directory (os error 2)
+
+hint: the service makes it at its first start: start it with `narvaro serve`
+hint: run this as an account that may read the file, or name another with `--token-file`
+";
+    assert_eq!((said.err.as_str(), said.code), (expected, 1));
+}
+
+#[tokio::test]
+async fn every_command_speaks_json_and_nothing_else_when_asked() {
+    let desk = Desk::new().await;
+    let file = desk.write("acme.toml", "id = 'acme'\nname = 'Acme AB'\n");
+    for (arguments, code) in [
+        (&["status"][..], 0),
+        (&["apply", &file], 0),
+        (&["export", "acme"], 0),
+        (&["consent-url", "acme"], 0),
+        (&["explain", "201"], 0),
+        (&["try", "MÖT", "--company", "acme"], 0),
+        (&["subscriptions", "list"], 0),
+        (&["subscriptions", "renew", "--user", "201"], 0),
+        (&["sync", "--all"], 0),
+        (&["check"], 1),
+        (&["company", "new"], 0),
+        (&["config", "new"], 0),
+    ] {
+        let said = desk.run(&[&["--json"], arguments].concat()).await;
+        assert_eq!((said.err.as_str(), said.code), ("", code), "{arguments:?}");
+        let json: Result<serde_json::Value, _> = serde_json::from_str(&said.out);
+        assert!(json.is_ok(), "{arguments:?}: {}", said.out);
+    }
+    let said = desk.run(&["--json", "export", "none"]).await;
+    assert_eq!(said.out, "");
+    let failure: serde_json::Value = serde_json::from_str(&said.err).unwrap();
+    assert_eq!(failure["error"], "there is no company `none`");
+    assert_eq!(failure["hints"][0], "`narvaro status` lists the companies");
+}
+
+#[tokio::test]
+async fn wrong_usage_ends_with_2_and_help_with_0() {
+    for arguments in [
+        &["narvaro", "statsu"][..],
+        &["narvaro", "subscriptions", "renew"],
+        &["narvaro", "subscriptions", "renew", "--user", "201", "--all"],
+        &["narvaro", "try", "x"],
+        &["narvaro", "explain", "201", "--at", "soon"],
+        &["narvaro", "export", "Not A Company"],
+        &["narvaro"],
+    ] {
+        let said = raw(arguments).await;
+        assert_eq!((said.out.as_str(), said.code), ("", 2), "{arguments:?}");
+        assert!(!said.err.is_empty(), "{arguments:?}");
+    }
+    let said = raw(&["narvaro", "--help"]).await;
+    assert_eq!((said.err.as_str(), said.code), ("", 0));
+    assert!(said.out.contains("Run the service"));
+}
+
+#[tokio::test]
+async fn serve_refuses_an_incomplete_configuration_before_it_starts() {
+    let desk = Desk::new().await;
+    let config = desk.write("narvaro.toml", "");
+    let said = desk.run(&["serve", "--config", &config]).await;
+    assert_eq!((said.out.as_str(), said.code), ("", 1));
+    assert!(said.err.starts_with("error: `DIR/narvaro.toml` does not hold\n  caused by: "), "{}", said.err);
+    assert!(
+        said.err.contains("hint: `webhook.public_url`: set `public_url` under `[webhook]`"),
+        "{}",
+        said.err
+    );
+}
+
+#[tokio::test]
+async fn the_templates_are_the_files_that_the_service_reads() {
+    let desk = Desk::new().await;
+    assert_eq!(desk.data(&["company", "new"]).await, crate::company::TEMPLATE);
+    assert_eq!(desk.data(&["config", "new"]).await, crate::config::DEFAULTS);
+}

@@ -159,7 +159,7 @@ impl Queue {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pbx {
-    /// Whether a company's PBX may have a private, link-local or loopback address.
+    /// Whether a company's PBX may have a private or loopback address.
     pub allow_private_addresses: bool,
     timeout_secs: u64,
 }

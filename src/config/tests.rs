@@ -32,6 +32,12 @@ fn the_defaults_hold_and_every_key_is_explained_above_it() {
     }
 }
 
+#[test]
+fn the_example_for_operators_holds() {
+    let config = config(include_str!("../../infra/narvaro.toml"));
+    assert!(config.webhook.public_url.is_some() && config.graph.client_id.is_some());
+}
+
 /// The text of a file, and what is told of it.
 const REFUSED: &[(&str, &[&str])] = &[
     (

@@ -14,8 +14,6 @@ pub struct Webhook {
     pub public_url: Option<Url>,
     /// Longest notification body, bytes.
     pub max_body_bytes: usize,
-    /// Most notifications in one body.
-    pub max_items: usize,
 }
 
 impl Webhook {
@@ -28,12 +26,6 @@ impl Webhook {
             self.max_body_bytes as u64,
             16_384..=67_108_864,
             "a batch of notifications has some hundred kilobytes",
-        );
-        checks.within(
-            "webhook.max_items",
-            self.max_items as u64,
-            1..=100_000,
-            "a batch has at most some thousand notifications",
         );
     }
 }

@@ -8,10 +8,11 @@ use chrono::{DateTime as WireInstant, Utc};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Deserializer};
 
-use super::{wire::unreadable, zone};
+use super::wire::unreadable;
 use crate::{
     calendar::ReadError,
     model::{CalendarEvent, EventId, EventKind, Interval, Response, Sensitivity, ShowAs, Subject, When},
+    timetable,
 };
 
 /// <https://learn.microsoft.com/graph/api/resources/event>
@@ -89,10 +90,18 @@ impl TryFrom<WireMomentText> for WireMoment {
 impl WireMoment {
     /// The instant; a wall time that does not exist, or exists twice, is taken as calendars do (`compatible`).
     fn instant(&self, place: &str) -> Result<Timestamp, ReadError> {
-        let zone = zone::named(&self.zone).ok_or_else(|| unreadable(format!("{place}.timeZone")))?;
+        let zone = named(&self.zone).ok_or_else(|| unreadable(format!("{place}.timeZone")))?;
         let instant = zone.to_ambiguous_timestamp(self.wall).compatible();
         instant.map_err(|_out_of_range| unreadable(format!("{place}.dateTime")))
     }
+}
+
+/// The zone of this name. We ask for UTC, so the tables are hardly ever opened.
+fn named(name: &str) -> Option<TimeZone> {
+    if name.eq_ignore_ascii_case("UTC") {
+        return Some(TimeZone::UTC);
+    }
+    TimeZone::get(&timetable::resolve(name).ok()?).ok()
 }
 
 fn even_if_null<'de, D: Deserializer<'de>>(document: D) -> Result<Option<Option<String>>, D::Error> {

@@ -29,7 +29,6 @@ mod subscriptions;
 mod transport;
 mod users;
 mod wire;
-mod zone;
 
 #[cfg(test)]
 mod http_tests;

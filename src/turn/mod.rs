@@ -91,6 +91,8 @@ struct Turn<'a> {
     now_asked: Reasons,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
+    /// Whether the PBX should have been read back and did not answer.
+    pbx_unread: bool,
     /// Whether reading was given up for a span edge.
     interrupted: bool,
     decision: Option<Decision>,
@@ -163,6 +165,7 @@ impl TakesTurns for Turns {
             state: self.state_of(&lease),
             now_asked: lease.gathered.reasons,
             calendar_read: false,
+            pbx_unread: false,
             interrupted: false,
             decision: None,
         };
@@ -247,7 +250,8 @@ impl Turn<'_> {
         let mut left = Reasons::NONE;
         for reason in owed.reasons.iter() {
             let kept = match reason {
-                Reason::PbxChanged | Reason::PbxLinkUp | Reason::Retired => false,
+                Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
+                Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
                     !self.calendar_read || self.state.watch_trouble.is_some()
                 }
@@ -271,19 +275,19 @@ impl Turn<'_> {
     fn next_due(&mut self) -> (Option<Timestamp>, Urgency) {
         let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
         self.state.next_edge = edge;
-        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| trouble.retry_at);
+        let soonest = self.now() + NOT_AT_ONCE;
+        let later = |due: Timestamp| if due <= self.now() { soonest } else { due };
+        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| later(trouble.retry_at));
+        // An edge lies after the moment that was decided for, though it may have passed since: it is not put off.
         let urgent = edge.into_iter().chain(pbx).min();
         let calendar = if self.interrupted {
             Some(self.now())
         } else if self.seat.alias.is_some() {
-            self.calendar_due_at()
+            self.calendar_due_at().map(later)
         } else {
-            self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
+            self.state.watch_trouble.as_ref().map(|trouble| later(trouble.retry_at))
         };
-        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min();
-        let soonest = if self.interrupted { self.now() } else { self.now() + NOT_AT_ONCE };
-        let later = |due: Timestamp| if due <= self.now() { soonest } else { due };
-        let (urgent, upkeep) = (urgent.map(later), upkeep.map(later));
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at.map(later)).min();
         match (urgent, upkeep) {
             (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
             (Some(urgent), _) => (Some(urgent), Urgency::Now),

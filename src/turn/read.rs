@@ -45,11 +45,16 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
+        let every = self.sweep_every();
+        let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
+        Some(sweep.min(self.watch_due_at()))
+    }
+
+    /// How old a complete read may get: silence is trusted less where nothing would be announced.
+    fn sweep_every(&self) -> jiff::SignedDuration {
         let settings = &self.turns.settings;
         let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
-        let sweep = self.state.proven_until.map_or(self.now(), |proven| proven + every);
-        Some(sweep.min(self.watch_due_at()))
+        if alive { settings.sweep_every } else { settings.poll_every }
     }
 
     pub(super) fn note_missing_consent(&mut self) {
@@ -144,9 +149,7 @@ impl Turn<'_> {
     fn needs_all(&self) -> bool {
         let Some(timetable) = &self.state.timetable else { return true };
         let owed = &self.state.owed;
-        let settings = &self.turns.settings;
-        let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        let every = if alive { settings.sweep_every } else { settings.poll_every };
+        let every = self.sweep_every();
         owed.overflow
             || owed.reasons.any(&ASK_FOR_ALL)
             || timetable.rules_version != self.seat.ruleset().rules.version

@@ -23,8 +23,8 @@ impl Turn<'_> {
         match (&self.state.watch_trouble, &self.state.watch) {
             (Some(trouble), _) => trouble.retry_at,
             (None, Some(watch)) => watch.renew_at,
-            // Not the present moment, which by a real clock is later at each look.
-            (None, None) => Timestamp::MIN,
+            // Long since.
+            (None, None) => Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -39,7 +39,9 @@ impl Turn<'_> {
         if owed.contains(Reason::Removed) && self.state.watch.take().is_some() {
             info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
         }
-        let asked = owed.any(&[Reason::RenewAsked, Reason::Reauthorize]);
+        // What was asked for and failed waits like any other; asked for again, it is tried at once.
+        let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
+        let asked = if rests { self.now_asked } else { owed }.any(&[Reason::RenewAsked, Reason::Reauthorize]);
         if !asked && self.watch_due_at() > now {
             return;
         }

@@ -1,11 +1,11 @@
 //! Whole-service tests and contract tests: one binary, modules named after behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::expect_used, reason = "as above, and the message says what is missing")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
 mod apart;
 mod architecture;
 mod asterisk_driver;
+mod asterisk_service;
 mod by_hand;
 mod calendar_changes;
 mod consent;
@@ -15,6 +15,7 @@ mod graph_adapter;
 mod health;
 mod killed;
 mod main_path;
+mod manual;
 mod silence;
 mod store_contract;
 mod support;

@@ -42,13 +42,32 @@ pub(crate) struct World {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pbx {
     Http,
+    /// The simulator's stand-in.
     Asterisk,
+    /// A real one, with the account of `infra/asterisk`; the port of its manager interface on this machine.
+    RealAsterisk(u16),
 }
 
 /// An instant by Stockholm's clocks, as `2026-11-23 10:00`.
 pub(crate) fn at(local: &str) -> Timestamp {
     let local: DateTime = local.replace(' ', "T").parse().unwrap();
     local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+/// The company file's part about an Asterisk on this machine, lamps included.
+pub(crate) fn asterisk_pbx(port: u16, secret: &str) -> String {
+    format!(
+        r#"
+        [pbx]
+        kind = "asterisk"
+        [pbx.asterisk]
+        host = "127.0.0.1"
+        port = {port}
+        username = "narvaro"
+        secret = {{ env = "{secret}" }}
+        device_state = "Custom:DND{{ext}}"
+        "#
+    )
 }
 
 impl World {
@@ -123,6 +142,7 @@ impl World {
         Environment::of([
             ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),
             ("PBX_SECRET", "secret"),
+            ("ASTERISK_SECRET", "narvaro-test"),
             ("NARVARO__KEYS__CLIENT_STATE", current),
             ("NARVARO__KEYS__CLIENT_STATE_PREVIOUS", previous),
         ])
@@ -159,22 +179,8 @@ impl World {
     pub(crate) fn company(&self, pbx: Pbx, more: &str) -> String {
         let pbx = match pbx {
             Pbx::Http => self.http_pbx("acme"),
-            Pbx::Asterisk => {
-                let ami = self.sim.ami_addr();
-                format!(
-                    r#"
-                    [pbx]
-                    kind = "asterisk"
-                    [pbx.asterisk]
-                    host = "{}"
-                    port = {}
-                    username = "narvaro"
-                    secret = {{ env = "PBX_SECRET" }}
-                    "#,
-                    ami.ip(),
-                    ami.port()
-                )
-            }
+            Pbx::Asterisk => asterisk_pbx(self.sim.ami_addr().port(), "PBX_SECRET"),
+            Pbx::RealAsterisk(port) => asterisk_pbx(port, "ASTERISK_SECRET"),
         };
         self.file("acme", more, "", &pbx, &[("201", "anna@acme.example", ""), ("202", "bo@acme.example", "")])
     }
@@ -353,6 +359,20 @@ impl World {
 
     pub(crate) async fn advance(&self, by: SignedDuration) {
         self.advance_to_instant(self.now() + by).await;
+    }
+
+    /// Moves the time of everything, a quarter of a second a step, until something holds; gives how long that was.
+    pub(crate) async fn advance_until<F: AsyncFn() -> bool>(&self, what: &str, holds: F) -> SignedDuration {
+        let (start, end) = (self.clock.now(), Instant::now() + LIMIT);
+        while !holds().await {
+            assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
+            let to = self.clock.now() + SignedDuration::from_millis(250);
+            self.sim.set_time(to);
+            self.clock.advance_to(to);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.settle().await;
+        self.clock.now().duration_since(start)
     }
 
     /// What the HTTP PBX shows for an extension of `acme`.

@@ -145,6 +145,20 @@ impl Embedded {
         self.send(|reply| Command::Write { write: Box::new(write), reply }).await
     }
 
+    /// Sets one of a company's documents.
+    async fn set(
+        &self,
+        statement: &'static str,
+        company: &CompanyId,
+        document: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let company = company.clone();
+        let write = move |transaction: &rusqlite::Transaction<'_>| {
+            transaction.execute(statement, params![company.as_str(), document]).map(|rows| rows as u64)
+        };
+        self.write(write).await.map(drop)
+    }
+
     /// Reads from the committed file. Rows are few and in the page cache: cheaper than a hop to another thread.
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let reader = self
@@ -343,17 +357,9 @@ impl Records for Embedded {
     }
 
     async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let company = company.clone();
-        self.write(move |transaction| {
-            transaction.execute(
-                "INSERT INTO company (id, draft) VALUES (?1, ?2)
-                 ON CONFLICT (id) DO UPDATE SET draft = excluded.draft",
-                params![company.as_str(), draft],
-            )?;
-            Ok(1)
-        })
-        .await
-        .map(drop)
+        const SET: &str = "INSERT INTO company (id, draft) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET draft = excluded.draft";
+        self.set(SET, company, draft).await
     }
 
     async fn apply(
@@ -368,17 +374,9 @@ impl Records for Embedded {
     }
 
     async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {
-        let company = company.clone();
-        self.write(move |transaction| {
-            transaction.execute(
-                "INSERT INTO company (id, standing) VALUES (?1, ?2)
-                 ON CONFLICT (id) DO UPDATE SET standing = excluded.standing",
-                params![company.as_str(), standing],
-            )?;
-            Ok(1)
-        })
-        .await
-        .map(drop)
+        const SET: &str = "INSERT INTO company (id, standing) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET standing = excluded.standing";
+        self.set(SET, company, Some(standing)).await
     }
 
     async fn forget(&self, company: &CompanyId) -> Result<(), StoreError> {

@@ -14,6 +14,10 @@
 //!  a change in calendar ──► subscriptions ──► delivery ──► POST to the product
 //!  everything ──► journal
 //! ```
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the simulator has a clock of its own and spawns its own tasks"
+)]
 
 mod ami;
 mod calendar;

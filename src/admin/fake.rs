@@ -1,0 +1,228 @@
+//! A service that works without one: fixed companies behind the real router, for the tests of both ends.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    company::{Company, diff},
+    model::{CompanyId, Extension, Language},
+};
+
+/// The token that opens the fake.
+pub(crate) const TOKEN: &str = "open-sesame";
+
+/// Fixed companies.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    /// How often the job has been asked for: it is finished at the second time.
+    pub(crate) asked: AtomicU64,
+    /// Whether the store is away.
+    pub(crate) store_is_away: bool,
+    /// Whether there are no companies.
+    pub(crate) empty: bool,
+}
+
+/// The fake behind the real router, on a port of its own; it ends with the value.
+pub(crate) struct Running {
+    /// Where it listens.
+    pub(crate) url: String,
+    _tasks: JoinSet<()>,
+}
+
+impl Running {
+    pub(crate) async fn start(fake: Fake) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = router(Surface {
+            operations: Arc::new(fake),
+            token: TOKEN.into(),
+            metrics: None,
+            max_body_bytes: 10_000,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, _tasks: tasks }
+    }
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn acme() -> CompanyId {
+    "acme".parse().unwrap()
+}
+
+fn extension(text: &str) -> Extension {
+    text.parse().unwrap()
+}
+
+fn healthy() -> HealthReport {
+    HealthReport::of(Health::Fine, Language::En)
+}
+
+fn mailboxes() -> Vec<MailboxStatus> {
+    let meeting = ShownPresence {
+        profile: "meeting".parse().ok(),
+        label: "Möte".into(),
+        until: Some(at("2026-11-23T14:00:00Z")),
+    };
+    let no_mailbox = Health::NoMailbox { code: "MailboxNotEnabledForRESTAPI".into() };
+    vec![
+        MailboxStatus {
+            extension: extension("201"),
+            alias: "anna@acme.example".into(),
+            name: Some("Anna Ström".into()),
+            health: healthy(),
+            shown: Some(meeting),
+            subscription_expires: Some(at("2026-11-29T08:00:00Z")),
+            proven_until: Some(at("2026-11-23T13:00:00Z")),
+            next_change: Some(at("2026-11-23T14:00:00Z")),
+        },
+        MailboxStatus {
+            extension: extension("202"),
+            alias: "bo@acme.example".into(),
+            name: None,
+            health: HealthReport::of(no_mailbox, Language::En),
+            shown: None,
+            subscription_expires: None,
+            proven_until: None,
+            next_change: None,
+        },
+    ]
+}
+
+fn known(company: &CompanyId) -> Result<(), OperationError> {
+    if *company == acme() { Ok(()) } else { Err(OperationError::NoSuchCompany(company.clone())) }
+}
+
+#[async_trait]
+impl Operations for Fake {
+    async fn ready(&self) -> Result<(), String> {
+        if self.store_is_away { Err("the store does not answer".into()) } else { Ok(()) }
+    }
+
+    async fn companies(&self) -> Result<Vec<CompanySummary>, OperationError> {
+        if self.store_is_away {
+            return Err(OperationError::Store("disk `/secret/place` is gone".into()));
+        }
+        Ok(vec![CompanySummary { id: acme(), name: "Acme AB".into(), users: 2, revision: 7 }])
+    }
+
+    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError> {
+        company.as_ref().map_or(Ok(()), known)?;
+        let status = CompanyStatus {
+            id: acme(),
+            name: "Acme AB".into(),
+            time_zone: "Europe/Stockholm".into(),
+            consent: Consent::Given {
+                tenant: "01234567-89ab-cdef-0123-456789abcdef".into(),
+                since: Some(at("2026-11-01T09:00:00Z")),
+            },
+            pbx: PbxLink::Down { cause: "connection refused".into() },
+            health: HealthReport::of(
+                Health::PbxUnreachable { said: "connection refused".into() },
+                Language::En,
+            ),
+            mailboxes: mailboxes(),
+        };
+        let companies = if self.empty { vec![] } else { vec![status] };
+        Ok(Status { at: at("2026-11-23T13:30:00Z"), companies })
+    }
+
+    async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
+        let parsed = Company::parse(&request.file, &request.text)
+            .map_err(|findings| OperationError::FileRefused(findings.findings))?;
+        let changes = diff(None, &parsed.company).iter().map(ToString::to_string).collect();
+        let revision = if request.dry_run { 7 } else { 8 };
+        let company = parsed.company.id().clone();
+        Ok(ApplyReport { company, changes, warnings: parsed.warnings, applied: !request.dry_run, revision })
+    }
+
+    async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
+        known(&company)?;
+        Ok(Exported { company, toml: "id = \"acme\"\n".into() })
+    }
+
+    async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {
+        known(&company)?;
+        let url = "https://login.example/adminconsent?state=abc".into();
+        Ok(ConsentUrl { url, expires: at("2026-11-23T14:30:00Z") })
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError> {
+        if request.user == "299" {
+            return Err(OperationError::NoSuchUser { company: acme(), user: request.user });
+        }
+        let at = request.at.unwrap_or(at("2026-11-23T13:30:00Z"));
+        let lines = vec![format!("At {at} `Möte` shows, by the word `MÖT`.")];
+        let details = json!({ "profile": "meeting" });
+        Ok(Explained { company: acme(), extension: extension("201"), at, lines, details })
+    }
+
+    async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError> {
+        known(&request.company)?;
+        let lines = vec![format!("`{}` sets `Möte`.", request.subject)];
+        Ok(Tried { profile: "meeting".parse().ok(), lines, details: json!({}) })
+    }
+
+    async fn subscriptions(
+        &self,
+        company: Option<CompanyId>,
+    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
+        company.as_ref().map_or(Ok(()), known)?;
+        Ok(vec![SubscriptionInfo {
+            company: acme(),
+            extension: extension("201"),
+            alias: "anna@acme.example".into(),
+            id: "sub-1".parse().ok(),
+            expires: Some(at("2026-11-29T08:00:00Z")),
+            renew_at: Some(at("2026-11-26T08:00:00Z")),
+            health: healthy(),
+        }])
+    }
+
+    async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
+        let total = if request.user.is_some() { 1 } else { 2 };
+        Ok(JobStarted { job: JobId(format!("renew-{total}")), total })
+    }
+
+    async fn job(&self, job: JobId) -> Result<JobProgress, OperationError> {
+        let finished = self.asked.fetch_add(1, Ordering::Relaxed) > 0;
+        match job.0.as_str() {
+            "renew-1" => Ok(JobProgress { total: 1, done: 1, failed: vec![], finished: true }),
+            "renew-2" => Ok(JobProgress {
+                total: 2,
+                done: if finished { 2 } else { 1 },
+                failed: vec!["202 bo@acme.example: no mailbox".into()],
+                finished,
+            }),
+            _ => Err(OperationError::NoSuchJob(job)),
+        }
+    }
+
+    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
+        company.as_ref().map_or(Ok(()), known)?;
+        let wrong = Health::PbxUnreachable { said: "connection refused".into() };
+        let line =
+            |what: &str, ok, said: &str, cure| CheckLine { what: what.into(), ok, said: said.into(), cure };
+        Ok(CheckReport {
+            checks: vec![
+                line("acme: login", true, "a token was given", None),
+                line("acme: PBX", false, &wrong.cause(Language::En), Some(wrong.cure(Language::En))),
+            ],
+        })
+    }
+
+    async fn sync_now(&self, _: SyncRequest) -> Result<Synced, OperationError> {
+        Ok(Synced { marked: 2 })
+    }
+}
