@@ -115,7 +115,18 @@ impl Turn<'_> {
         let outcome = if self.needs_all() {
             self.read_all(&found.mailbox).await
         } else {
-            self.read_items(&found.mailbox).await
+            match self.read_items(&found.mailbox).await {
+                // One item that cannot even be asked for must not stand in the way of all the others.
+                Err(ReadError::Refused { reason }) => {
+                    warn!(
+                        reason,
+                        "An item of mailbox {} was refused: everything is read", self.lease.mailbox
+                    );
+                    self.state.owed.overflow = true;
+                    self.read_all(&found.mailbox).await
+                }
+                outcome => outcome,
+            }
         };
         match outcome {
             Ok(()) => {
