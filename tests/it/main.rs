@@ -4,9 +4,11 @@
 
 mod architecture;
 mod asterisk_driver;
+mod dependencies;
 mod asterisk_service;
 mod graph_adapter;
 mod main_path;
+mod proxy;
 mod manual;
 mod store_contract;
 mod support;
