@@ -52,11 +52,13 @@ enum Meaning {
 impl Turn<'_> {
     /// Reads the PBX back if there is a reason to, and takes what a person did there into account.
     pub(super) async fn read_back(&mut self) {
-        let Some(driver) = self.seat.office.driver.clone() else { return };
-        let abilities = driver.abilities();
-        if !abilities.read_back {
+        let driver = self.seat.office.driver.clone();
+        let Some(driver) = driver.filter(|driver| driver.abilities().read_back) else {
+            // What was planned with another PBX would stay due for ever.
+            self.state.read_back_at = None;
             return;
-        }
+        };
+        let abilities = driver.abilities();
         if !self.wants_read_back() {
             // Still owed, where the PBX is left alone for now.
             self.pbx_unread = self.state.owed.reasons.any(&PBX_NEWS);
@@ -169,7 +171,11 @@ impl Turn<'_> {
     /// nothing is written.
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
-        let Some(decision) = self.decide(now) else { return Ok(()) };
+        let Some(decision) = self.decide(now) else {
+            // With nothing to write there is nothing to try again.
+            self.state.pbx_trouble.take_if(|trouble| trouble.retry_at <= now);
+            return Ok(());
+        };
         self.state.layers = decision.layers.clone();
         let outcome = self.show(&decision, now).await;
         self.decision = Some(decision);
@@ -177,7 +183,11 @@ impl Turn<'_> {
     }
 
     async fn show(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
-        let Some(driver) = self.seat.office.driver.clone() else { return Ok(()) };
+        let Some(driver) = self.seat.office.driver.clone() else {
+            // Nobody is left who could make up for what failed.
+            self.state.pbx_trouble = None;
+            return Ok(());
+        };
         if !self.must_write(&*driver, decision) {
             if !self.pbx_unread {
                 self.state.pbx_trouble = None;
@@ -293,9 +303,14 @@ impl Turn<'_> {
             timetable.entries.clear();
             self.read_back().await;
             self.present().await?;
+        } else {
+            self.state.pbx_trouble = None;
         }
         let shown = self.state.pbx_trouble.is_none();
         let ended = self.end_watch().await;
+        if ended {
+            self.state.watch_trouble = None;
+        }
         if shown && ended {
             debug!("Mailbox {} is left", self.lease.mailbox);
             if self.seat.retired {

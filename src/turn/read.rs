@@ -129,9 +129,10 @@ impl Turn<'_> {
                 }
             }
             Err(error) => {
-                // A mailbox that is gone may come back as another one.
+                // A mailbox that is gone may come back as another one, and its subscription does not come with it.
                 if matches!(error, ReadError::Gone { .. } | ReadError::NoMailbox { .. }) {
                     self.state.resolved = None;
+                    self.state.watch = None;
                 }
                 self.failed(&error, "Reading the calendar");
             }

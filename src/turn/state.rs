@@ -117,6 +117,9 @@ pub struct WatchKept {
     pub renew_at: Timestamp,
     /// Which of our subscriptions for this mailbox it is.
     pub generation: u32,
+    /// Name of the key that signed its `clientState`.
+    #[serde(default)]
+    pub key: String,
 }
 
 /// What the PBX shows, in our words.

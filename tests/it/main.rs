@@ -2,15 +2,23 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod apart;
 mod architecture;
 mod asterisk_driver;
 mod dependencies;
 mod asterisk_service;
+mod by_hand;
+mod calendar_changes;
+mod consent;
+mod failures;
 mod graph_adapter;
+mod health;
 mod main_path;
 mod proxy;
 mod manual;
 mod store_contract;
 mod support;
+mod upkeep;
+mod users;
 mod webhook;
 mod world;
