@@ -275,19 +275,19 @@ impl Turn<'_> {
     fn next_due(&mut self) -> (Option<Timestamp>, Urgency) {
         let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
         self.state.next_edge = edge;
-        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| trouble.retry_at);
+        let soonest = self.now() + NOT_AT_ONCE;
+        let later = |due: Timestamp| if due <= self.now() { soonest } else { due };
+        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| later(trouble.retry_at));
+        // An edge lies after the moment that was decided for, though it may have passed since: it is not put off.
         let urgent = edge.into_iter().chain(pbx).min();
         let calendar = if self.interrupted {
             Some(self.now())
         } else if self.seat.alias.is_some() {
-            self.calendar_due_at()
+            self.calendar_due_at().map(later)
         } else {
-            self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
+            self.state.watch_trouble.as_ref().map(|trouble| later(trouble.retry_at))
         };
-        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min();
-        let soonest = if self.interrupted { self.now() } else { self.now() + NOT_AT_ONCE };
-        let later = |due: Timestamp| if due <= self.now() { soonest } else { due };
-        let (urgent, upkeep) = (urgent.map(later), upkeep.map(later));
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at.map(later)).min();
         match (urgent, upkeep) {
             (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
             (Some(urgent), _) => (Some(urgent), Urgency::Now),

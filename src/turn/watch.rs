@@ -39,7 +39,9 @@ impl Turn<'_> {
         if owed.contains(Reason::Removed) && self.state.watch.take().is_some() {
             info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
         }
-        let asked = owed.any(&[Reason::RenewAsked, Reason::Reauthorize]);
+        // What was asked for and failed waits like any other; asked for again, it is tried at once.
+        let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
+        let asked = if rests { self.now_asked } else { owed }.any(&[Reason::RenewAsked, Reason::Reauthorize]);
         if !asked && self.watch_due_at() > now {
             return;
         }

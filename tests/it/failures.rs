@@ -290,3 +290,15 @@ async fn a_pbx_that_was_away_before_there_was_consent_leaves_no_mailbox_restless
     world.advance(SignedDuration::from_mins(45)).await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_item_that_graph_refuses_does_not_stand_in_the_way_of_the_others() {
+    let world = World::new().await;
+    assert!(slowest_of(&world, 1).await < LIMIT, "names an item whose id is none");
+    world.settle().await;
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 09:00");
+    world.settle().await;
+    assert_eq!(world.shows("201").profile, "meeting");
+    assert_eq!(world.health().await, "fine");
+    world.end().await;
+}

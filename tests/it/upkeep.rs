@@ -220,3 +220,28 @@ async fn one_throttled_mailbox_does_not_hold_up_another() {
     assert_eq!(world.shows("201").profile, "meeting");
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_renewal_that_was_asked_for_and_fails_is_tried_again_with_growing_pauses() {
+    let world = World::new().await;
+    let patch = FaultFilter {
+        path: Some("subscriptions".into()),
+        method: Some("PATCH".into()),
+        ..FaultFilter::default()
+    };
+    let status = FaultKind::Status { status: 500, code: None, retry_after: None };
+    world.sim.fault(Fault::lasting(status).only(patch));
+    let asked = narvaro::admin::RenewRequest { company: None, user: Some("201".to_owned()) };
+    world.operations().renew(asked).await.unwrap();
+    world.settle().await;
+    world.expect_trouble("graph_unreachable").await;
+    let tries = || world.sim.journal().graph_calls().iter().filter(|call| call.method == "PATCH").count();
+    for _ in 0..600 {
+        world.advance(SignedDuration::from_secs(1)).await;
+    }
+    assert!((4..=12).contains(&tries()), "{} tries in ten minutes", tries());
+    world.sim.clear_faults();
+    world.advance(SignedDuration::from_mins(30)).await;
+    assert_eq!(world.health().await, "fine");
+    world.end().await;
+}

@@ -409,10 +409,6 @@ impl World {
         format!("{}: {}", shown.profile, shown.text.unwrap_or_default())
     }
 
-    pub(crate) async fn explain(&self, extension: &str) -> Vec<String> {
-        self.explained(extension).await.lines
-    }
-
     pub(crate) async fn explained(&self, extension: &str) -> Explained {
         let request = ExplainRequest {
             company: Some("acme".parse().unwrap()),

@@ -128,7 +128,7 @@ impl Service {
                 if let Some(addresses) = addresses
                     && let Some(ready) = ready.take()
                 {
-                    drop(ready.send(addresses));
+                    let _ = ready.send(addresses);
                 }
             }
         });
