@@ -10,7 +10,6 @@ mod by_hand;
 mod calendar_changes;
 mod consent;
 mod counted;
-mod dependencies;
 mod failures;
 mod graph_adapter;
 mod health;
