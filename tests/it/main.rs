@@ -16,6 +16,8 @@ mod health;
 mod killed;
 mod main_path;
 mod manual;
+mod proxy;
+mod readme;
 mod silence;
 mod store_contract;
 mod support;
