@@ -8,6 +8,8 @@
 #   scripts/asterisk.sh stop DIR                                 DIR stays, for a look at DIR/log
 #   scripts/asterisk.sh kill DIR                                 the same without a goodbye, as a crash would be
 #
+# `install` wants root, `debootstrap` (`scripts/check.sh` asks apt for it) and a Debian mirror that apt knows.
+#
 # DIR holds all that belongs to one instance (settings, database, log, pid); any number may run at once.
 # TLS_PORT needs DIR/tls/cert.pem and DIR/tls/key.pem. NARVARO_ASTERISK_ROOT chooses another place for the root.
 set -euo pipefail
@@ -43,23 +45,44 @@ mirror() {
         awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }'
 }
 
+# Safe to run again and to run twice at once: who comes second waits, and finds it done.
 install() {
     need_root
+    mkdir -p "$(dirname "$root")"
+    exec 9>"$root.lock"
+    flock 9
     if [ -x "$root/usr/sbin/asterisk" ]; then
         echo "Asterisk is in place: $(chroot "$root" asterisk -V)"
         return
     fi
     command -v debootstrap >/dev/null ||
-        die "\`debootstrap\` is missing" "run \`apt-get install debootstrap\`"
+        die "\`debootstrap\` is missing" "run \`apt-get install debootstrap\`, or \`scripts/check.sh\`, which does"
     [ ! -e "$root" ] || rmdir "$root" || die "\`$root\` is in the way" "name another place in NARVARO_ASTERISK_ROOT"
     local from proxy='' partial=$root.partial
     from=$(mirror)
-    [ -n "$from" ] || die "apt knows no Debian mirror yet" "run \`apt-get update\`"
+    if [ -z "$from" ]; then
+        apt-get update
+        from=$(mirror)
+    fi
+    [ -n "$from" ] || die "apt knows no Debian mirror" "name one in \`/etc/apt/sources.list\`"
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     [ -z "$proxy" ] || export http_proxy=$proxy
-    rm -rf "$partial"
-    mkdir -p "$partial"
+    # Left by a run that was killed; one that fails clears up itself.
+    rm -rf --one-file-system "$partial"
+    trap 'rm -rf --one-file-system "$root.partial"' EXIT
+    trap 'exit 130' INT TERM
+    # debootstrap mounts /proc and /sys: in a namespace of its own, so that nothing stays mounted however it ends.
+    unshare --mount --propagation private "$(readlink -f "$0")" build "$partial" "$from" ||
+        die "Asterisk could not be installed" "read what is said above; \`$from\` is the mirror"
     # Renamed when whole: an interrupted installation is never taken for a good one.
+    mv -T "$partial" "$root"
+    echo "Installed $(chroot "$root" asterisk -V) in $root"
+}
+
+# The part of `install` that mounts.
+build() {
+    local partial=$1 from=$2
+    mkdir -p "$partial"
     debootstrap --variant=minbase sid "$partial" "$from"
     # Mirrors may lag; the signatures are checked all the same.
     echo 'Acquire::Check-Valid-Until "false";' >"$partial/etc/apt/apt.conf.d/99lag"
@@ -70,8 +93,6 @@ install() {
     DEBIAN_FRONTEND=noninteractive chroot "$partial" \
         apt-get install -y --no-install-recommends asterisk
     chroot "$partial" apt-get clean
-    mv "$partial" "$root"
-    echo "Installed $(chroot "$root" asterisk -V) in $root"
 }
 
 # Runs a command in the root, with DIR as /mnt. The mounts are in a namespace of their own and end with it.
@@ -151,6 +172,11 @@ case $verb in
 install)
     [ $# = 0 ] || usage
     install
+    exit
+    ;;
+build) # Only by `install`.
+    [ $# = 2 ] || usage
+    build "$@"
     exit
     ;;
 start) [ $# -ge 3 ] && [ $# -le 4 ] || usage ;;

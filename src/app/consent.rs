@@ -110,7 +110,6 @@ impl ConsentDesk {
             }
             Ok(tenant) => self.connect(&office, &ticket, tenant).await,
         };
-        metrics::counter!("narvaro_consent_calls_total", "outcome" => outcome.name()).increment(1);
         (outcome, language)
     }
 
@@ -239,6 +238,7 @@ impl Outcome {
 
 async fn callback(State(desk): State<Arc<ConsentDesk>>, RawQuery(query): RawQuery) -> Response {
     let (outcome, language) = desk.take(query.as_deref().unwrap_or("")).await;
+    metrics::counter!("narvaro_consent_calls_total", "outcome" => outcome.name()).increment(1);
     let (title, text) = outcome.words(language);
     let tag = match language {
         Language::Sv => "sv",

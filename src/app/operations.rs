@@ -353,9 +353,13 @@ impl Operations for Service {
         let applied = self.store.apply(&id, document, users, self.clock.now()).await.map_err(store)?;
         let standing = before.map(|office| office.standing).unwrap_or_default();
         let revision = company.revision();
+        let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();
         self.offices
             .seat(Arc::new(company), standing, applied.mailboxes)
             .map_err(|error| OperationError::Internal(Box::new(error)))?;
+        // The store has made them due already, so that a crash here loses nothing; but a turn that began before they
+        // were seated has gone by the old rules.
+        self.mark(mailboxes.into_iter(), Reason::Applied).await?;
         info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
         Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
     }

@@ -48,6 +48,7 @@ pub struct ManualChange {
 /// The layers after a change by hand at `now`.
 ///
 /// An end that has passed already is taken for none on the phone, and makes the change void elsewhere.
+/// A second change during an override is bound to the event that the calendar alone would show then.
 /// Where a locked base is replaced while an event is on, the change wins over that event too: it was made
 /// by hand, and nothing is asserted against that.
 pub fn manual_change(

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -140,6 +141,11 @@ pub trait PbxDriver: Send + Sync + 'static {
 
     /// How the link stands.
     fn link(&self) -> LinkState;
+
+    /// When a link that was up was lost, the last time in this process; `None` where that cannot be told.
+    fn lost_at(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// Holds the link until `shutdown`; a driver without a standing connection returns at once.
     async fn run(self: Arc<Self>, shutdown: CancellationToken);

@@ -17,7 +17,7 @@ pub enum LogFormat {
 }
 
 /// Libraries that would log addresses, headers or bodies.
-const QUIET: [&str; 8] = [
+const QUIET: [&str; 9] = [
     "hyper=warn",
     "hyper_util=warn",
     "reqwest=warn",
@@ -26,6 +26,7 @@ const QUIET: [&str; 8] = [
     "azure_core=warn",
     "azure_identity=warn",
     "graph_rs_sdk=warn",
+    "typespec_client_core=warn",
 ];
 
 /// Why telemetry could not be set up.

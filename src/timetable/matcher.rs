@@ -25,6 +25,10 @@ use crate::model::{MatchMode, Position, Profile, ProfileId, Rules};
 /// Words that negate what follows; only warned of.
 const NEGATIONS: [&str; 9] = ["not", "no", "never", "inte", "ej", "icke", "ingen", "inget", "aldrig"];
 
+/// How much of a subject is looked at, in bytes. Calendars allow 255 characters; what is longer was made to
+/// keep us busy.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
 /// Rules that cannot be matched by.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
@@ -135,7 +139,7 @@ impl Matcher {
 
     /// The word that decides for `subject`; the quick way for when nobody asks why.
     pub fn winner(&self, subject: &str) -> Option<&Hit> {
-        let folded = fold(subject);
+        let folded = fold(beginning(subject));
         let text = without_reply_marks(&folded);
         if self.mark_of(text).is_some() {
             return None;
@@ -151,7 +155,7 @@ impl Matcher {
 
     /// As [`judge`](Self::judge), with the event's categories where the rules want them.
     pub fn judge_event(&self, subject: &str, categories: &[String]) -> Judgement {
-        let folded = fold(subject);
+        let folded = fold(beginning(subject));
         let text = without_reply_marks(&folded);
         let mark = self.mark_of(text);
         let (found, plain) = self.find_folded(text);
@@ -308,6 +312,10 @@ impl Matcher {
     fn in_form(&self, folded: &str) -> String {
         if self.fold_diacritics { fold_diacritics(folded) } else { folded.to_owned() }
     }
+}
+
+fn beginning(subject: &str) -> &str {
+    &subject[..subject.floor_char_boundary(MAX_SUBJECT_BYTES)]
 }
 
 fn lower_or_right(lost: &Pattern, winner: Option<&Pattern>) -> LostBecause {

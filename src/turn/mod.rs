@@ -65,8 +65,9 @@ const ZONE_FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// When a mailbox without a seat is looked at again: its company is about to be seated, or is gone.
 const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
 
-/// Shortest time from one turn's upkeep to the next.
-const UPKEEP_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// Soonest that a mailbox is due again by itself, where a time that has passed is left over: turns must not follow one
+/// another without end.
+const NOT_AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Takes turns.
 pub struct Turns {
@@ -90,6 +91,10 @@ struct Turn<'a> {
     now_asked: Reasons,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
+    /// Whether the PBX should have been read back and did not answer.
+    pbx_unread: bool,
+    /// Whether reading was given up for a span edge.
+    interrupted: bool,
     decision: Option<Decision>,
 }
 
@@ -160,6 +165,8 @@ impl TakesTurns for Turns {
             state: self.state_of(&lease),
             now_asked: lease.gathered.reasons,
             calendar_read: false,
+            pbx_unread: false,
+            interrupted: false,
             decision: None,
         };
         let ended = tokio::select! {
@@ -210,7 +217,7 @@ impl Turn<'_> {
     async fn calendar(&mut self) -> Result<(), StoreError> {
         let edge = self.state.next_edge.filter(|edge| *edge > self.now());
         let clock = Arc::clone(&self.turns.clock);
-        let interrupted = tokio::select! {
+        self.interrupted = tokio::select! {
             () = self.tend() => false,
             () = async {
                 match edge {
@@ -219,7 +226,7 @@ impl Turn<'_> {
                 }
             } => true,
         };
-        if interrupted {
+        if self.interrupted {
             warn!(
                 "Reading the calendar of mailbox {} was put off for a change of presence",
                 self.lease.mailbox
@@ -243,7 +250,8 @@ impl Turn<'_> {
         let mut left = Reasons::NONE;
         for reason in owed.reasons.iter() {
             let kept = match reason {
-                Reason::PbxChanged | Reason::PbxLinkUp | Reason::Retired => false,
+                Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
+                Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
                     !self.calendar_read || self.state.watch_trouble.is_some()
                 }
@@ -267,16 +275,19 @@ impl Turn<'_> {
     fn next_due(&mut self) -> (Option<Timestamp>, Urgency) {
         let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
         self.state.next_edge = edge;
-        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| trouble.retry_at);
+        let soonest = self.now() + NOT_AT_ONCE;
+        let later = |due: Timestamp| if due <= self.now() { soonest } else { due };
+        let pbx = self.state.pbx_trouble.as_ref().map(|trouble| later(trouble.retry_at));
+        // An edge lies after the moment that was decided for, though it may have passed since: it is not put off.
         let urgent = edge.into_iter().chain(pbx).min();
-        let calendar = if self.seat.alias.is_some() {
-            self.calendar_due_at()
+        let calendar = if self.interrupted {
+            Some(self.now())
+        } else if self.seat.alias.is_some() {
+            self.calendar_due_at().map(later)
         } else {
-            self.state.watch_trouble.as_ref().map(|trouble| trouble.retry_at)
+            self.state.watch_trouble.as_ref().map(|trouble| later(trouble.retry_at))
         };
-        // Upkeep that is due again at once would spin if something that it waits for never came about.
-        let soonest = self.now() + UPKEEP_PAUSE;
-        let upkeep = calendar.into_iter().chain(self.state.read_back_at).min().map(|at| at.max(soonest));
+        let upkeep = calendar.into_iter().chain(self.state.read_back_at.map(later)).min();
         match (urgent, upkeep) {
             (Some(urgent), Some(upkeep)) if upkeep < urgent => (Some(upkeep), Urgency::Upkeep),
             (Some(urgent), _) => (Some(urgent), Urgency::Now),

@@ -1,12 +1,12 @@
 //! The writing part of a turn: what should show against what shows.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::{
     Ended, Turn,
-    state::{MailboxState, Shows, Trouble},
+    state::{MailboxState, Replaced, Shows, Trouble},
 };
 use crate::{
     chain::Chain,
@@ -16,6 +16,16 @@ use crate::{
     presence::{PbxDriver, PbxError, Write},
     queue::{Reason, StoreError},
 };
+
+/// A PBX that crashes may forget what it acknowledged last: Asterisk's database is written to disk once a second, and
+/// the loss of a link may be noticed 40 s late.
+const FORGETS: SignedDuration = SignedDuration::from_secs(60);
+
+/// Most failed changes remembered; more than fail between two readings, but for a PBX that cannot be read.
+const UNSETTLED: usize = 8;
+
+/// What the PBX told and reading back answers.
+const PBX_NEWS: [Reason; 2] = [Reason::PbxChanged, Reason::PbxLinkUp];
 
 /// What a turn announces before it writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,16 +52,26 @@ enum Meaning {
 impl Turn<'_> {
     /// Reads the PBX back if there is a reason to, and takes what a person did there into account.
     pub(super) async fn read_back(&mut self) {
-        let Some(driver) = self.seat.office.driver.clone() else { return };
+        let driver = self.seat.office.driver.clone();
+        let Some(driver) = driver.filter(|driver| driver.abilities().read_back) else {
+            // What was planned with another PBX would stay due for ever.
+            self.state.read_back_at = None;
+            return;
+        };
         let abilities = driver.abilities();
-        if !abilities.read_back || !self.wants_read_back() {
+        if !self.wants_read_back() {
+            // Still owed, where the PBX is left alone for now.
+            self.pbx_unread = self.state.owed.reasons.any(&PBX_NEWS);
             return;
         }
         let now = self.now();
         let profiles = &self.seat.ruleset().rules.profiles;
         match driver.read_back(&self.seat.extension, profiles).await {
             Ok(found) => self.take_in(&*driver, found, now),
-            Err(error) => self.pbx_failed(&error, "Reading back"),
+            Err(error) => {
+                self.owe_read_back(&error);
+                self.pbx_failed(&error, "Reading back");
+            }
         }
         if !abilities.watches {
             self.state.read_back_at = Some(now + self.turns.settings.read_back_every);
@@ -59,10 +79,21 @@ impl Turn<'_> {
     }
 
     fn wants_read_back(&self) -> bool {
-        let marked =
-            self.now_asked.any(&[Reason::Started, Reason::PbxChanged, Reason::PbxLinkUp, Reason::Asked]);
+        let marked = self.now_asked.any(&PBX_NEWS) || self.now_asked.any(&[Reason::Started, Reason::Asked]);
+        let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), self.now());
+        let owed = self.state.owed.reasons.any(&PBX_NEWS) && !rests;
         let due = self.state.read_back_at.is_some_and(|at| at <= self.now());
-        marked || due || self.lease.intent.is_some() || self.state.acknowledged.is_none()
+        marked || owed || due || self.lease.intent.is_some() || self.state.acknowledged.is_none()
+    }
+
+    /// What a PBX that does not answer was to be asked is asked again; one that answers nonsense is not held up.
+    fn owe_read_back(&mut self, error: &PbxError) {
+        self.pbx_unread = matches!(error, PbxError::Unreachable(_) | PbxError::Throttled { .. });
+        if self.pbx_unread {
+            let started = self.now_asked.contains(Reason::Started);
+            let news = if started { Reason::PbxLinkUp } else { Reason::PbxChanged };
+            self.state.owed.reasons.insert(news);
+        }
     }
 
     fn take_in(&mut self, driver: &dyn PbxDriver, found: Readback, now: Timestamp) {
@@ -83,6 +114,8 @@ impl Turn<'_> {
             }
         }
         self.state.acknowledged = Some(found.shown);
+        self.state.sure_at = Some(now);
+        self.state.unsettled.clear();
     }
 
     fn meaning(&self, driver: &dyn PbxDriver, found: &Readback, now: Timestamp) -> Meaning {
@@ -91,11 +124,15 @@ impl Turn<'_> {
             return Meaning::Known;
         }
         let intent = self.intent();
-        if mixes(&found.shown, [acknowledged, intent.as_ref()]) {
+        let unsettled: Vec<_> = intent.iter().chain(&self.state.unsettled).collect();
+        if !unsettled.is_empty() && mixes(&found.shown, unsettled.into_iter().chain(acknowledged)) {
             return Meaning::OurWrite;
         }
+        if self.was_forgotten(driver, found) {
+            return Meaning::Lost;
+        }
         if found.is_default {
-            let lost = self.now_asked.any(&[Reason::Started, Reason::PbxLinkUp]) || acknowledged.is_none();
+            let lost = self.was_away(driver) || acknowledged.is_none();
             return if lost { Meaning::Lost } else { Meaning::ByHand };
         }
         // A person may have set by hand exactly what is to show now: nothing follows from it.
@@ -104,6 +141,20 @@ impl Turn<'_> {
             Some(wanted) => Meaning::AsWanted(wanted),
             None => Meaning::ByHand,
         }
+    }
+
+    /// Whether the PBX was out of sight since we last knew what it shows.
+    fn was_away(&self, driver: &dyn PbxDriver) -> bool {
+        let cut = driver.lost_at().is_some_and(|lost| self.state.sure_at.is_none_or(|sure| lost >= sure));
+        cut || self.now_asked.contains(Reason::Started) || self.state.owed.reasons.contains(Reason::PbxLinkUp)
+    }
+
+    /// Whether the PBX came back with what it showed just before a change of ours, made in its last moments.
+    fn was_forgotten(&self, driver: &dyn PbxDriver, found: &Readback) -> bool {
+        let (Some(lost), Some(replaced)) = (driver.lost_at(), &self.state.replaced) else { return false };
+        let fresh = replaced.at <= lost && lost <= replaced.at + FORGETS;
+        let unseen = self.state.sure_at.is_none_or(|sure| lost >= sure);
+        fresh && unseen && mixes(&found.shown, self.state.acknowledged.iter().chain([&replaced.shown]))
     }
 
     fn intent(&self) -> Option<Shown> {
@@ -120,7 +171,11 @@ impl Turn<'_> {
     /// nothing is written.
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
-        let Some(decision) = self.decide(now) else { return Ok(()) };
+        let Some(decision) = self.decide(now) else {
+            // With nothing to write there is nothing to try again.
+            self.state.pbx_trouble.take_if(|trouble| trouble.retry_at <= now);
+            return Ok(());
+        };
         self.state.layers = decision.layers.clone();
         let outcome = self.show(&decision, now).await;
         self.decision = Some(decision);
@@ -128,17 +183,27 @@ impl Turn<'_> {
     }
 
     async fn show(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
-        let Some(driver) = self.seat.office.driver.clone() else { return Ok(()) };
-        if !self.must_write(&*driver, decision) {
+        let Some(driver) = self.seat.office.driver.clone() else {
+            // Nobody is left who could make up for what failed.
             self.state.pbx_trouble = None;
+            return Ok(());
+        };
+        if !self.must_write(&*driver, decision) {
+            if !self.pbx_unread {
+                self.state.pbx_trouble = None;
+            }
             self.state.shows = Some(shows(decision, self.state.shows.take(), now));
             return Ok(());
         }
         let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), now);
-        if rests && !self.now_asked.any(&[Reason::PbxLinkUp, Reason::Applied, Reason::Asked]) {
+        // Written unseen, it might undo what a person did there.
+        if self.pbx_unread
+            || rests && !self.now_asked.any(&[Reason::PbxLinkUp, Reason::Applied, Reason::Asked])
+        {
             return Ok(());
         }
-        let intent = Intent { shown: driver.render(&decision.wanted) };
+        let rendered = driver.render(&decision.wanted);
+        let intent = Intent { shown: rendered.clone() };
         #[expect(clippy::expect_used, reason = "proven")]
         let document = serde_json::to_vec(&intent).expect("a map of texts can always be written");
         let store = &self.turns.store;
@@ -146,14 +211,30 @@ impl Turn<'_> {
         match self.write(&*driver, &decision.wanted).await {
             Ok(shown) => {
                 self.measure(decision, now);
-                self.state.acknowledged = Some(shown);
+                let at = self.now();
+                self.state.replaced =
+                    self.state.acknowledged.replace(shown).map(|shown| Replaced { shown, at });
+                self.state.sure_at = Some(at);
+                self.state.unsettled.clear();
                 self.state.told = Some(decision.wanted.clone());
                 self.state.pbx_trouble = None;
                 self.state.shows = Some(shows(decision, None, now));
             }
-            Err(error) => self.pbx_failed(&error, "Changing"),
+            Err(error) => {
+                self.remember_unsettled(rendered);
+                self.pbx_failed(&error, "Changing");
+            }
         }
         Ok(())
+    }
+
+    fn remember_unsettled(&mut self, shown: Shown) {
+        let unsettled = &mut self.state.unsettled;
+        unsettled.retain(|known| *known != shown);
+        unsettled.push(shown);
+        if unsettled.len() > UNSETTLED {
+            unsettled.remove(0);
+        }
     }
 
     /// Whether the PBX has to be told. After an apply also where the PBX's own settings make something else of the same.
@@ -222,9 +303,14 @@ impl Turn<'_> {
             timetable.entries.clear();
             self.read_back().await;
             self.present().await?;
+        } else {
+            self.state.pbx_trouble = None;
         }
         let shown = self.state.pbx_trouble.is_none();
         let ended = self.end_watch().await;
+        if ended {
+            self.state.watch_trouble = None;
+        }
         if shown && ended {
             debug!("Mailbox {} is left", self.lease.mailbox);
             if self.seat.retired {
@@ -254,13 +340,10 @@ impl Turn<'_> {
     }
 }
 
-/// Whether each field is as one of `ours` has it: a change that was cut half way mixes two states of ours.
-fn mixes(found: &Shown, ours: [Option<&Shown>; 2]) -> bool {
-    ours[1].is_some()
-        && found
-            .0
-            .iter()
-            .all(|(name, value)| ours.into_iter().flatten().any(|shown| shown.field(name) == value))
+/// Whether each field is as one of `ours` has it: a change that was cut half way mixes states of ours.
+fn mixes<'a>(found: &Shown, ours: impl Iterator<Item = &'a Shown>) -> bool {
+    let ours: Vec<_> = ours.collect();
+    found.0.iter().all(|(name, value)| ours.iter().any(|shown| shown.field(name) == value))
 }
 
 fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {

@@ -45,10 +45,6 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
-        // Reading was cut short for a change of presence.
-        if !self.state.owed.is_empty() {
-            return Some(self.now());
-        }
         let every = self.sweep_every();
         let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
         Some(sweep.min(self.watch_due_at()))
@@ -119,7 +115,18 @@ impl Turn<'_> {
         let outcome = if self.needs_all() {
             self.read_all(&found.mailbox).await
         } else {
-            self.read_items(&found.mailbox).await
+            match self.read_items(&found.mailbox).await {
+                // One item that cannot even be asked for must not stand in the way of all the others.
+                Err(ReadError::Refused { reason }) => {
+                    warn!(
+                        reason,
+                        "An item of mailbox {} was refused: everything is read", self.lease.mailbox
+                    );
+                    self.state.owed.overflow = true;
+                    self.read_all(&found.mailbox).await
+                }
+                outcome => outcome,
+            }
         };
         match outcome {
             Ok(()) => {
@@ -129,9 +136,10 @@ impl Turn<'_> {
                 }
             }
             Err(error) => {
-                // A mailbox that is gone may come back as another one.
+                // A mailbox that is gone may come back as another one, and its subscription does not come with it.
                 if matches!(error, ReadError::Gone { .. } | ReadError::NoMailbox { .. }) {
                     self.state.resolved = None;
+                    self.state.watch = None;
                 }
                 self.failed(&error, "Reading the calendar");
             }

@@ -47,6 +47,15 @@ pub struct MailboxState {
     /// What the PBX is known to show: what it last acknowledged, or what was found there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Shown>,
+    /// When `acknowledged` was last made sure of, by an answer or by reading back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sure_at: Option<Timestamp>,
+    /// What showed before the last change that the PBX acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Replaced>,
+    /// Changes that failed, each as it would show: nobody knows how much of them was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<Shown>,
     /// What it was last told, or found to show; `None` where that is uncertain and it is to be told anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<Wanted>,
@@ -108,6 +117,9 @@ pub struct WatchKept {
     pub renew_at: Timestamp,
     /// Which of our subscriptions for this mailbox it is.
     pub generation: u32,
+    /// Name of the key that signed its `clientState`.
+    #[serde(default)]
+    pub key: String,
 }
 
 /// What the PBX shows, in our words.
@@ -121,6 +133,15 @@ pub struct Shows {
     pub until: Option<Timestamp>,
     /// Since when.
     pub since: Timestamp,
+}
+
+/// What showed before a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// What showed.
+    pub shown: Shown,
+    /// When the change was acknowledged.
+    pub at: Timestamp,
 }
 
 /// Something that stands in the way, and when it is tried again.
@@ -199,6 +220,9 @@ impl MailboxState {
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
             acknowledged: self.acknowledged.take(),
+            sure_at: self.sure_at,
+            replaced: self.replaced.take(),
+            unsettled: std::mem::take(&mut self.unsettled),
             told: self.told.take(),
             shows: self.shows.take(),
             owed: std::mem::take(&mut self.owed),

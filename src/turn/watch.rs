@@ -39,11 +39,16 @@ impl Turn<'_> {
         if owed.contains(Reason::Removed) && self.state.watch.take().is_some() {
             info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
         }
-        let asked = owed.any(&[Reason::RenewAsked, Reason::Reauthorize]);
+        // What was asked for and failed waits like any other; asked for again, it is tried at once.
+        let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
+        let asked = if rests { self.now_asked } else { owed }.any(&[Reason::RenewAsked, Reason::Reauthorize]);
         if !asked && self.watch_due_at() > now {
             return;
         }
         let outcome = match self.state.watch.clone() {
+            Some(watch) if watch.key != self.turns.settings.watches.keys.current_name() => {
+                self.replace(&integration, watch).await
+            }
             Some(watch) => self.renew(&integration, watch).await,
             None => self.create(&integration).await,
         };
@@ -74,6 +79,16 @@ impl Turn<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A renewal leaves the `clientState` as it is, so that under a changed key the subscription is made anew.
+    async fn replace(&mut self, integration: &Integration, watch: WatchKept) -> Result<(), WatchError> {
+        integration.watches.remove(&watch.id).await?;
+        info!("The subscription of mailbox {} is made anew under the new key", self.lease.mailbox);
+        self.state.watch = None;
+        // What changes in between goes nowhere.
+        self.state.owed.reasons.insert(Reason::Removed);
+        self.create(integration).await
     }
 
     async fn create(&mut self, integration: &Integration) -> Result<(), WatchError> {
@@ -132,7 +147,9 @@ impl Turn<'_> {
         let now = self.now();
         let share = super::retry::spread(self.lease.mailbox, watch.id.as_str());
         let renew_at = self.turns.settings.watches.renew_at(now, watch.expires, share);
-        self.state.watch = Some(WatchKept { id: watch.id, expires: watch.expires, renew_at, generation });
+        let key = self.turns.settings.watches.keys.current_name().to_owned();
+        self.state.watch =
+            Some(WatchKept { id: watch.id, expires: watch.expires, renew_at, generation, key });
     }
 
     fn watch_failed(&mut self, error: &WatchError) {

@@ -109,6 +109,11 @@ impl StateKeys {
         Self { current, previous }
     }
 
+    /// Name of the key that signs.
+    pub fn current_name(&self) -> &str {
+        &self.current.id
+    }
+
     /// Makes the `clientState` of a subscription.
     pub fn seal(&self, claim: &Claim, tenant: &TenantId) -> String {
         let mut route = [0_u8; ROUTE_BYTES];

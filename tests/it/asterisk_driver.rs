@@ -172,6 +172,25 @@ async fn a_whole_company_is_set_and_read_back_over_the_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_writes_are_not_told_back_as_changes() {
+    let asterisk = RealAsterisk::start();
+    let mut running = Running::start(asterisk.config()).await;
+    // A hint that somebody watches has events of its own.
+    let mut watcher = Watcher::subscribe(asterisk.sip_port, "1001").await;
+    let extensions: Vec<_> = (1000..2000).map(|number| number.to_string()).collect();
+    let wanted = meeting();
+    let sets = extensions.iter().map(|extension| running.set(extension, &wanted));
+    for outcome in futures_util::future::join_all(sets).await {
+        outcome.unwrap();
+    }
+    watcher.until(|body| body.contains("till 15:00")).await;
+    // Events keep their order: after this one there is none left of the thousand.
+    asterisk.set_by_hand("PRESENCE_STATE(CustomPresence:2001)", "away,Lunch,").await;
+    let first = tokio::time::timeout(LIMIT, running.signals.recv()).await.unwrap().unwrap();
+    assert_eq!(first, PbxSignal::Changed(parsed("2001")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_hand_is_told_and_read() {
     let asterisk = RealAsterisk::start();
     let mut running = Running::start(asterisk.config()).await;

@@ -2,11 +2,26 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod apart;
 mod architecture;
 mod asterisk_driver;
+mod asterisk_service;
+mod by_hand;
+mod calendar_changes;
+mod consent;
+mod counted;
+mod failures;
 mod graph_adapter;
+mod health;
+mod killed;
 mod main_path;
+mod manual;
+mod proxy;
+mod readme;
+mod silence;
 mod store_contract;
 mod support;
+mod upkeep;
+mod users;
 mod webhook;
 mod world;

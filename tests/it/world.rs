@@ -8,7 +8,9 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
-    admin::{ApplyRequest, ExplainRequest, MailboxStatus, Operations},
+    admin::{
+        ApplyReport, ApplyRequest, ExplainRequest, Explained, MailboxStatus, OperationError, Operations,
+    },
     app::{App, Sockets},
     clock::{Clock, ManualClock, SharedClock},
     config::{Config, Environment},
@@ -18,8 +20,9 @@ use narvaro_sim::{AppSpec, EventSpec, PbxPresence, Sim, SimOptions, TenantSpec, 
 /// How long a state may take to come about, in real time; far more than it ever needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+pub(crate) const ANNA: &str = "anna@acme.example";
 pub(crate) const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
-const SECRET: &str = "a-client-secret-of-the-simulator";
+pub(crate) const SECRET: &str = "a-client-secret-of-the-simulator";
 
 /// The service, its surroundings and its time.
 pub(crate) struct World {
@@ -28,6 +31,8 @@ pub(crate) struct World {
     pub(crate) tenant: String,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) client: reqwest::Client,
+    /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
+    pub(crate) state_keys: [String; 2],
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -37,13 +42,32 @@ pub(crate) struct World {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pbx {
     Http,
+    /// The simulator's stand-in.
     Asterisk,
+    /// A real one, with the account of `infra/asterisk`; the port of its manager interface on this machine.
+    RealAsterisk(u16),
 }
 
 /// An instant by Stockholm's clocks, as `2026-11-23 10:00`.
 pub(crate) fn at(local: &str) -> Timestamp {
     let local: DateTime = local.replace(' ', "T").parse().unwrap();
     local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+/// The company file's part about an Asterisk on this machine, lamps included.
+pub(crate) fn asterisk_pbx(port: u16, secret: &str) -> String {
+    format!(
+        r#"
+        [pbx]
+        kind = "asterisk"
+        [pbx.asterisk]
+        host = "127.0.0.1"
+        port = {port}
+        username = "narvaro"
+        secret = {{ env = "{secret}" }}
+        device_state = "Custom:DND{{ext}}"
+        "#
+    )
 }
 
 impl World {
@@ -66,7 +90,8 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut world = Self { sim, clock, tenant, folder, client, public, private, app: None };
+        let state_keys = Default::default();
+        let mut world = Self { sim, clock, tenant, folder, client, state_keys, public, private, app: None };
         world.start().await;
         world
     }
@@ -113,7 +138,14 @@ impl World {
     }
 
     fn environment(&self) -> Environment {
-        Environment::of([("NARVARO__GRAPH__CLIENT_SECRET", SECRET), ("PBX_SECRET", "secret")])
+        let [current, previous] = &self.state_keys;
+        Environment::of([
+            ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),
+            ("PBX_SECRET", "secret"),
+            ("ASTERISK_SECRET", "narvaro-test"),
+            ("NARVARO__KEYS__CLIENT_STATE", current),
+            ("NARVARO__KEYS__CLIENT_STATE_PREVIOUS", previous),
+        ])
     }
 
     pub(crate) async fn start(&mut self) {
@@ -147,40 +179,38 @@ impl World {
     pub(crate) fn company(&self, pbx: Pbx, more: &str) -> String {
         let pbx = match pbx {
             Pbx::Http => self.http_pbx("acme"),
-            Pbx::Asterisk => {
-                let ami = self.sim.ami_addr();
-                format!(
-                    r#"
-                    [pbx]
-                    kind = "asterisk"
-                    [pbx.asterisk]
-                    host = "{}"
-                    port = {}
-                    username = "narvaro"
-                    secret = {{ env = "PBX_SECRET" }}
-                    "#,
-                    ami.ip(),
-                    ami.port()
-                )
-            }
+            Pbx::Asterisk => asterisk_pbx(self.sim.ami_addr().port(), "PBX_SECRET"),
+            Pbx::RealAsterisk(port) => asterisk_pbx(port, "ASTERISK_SECRET"),
         };
-        format!(
+        self.file("acme", more, "", &pbx, &[("201", "anna@acme.example", ""), ("202", "bo@acme.example", "")])
+    }
+
+    /// A company file; `more` stands before the first table, `integration` in its own, and each user has an
+    /// extension, an alias and more lines.
+    pub(crate) fn file(
+        &self,
+        company: &str,
+        more: &str,
+        integration: &str,
+        pbx: &str,
+        users: &[(&str, &str, &str)],
+    ) -> String {
+        let mut file = format!(
             r#"
-            id = "acme"
-            name = "Acme AB"
+            id = "{company}"
+            name = "{company} AB"
             language = "sv"
             {more}
             [integration]
             kind = "microsoft365"
+            {integration}
             {pbx}
-            [[users]]
-            extension = "201"
-            alias = "anna@acme.example"
-            [[users]]
-            extension = "202"
-            alias = "bo@acme.example"
             "#
-        )
+        );
+        for (extension, alias, lines) in users {
+            file += &format!("[[users]]\nextension = \"{extension}\"\nalias = \"{alias}\"\n{lines}\n");
+        }
+        file
     }
 
     pub(crate) fn http_pbx(&self, company: &str) -> String {
@@ -218,18 +248,42 @@ impl World {
     }
 
     pub(crate) async fn apply(&self, file: &str) {
-        let request = ApplyRequest { text: file.to_owned(), file: "acme.toml".to_owned(), dry_run: false };
-        let report = self.operations().apply(request).await.unwrap();
+        let report = self.try_apply(file, false).await.unwrap();
         assert!(report.applied);
     }
 
+    pub(crate) async fn try_apply(&self, file: &str, dry_run: bool) -> Result<ApplyReport, OperationError> {
+        let request = ApplyRequest { text: file.to_owned(), file: "company.toml".to_owned(), dry_run };
+        self.operations().apply(request).await
+    }
+
     /// Opens the consent address as the company's administrator would and accepts.
-    pub(crate) async fn consent(&self, company: &str) -> String {
-        self.sim.login(|knobs| knobs.signing_in_tenant = Some(self.tenant.clone()));
-        let address = self.operations().consent_url(company.parse().unwrap()).await.unwrap();
-        let page = self.client.get(address.url).send().await.unwrap();
-        assert_eq!(page.status(), 200, "{}", page.url());
-        page.text().await.unwrap()
+    pub(crate) async fn consent(&self, company: &str) {
+        let (status, page) = self.consent_as(company, &self.tenant).await;
+        assert_eq!(status, 200, "{page}");
+    }
+
+    /// An address at which an administrator of the company consents.
+    pub(crate) async fn consent_url(&self, company: &str) -> String {
+        self.operations().consent_url(company.parse().unwrap()).await.unwrap().url
+    }
+
+    /// Opens the consent address as somebody of `tenant` would; status and page of our own answer.
+    pub(crate) async fn consent_as(&self, company: &str, tenant: &str) -> (u16, String) {
+        let url = self.consent_url(company).await;
+        self.open_consent(&url, tenant).await
+    }
+
+    pub(crate) async fn open_consent(&self, url: &str, tenant: &str) -> (u16, String) {
+        self.sim.login(|knobs| knobs.signing_in_tenant = Some(tenant.to_owned()));
+        let page = self.client.get(url).send().await.unwrap();
+        assert!(page.url().path().ends_with("/consent/callback"), "{}", page.url());
+        (page.status().as_u16(), page.text().await.unwrap())
+    }
+
+    /// Where the public listener is.
+    pub(crate) fn public_url(&self) -> String {
+        format!("http://{}", self.public.local_addr().unwrap())
     }
 
     /// Waits until something holds. `what` is evaluated again and again, as nothing tells when it changes.
@@ -260,11 +314,21 @@ impl World {
 
     /// Waits until nothing is due and nothing is under way.
     pub(crate) async fn settle(&self) {
-        self.until("nothing is due", async || {
+        let end = Instant::now() + LIMIT;
+        loop {
+            // In this order: a notification counts as outstanding until its mark can be seen in the queue.
+            let outstanding = self.sim.outstanding();
             let depth = self.app().depth();
-            self.sim.outstanding() == 0 && depth.due == 0 && depth.leased == 0
-        })
-        .await;
+            if outstanding == 0 && depth.due == 0 && depth.leased == 0 {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "at {} not settled: {outstanding} to deliver, {depth:?}",
+                self.now()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Moves the time of everything to `to`, by Stockholm's clocks, and waits until all that was due is done.
@@ -278,8 +342,37 @@ impl World {
         self.settle().await;
     }
 
+    /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
+    pub(crate) async fn pass(&self, secs: i64) {
+        for _ in 0..secs {
+            let to = self.now() + SignedDuration::from_secs(1);
+            self.sim.set_time(to);
+            self.clock.advance_to(to);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.settle().await;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) async fn advance(&self, by: SignedDuration) {
-        self.advance_to_instant(self.clock.now() + by).await;
+        self.advance_to_instant(self.now() + by).await;
+    }
+
+    /// Moves the time of everything, a quarter of a second a step, until something holds; gives how long that was.
+    pub(crate) async fn advance_until<F: AsyncFn() -> bool>(&self, what: &str, holds: F) -> SignedDuration {
+        let (start, end) = (self.clock.now(), Instant::now() + LIMIT);
+        while !holds().await {
+            assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
+            let to = self.clock.now() + SignedDuration::from_millis(250);
+            self.sim.set_time(to);
+            self.clock.advance_to(to);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.settle().await;
+        self.clock.now().duration_since(start)
     }
 
     /// What the HTTP PBX shows for an extension of `acme`.
@@ -296,18 +389,52 @@ impl World {
 
     /// An event in Anna's calendar; returns its id.
     pub(crate) fn event(&self, subject: &str, start: &str, end: &str) -> String {
-        let spec = EventSpec::new(subject).at(at(start), at(end));
-        self.sim.add_event("anna@acme.example", spec).unwrap().id
+        self.add(EventSpec::new(subject).at(at(start), at(end)))
     }
 
-    pub(crate) async fn explain(&self, extension: &str) -> Vec<String> {
+    /// An event in Anna's calendar; returns its id.
+    pub(crate) fn add(&self, spec: EventSpec) -> String {
+        self.sim.add_event(ANNA, spec).unwrap().id
+    }
+
+    /// Changes an event in Anna's calendar and waits until all that follows is done.
+    pub(crate) async fn patch(&self, id: &str, spec: EventSpec) {
+        self.sim.patch_event(ANNA, id, spec).unwrap();
+        self.settle().await;
+    }
+
+    /// What the HTTP PBX shows for Anna, as `meeting: Möte till 11:00`.
+    pub(crate) fn anna(&self) -> String {
+        let shown = self.shows("201");
+        format!("{}: {}", shown.profile, shown.text.unwrap_or_default())
+    }
+
+    pub(crate) async fn explained(&self, extension: &str) -> Explained {
         let request = ExplainRequest {
             company: Some("acme".parse().unwrap()),
             user: extension.to_owned(),
             at: None,
             language: None,
         };
-        self.operations().explain(request).await.unwrap().lines
+        self.operations().explain(request).await.unwrap()
+    }
+
+    /// How Anna's mailbox stands, by name.
+    pub(crate) async fn health(&self) -> String {
+        self.mailbox("acme", "201").await.health.health.name()
+    }
+
+    /// Asserts that Anna's mailbox stands so, and that cause and cure are told.
+    pub(crate) async fn expect_trouble(&self, name: &str) {
+        let health = self.mailbox("acme", "201").await.health;
+        assert_eq!(health.health.name(), name, "{health:?}");
+        assert!(!health.cause.is_empty() && !health.cure.is_empty(), "{health:?}");
+    }
+
+    /// Live subscriptions at the simulator on a user's mailbox.
+    pub(crate) fn subscriptions(&self, alias: &str) -> Vec<narvaro_sim::SubscriptionInfo> {
+        let user = self.sim.user_id(alias).unwrap();
+        self.sim.subscriptions().into_iter().filter(|one| one.user == user).collect()
     }
 
     /// The end of every test: nothing left to do, and the simulator has nothing to complain about.

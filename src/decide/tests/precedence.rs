@@ -225,6 +225,8 @@ fn a_series_with_a_moved_and_a_deleted_occurrence() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn the_winner_does_not_depend_on_the_order_of_events(
         (events, shuffled) in prop::collection::vec((0..12_usize, 0..20_i64, 1..20_i64, 0..3_i64), 1..7)

@@ -11,13 +11,14 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
+use jiff::Timestamp;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Mutex, broadcast, mpsc, oneshot, watch},
@@ -30,6 +31,7 @@ use super::{
     codec::{Action, Decoder, Message},
     config::AsteriskConfig,
     connection::{Connection, LinkError, error_text, unforeseeable, within},
+    echo::Echoes,
 };
 use crate::{
     clock::{SharedClock, Sleep},
@@ -40,7 +42,13 @@ use crate::{
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// An Asterisk that comes back, after however long, is to show the right state within seconds; one attempt in
+/// a few seconds costs neither side anything.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// After a refused login: Asterisk's host may ban those who try often.
+const DENIED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Bytes written ahead of what the peer takes, before more questions have to wait.
 const WRITTEN_AHEAD: usize = 64 * 1024;
@@ -82,15 +90,20 @@ pub(super) struct Link {
     outbox: mpsc::Sender<Batch>,
     /// Held by whoever runs the link.
     inbox: Mutex<mpsc::Receiver<Batch>>,
-    /// Turns an AMI event into the extension that may have changed.
-    changed: fn(&AsteriskConfig, &Message) -> Option<PbxSignal>,
+    lost_at: std::sync::Mutex<Option<Timestamp>>,
+    echoes: Arc<Echoes>,
+    changed: Changed,
 }
+
+/// Turns an AMI event into the extension that somebody else may have changed.
+type Changed = fn(&AsteriskConfig, &Echoes, &Message) -> Option<PbxSignal>;
 
 impl Link {
     pub(super) fn new(
         config: Arc<AsteriskConfig>,
         clock: SharedClock,
-        changed: fn(&AsteriskConfig, &Message) -> Option<PbxSignal>,
+        echoes: Arc<Echoes>,
+        changed: Changed,
     ) -> Self {
         let (outbox, inbox) = mpsc::channel(config.concurrency.max(1).into());
         Self {
@@ -102,6 +115,8 @@ impl Link {
             batches: AtomicU64::new(0),
             outbox,
             inbox: Mutex::new(inbox),
+            lost_at: std::sync::Mutex::default(),
+            echoes,
             changed,
         }
     }
@@ -116,6 +131,11 @@ impl Link {
             Standing::Up => LinkState::Up,
             Standing::Down { cause, .. } => LinkState::Down { cause: cause.clone() },
         }
+    }
+
+    /// When a link that was up was lost, the last time.
+    pub(super) fn lost_at(&self) -> Option<Timestamp> {
+        *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends the actions in one go and gives their answers in the same order.
@@ -177,7 +197,7 @@ impl Link {
     fn after(&self, pause: Duration) -> Sleep {
         let now = self.clock.now();
         let pause = jiff::SignedDuration::try_from(pause).unwrap_or(jiff::SignedDuration::MAX);
-        self.clock.sleep_until(now.checked_add(pause).unwrap_or(jiff::Timestamp::MAX))
+        self.clock.sleep_until(now.checked_add(pause).unwrap_or(Timestamp::MAX))
     }
 
     fn went_down(&self, lost: &LinkError, pause: Duration) {
@@ -197,6 +217,7 @@ impl Link {
         let now = Standing::Down { cause, denied };
         let was = self.standing.send_replace(now.clone());
         if was == Standing::Up {
+            *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
             self.tell(PbxSignal::LinkDown);
         }
         was != now
@@ -215,6 +236,7 @@ impl Link {
         };
         // Left from the last connection: their askers were told that the link is gone.
         while inbox.try_recv().is_ok() {}
+        self.echoes.forget_all();
         let (host, version) = (&self.config.host, &connection.ami_version);
         info!(pbx.host = %host, ami.version = %version, "The link to Asterisk is up");
         self.standing.send_replace(Standing::Up);
@@ -227,13 +249,12 @@ impl Link {
     }
 }
 
-/// Doubles from 1 s to 60 s, of which a half is left to chance so that many links do not knock as one. A
-/// login that was refused is not repeated sooner than 60 s: Asterisk's host may ban those who try often.
+/// Doubles from the shortest to the longest, of which a half is left to chance so that many links do not knock as one.
 fn pause_after(losses: u32, denied: bool, roll: u64) -> Duration {
     if denied {
-        return LONGEST_PAUSE;
+        return DENIED_PAUSE;
     }
-    let full = SHORTEST_PAUSE.saturating_mul(1 << losses.min(6)).min(LONGEST_PAUSE);
+    let full = SHORTEST_PAUSE.saturating_mul(1 << losses.min(3)).min(LONGEST_PAUSE);
     let chance = u32::try_from(roll % 1000).unwrap_or(0);
     full / 2 + full * chance / 2000
 }
@@ -336,7 +357,7 @@ impl<'a> Conversation<'a> {
             } else if message.is_event("FullyBooted") {
                 // It had not finished its start when we logged in.
                 self.link.tell(PbxSignal::LinkUp);
-            } else if let Some(signal) = (self.link.changed)(&self.link.config, &message) {
+            } else if let Some(signal) = (self.link.changed)(&self.link.config, &self.link.echoes, &message) {
                 self.link.tell(signal);
             } else if message.get("Response").is_some() {
                 debug!("Asterisk answered something that was not asked");
@@ -393,7 +414,7 @@ mod tests {
     use crate::pbx::asterisk_ami::testing::{FakeAsterisk, StillClock, config_for};
 
     fn link_to(asterisk: &FakeAsterisk) -> Link {
-        Link::new(Arc::new(config_for(asterisk)), StillClock::new(), |_, _| None)
+        Link::new(Arc::new(config_for(asterisk)), StillClock::new(), Arc::default(), |_, _, _| None)
     }
 
     fn batch(action: &str, reply: oneshot::Sender<Vec<Answer>>) -> Batch {
@@ -432,19 +453,19 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_vary_by_half() {
+    fn pauses_double_up_to_seconds_and_vary_by_half() {
         let (least, most) =
             (|losses| pause_after(losses, false, 0), |losses| pause_after(losses, false, 999));
         assert_eq!(least(0), Duration::from_millis(500));
         assert!(most(0) < SHORTEST_PAUSE && most(0) > Duration::from_millis(990));
-        assert_eq!(least(3), Duration::from_secs(4));
-        assert_eq!(least(40), Duration::from_secs(30));
+        assert_eq!(least(1), Duration::from_secs(1));
+        assert_eq!(least(40), LONGEST_PAUSE / 2);
         assert!(most(40) <= LONGEST_PAUSE);
     }
 
     #[test]
     fn a_refused_login_waits_a_whole_minute() {
-        assert_eq!(pause_after(0, true, 0), LONGEST_PAUSE);
+        assert_eq!(pause_after(0, true, 0), DENIED_PAUSE);
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! they are, so that one with a line break in it forges headers and whole messages (seen 2026-11 on
 //! Asterisk 22). State and texts are three questions, so they are asked twice and must agree.
 //!
-//! A change by anybody is told by Asterisk's own events, our own writes included: each is a hint to read
-//! back. DND that a person set is never taken away (see `dnd`), so after a `set` it may show although the
+//! A change by anybody is told by Asterisk's own events: each is a hint to read back, but for what is surely our own
+//! write coming back (see `echo`). DND that a person set is never taken away (see `dnd`), so after a `set` it may show although the
 //! profile does not ask for it: what `set` returns says so.
 //!
 //! It does not know which extensions exist: Asterisk takes a presence for any name.
@@ -18,6 +18,7 @@ mod codec;
 mod config;
 mod connection;
 mod dnd;
+mod echo;
 mod fields;
 mod link;
 mod probe;
@@ -38,6 +39,7 @@ use self::{
     config::Flavour::Freepbx,
     connection::{LinkError, accepted},
     dnd::{Found, Step},
+    echo::{Echoes, Said},
     fields::{Face, MESSAGE_CHARS, state_name, state_named},
     link::{Answer, Link},
 };
@@ -57,6 +59,7 @@ const PRESENCE_PARTS: usize = 3;
 pub struct AsteriskAmi {
     config: Arc<AsteriskConfig>,
     link: Link,
+    echoes: Arc<Echoes>,
     /// Extensions being read or written; the others wait here, not in Asterisk.
     turns: Semaphore,
 }
@@ -66,7 +69,9 @@ impl AsteriskAmi {
     pub fn new(config: AsteriskConfig, clock: SharedClock) -> Arc<Self> {
         let config = Arc::new(config);
         let turns = Semaphore::new(config.concurrency.max(1).into());
-        Arc::new(Self { link: Link::new(Arc::clone(&config), clock, changed), config, turns })
+        let echoes = Arc::new(Echoes::default());
+        let link = Link::new(Arc::clone(&config), clock, Arc::clone(&echoes), changed);
+        Arc::new(Self { config, link, echoes, turns })
     }
 
     async fn ask(&self, actions: &[Action]) -> Result<Vec<Answer>, PbxError> {
@@ -84,11 +89,15 @@ impl AsteriskAmi {
             face = face.with_dnd(outcome);
             steps.extend(self.device_lamps(&found, &face));
         }
-        if let Some(device) = &self.config.device_state {
-            steps.push(lamp_step(&device.fill(extension), &face.lamp));
+        let lamp = self.config.device_state.as_ref().map(|device| device.fill(extension));
+        if let Some(device) = &lamp {
+            steps.push(lamp_step(device, &face.lamp));
         }
-        steps.push(self.presence_step(extension, &face));
+        let provider = self.config.custom_presence.fill(extension);
+        steps.push(Step { action: set_presence(&provider, &face), may_be_gone: false });
+        let expected = Expected::of(&self.echoes, &provider, lamp.as_deref(), &face);
         self.take(steps).await?;
+        expected.stands();
         Ok(face.shown(&self.config))
     }
 
@@ -123,11 +132,6 @@ impl AsteriskAmi {
         }
         let state = Face::blank().with_dnd(face.dnd).lamp;
         found.devices.iter().map(|device| lamp_step(&format!("Custom:DEVDND{device}"), &state)).collect()
-    }
-
-    fn presence_step(&self, extension: &Extension, face: &Face) -> Step {
-        let provider = self.config.custom_presence.fill(extension);
-        Step { action: set_presence(&provider, face), may_be_gone: false }
     }
 
     async fn read(&self, extension: &Extension) -> Result<Face, PbxError> {
@@ -214,6 +218,10 @@ impl PbxDriver for AsteriskAmi {
         self.link.state()
     }
 
+    fn lost_at(&self) -> Option<jiff::Timestamp> {
+        self.link.lost_at()
+    }
+
     async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         self.link.run(shutdown).await;
     }
@@ -223,19 +231,54 @@ impl PbxDriver for AsteriskAmi {
     }
 }
 
-/// Which extension an event is about, if any.
-fn changed(config: &AsteriskConfig, event: &Message) -> Option<PbxSignal> {
+/// The echo of one write, expected unless the write fails or is given up half way.
+struct Expected<'a> {
+    echoes: &'a Echoes,
+    names: Vec<&'a str>,
+}
+
+impl<'a> Expected<'a> {
+    fn of(echoes: &'a Echoes, provider: &'a str, lamp: Option<&'a str>, face: &Face) -> Self {
+        echoes.expect(provider, Said::presence(state_name(face.state), &face.subtype, &face.message));
+        if let Some(device) = lamp {
+            echoes.expect(device, Said::lamp(&face.lamp));
+        }
+        Self { echoes, names: [Some(provider), lamp].into_iter().flatten().collect() }
+    }
+
+    /// The write was acknowledged.
+    fn stands(mut self) {
+        self.names.clear();
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        for name in &self.names {
+            self.echoes.forget(name);
+        }
+    }
+}
+
+/// Which extension somebody else may have changed by what an event says, if any.
+fn changed(config: &AsteriskConfig, echoes: &Echoes, event: &Message) -> Option<PbxSignal> {
     let name = event.get("Event")?;
-    let extension = if name.eq_ignore_ascii_case("PresenceStateChange") {
-        config.custom_presence.extension_in(event.get("Presentity")?)
+    let (extension, ours) = if name.eq_ignore_ascii_case("PresenceStateChange") {
+        let provider = event.get("Presentity")?;
+        let extension = config.custom_presence.extension_in(provider)?;
+        (extension, echoes.is_ours(provider, &Said::presence_in(event)))
     } else if name.eq_ignore_ascii_case("PresenceStatus") {
-        event.get("Exten")?.parse().ok()
+        let extension: Extension = event.get("Exten")?.parse().ok()?;
+        let provider = config.custom_presence.fill(&extension);
+        (extension, echoes.is_ours(&provider, &Said::presence_in(event)))
     } else if name.eq_ignore_ascii_case("DeviceStateChange") {
-        config.device_state.as_ref()?.extension_in(event.get("Device")?)
+        let device = event.get("Device")?;
+        let extension = config.device_state.as_ref()?.extension_in(device)?;
+        (extension, echoes.is_ours(device, &Said::lamp_in(event)))
     } else {
-        None
+        return None;
     };
-    extension.map(PbxSignal::Changed)
+    (!ours).then_some(PbxSignal::Changed(extension))
 }
 
 fn setvar(variable: String, value: impl Into<String>) -> Action {

@@ -256,9 +256,10 @@ impl Inside {
                 };
                 let text = |part| String::from_utf8(BASE64_STANDARD.decode(part).ok()?).ok();
                 let presence = (state.to_owned(), text(subtype)?, text(message)?);
+                let (_, subtype, message) = &presence;
                 let event = format!(
-                    "Event: PresenceStateChange\r\nPresentity: {name}\r\nStatus: {state}\r\nMessage: {}\r\n\r\n",
-                    presence.2.escape_default()
+                    "Event: PresenceStateChange\r\nPresentity: {name}\r\nStatus: {state}\r\n\
+                     Subtype: {subtype}\r\nMessage: {message}\r\n\r\n"
                 );
                 self.presence.insert(name.to_owned(), presence);
                 Some(event)

@@ -170,6 +170,27 @@ async fn events_become_hints_about_the_extension_they_name() {
 }
 
 #[tokio::test]
+async fn our_own_writes_coming_back_are_not_told_and_a_change_after_them_is() {
+    let mut running = Running::start(everything).await;
+    let lamp =
+        |state| format!("Event: DeviceStateChange\r\nDevice: Custom:DND1001\r\nState: {state}\r\n\r\n");
+    let fence = "Event: DeviceStateChange\r\nDevice: Custom:DND1009\r\nState: BUSY\r\n\r\n";
+    running.set("1001", &meeting()).await.unwrap();
+    let texts = "Subtype: Möte\r\nMessage: till 15:00, \"styrgrupp\"; å, ä\r\n\r\n";
+    let status = format!("Event: PresenceStatus\r\nExten: 1001\r\nStatus: away\r\n{texts}");
+    running.asterisk.say(&(status.clone() + fence));
+    assert_eq!(running.signal().await, changed("1009"), "no signal for 1001 before it");
+    running.asterisk.say(&(lamp("NOT_INUSE") + &lamp("BUSY") + fence));
+    for extension in ["1001", "1001", "1009"] {
+        assert_eq!(running.signal().await, changed(extension), "there and back again is told");
+    }
+    running.asterisk.refuse("Setvar", "Variable not set");
+    running.set("1001", &meeting()).await.unwrap_err();
+    running.asterisk.say(&status);
+    assert_eq!(running.signal().await, changed("1001"), "after a failed write nothing is taken for ours");
+}
+
+#[tokio::test]
 async fn a_cut_link_is_told_and_made_again() {
     let mut running = Running::start(|_| {}).await;
     running.asterisk.cut();

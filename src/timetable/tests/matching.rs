@@ -417,6 +417,12 @@ fn a_profile_without_words_is_never_set() {
 }
 
 #[test]
+fn an_endless_subject_is_read_only_at_its_beginning() {
+    let endless = format!("{}MÖT", "ö ".repeat(1_000_000));
+    check(&rules(), &[(endless.as_str(), ""), (&format!("MÖT {endless}"), "meeting")]);
+}
+
+#[test]
 fn the_judgement_holds_nothing_of_the_subject() {
     let judged = Matcher::new(&rules()).unwrap().judge("Lunch med Hemligsson om MÖT");
     let stored = serde_json::to_string(&judged).unwrap() + &format!("{judged:?}");

@@ -9,10 +9,24 @@ use std::{
 
 use narvaro::pbx::asterisk_ami::{AsteriskConfig, TlsConfig};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/asterisk.sh");
 
-/// An Asterisk with the settings in `infra/asterisk`: hints for the extensions 1000 to 2999.
+/// What an extension shows, by an account of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub state: String,
+    pub subtype: String,
+    pub message: String,
+    /// State of `Custom:DND<extension>`.
+    pub lamp: String,
+}
+
+/// An Asterisk with the settings in `infra/asterisk`: hints for the extensions 100 to 299 and 1000 to 2999.
 pub(crate) struct RealAsterisk {
     /// Manager interface, TCP.
     pub ami_port: u16,
@@ -51,6 +65,47 @@ impl RealAsterisk {
     /// Ends it at once, as a crash would; `restart` starts it again.
     pub(crate) fn kill(&self) {
         self.script("kill", &[]);
+    }
+
+    /// While it is stopped: forgets everything it kept.
+    pub(crate) fn wipe(&self) {
+        for file in std::fs::read_dir(self.directory.path().join("db")).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
+
+    /// What an extension shows; `None` while it cannot be asked.
+    pub(crate) async fn seen(&self, extension: &str) -> Option<Seen> {
+        let part = |part| format!("PRESENCE_STATE(CustomPresence:{extension},{part})");
+        let names =
+            [part("value"), part("subtype"), part("message"), format!("DEVICE_STATE(Custom:DND{extension})")];
+        let questions = names.map(|name| format!("Action: Getvar\r\nVariable: {name}\r\n\r\n"));
+        let [state, subtype, message, lamp] =
+            self.technician(questions).await.ok()?.map(|answer| header(&answer, "Value"));
+        Some(Seen { state, subtype, message, lamp })
+    }
+
+    /// Sets a function as a technician would.
+    pub(crate) async fn set_by_hand(&self, variable: &str, value: &str) {
+        let action = format!("Action: Setvar\r\nVariable: {variable}\r\nValue: {value}\r\n\r\n");
+        let [answer] = self.technician([action]).await.unwrap();
+        assert!(answer.contains("Response: Success"), "{answer}");
+    }
+
+    /// Asks over a manager session of its own, without events; each answer ends with an empty line.
+    async fn technician<const N: usize>(&self, actions: [String; N]) -> std::io::Result<[String; N]> {
+        let wire = TcpStream::connect(("127.0.0.1", self.ami_port)).await?;
+        let mut wire = BufReader::new(wire);
+        wire.read_line(&mut String::new()).await?;
+        let login = "Action: Login\r\nUsername: technician\r\nSecret: technician-test\r\nEvents: off\r\n\r\n";
+        wire.write_all(login.as_bytes()).await?;
+        answer(&mut wire).await?;
+        let mut answers = [const { String::new() }; N];
+        for (action, place) in actions.iter().zip(&mut answers) {
+            wire.write_all(action.as_bytes()).await?;
+            *place = answer(&mut wire).await?;
+        }
+        Ok(answers)
     }
 
     /// What its console says to that command.
@@ -95,6 +150,21 @@ impl RealAsterisk {
     }
 }
 
+async fn answer(wire: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut lines = String::new();
+    while !lines.ends_with("\r\n\r\n") {
+        if wire.read_line(&mut lines).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(lines)
+}
+
+fn header(answer: &str, name: &str) -> String {
+    let of = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+    answer.lines().find_map(of).unwrap_or_default()
+}
+
 impl Drop for RealAsterisk {
     fn drop(&mut self) {
         let done = Command::new(SCRIPT).arg("kill").arg(self.directory.path()).output();
@@ -114,7 +184,7 @@ fn certify(directory: &TempDir) {
 }
 
 /// A port that nobody uses, below those the system gives to outgoing connections, different at each call.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = 20_000 + u16::try_from(std::process::id() % 600).expect("less than 600") * 20;
     (0..600)

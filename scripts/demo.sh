@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Shows Närvaro at work: builds it, runs it on its embedded store against the shipped stand-ins for Microsoft 365
+# and a PBX, tells the story of one event as it happens, with measured times, and says where to look.
+#
+#   scripts/demo.sh          tells the story, then keeps running until Ctrl-C
+#   scripts/demo.sh --once   tells the story, checks every step, and ends: 0 if all held
+#
+# Needs the Rust toolchain and nothing else: ports are free ones, files are in a temporary folder that goes with it.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+cargo build --locked --package narvaro --package narvaro-sim --bins
+# Cargo makes way for the program, so that signals reach it.
+exec cargo run --locked --quiet --package narvaro-sim --bin narvaro-demo -- "$@"
