@@ -193,9 +193,13 @@ async fn i13_a_refused_file_and_a_dry_run_change_nothing_at_all() {
 /// One world with the same calendar, troubles and changes as every other that is made so.
 async fn replica() -> World {
     let world = World::new().await;
+    // One after the other: what shows in between depends on how many changes one turn meets.
     world.add(all_morning("MÖT"));
+    world.settle().await;
     world.event("Lunch", "2026-11-23 11:00", "2026-11-23 13:00");
+    world.settle().await;
     world.event("MÖT", "2026-11-23 11:00", "2026-11-23 13:00");
+    world.settle().await;
     world.sim.add_event(BO, all_morning("Sick")).unwrap();
     world.settle().await;
     world.advance_to("2026-11-23 11:00").await;

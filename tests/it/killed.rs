@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -137,18 +137,28 @@ fn life(store: &Path, round: u64, dice: &mut Dice) -> Vec<String> {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // One in ten dies while it opens the store.
     let mut said = Vec::new();
-    if dice.below(10) > 0 {
-        let opened = lines.by_ref().any(|line| line.ends_with("opened"));
-        if !opened {
+    // One in ten dies while it opens the store.
+    if dice.below(10) == 0 {
+        std::thread::sleep(Duration::from_micros(dice.below(60_000)));
+        child.kill().unwrap();
+    } else {
+        if !lines.by_ref().any(|line| line.ends_with("opened")) {
             let mut why = String::new();
-            drop(std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut why));
+            child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
             panic!("life {round} could not open the store: {why}");
         }
+        // Somewhere in the middle of its work, however slow that is today.
+        let enough = dice.below(2 * MARKS - 20);
+        let mut acknowledged = 0;
+        while acknowledged < enough {
+            let line = lines.next().unwrap();
+            acknowledged += u64::from(line.starts_with("acknowledged"));
+            said.push(line);
+        }
+        std::thread::sleep(Duration::from_micros(dice.below(2_000)));
+        child.kill().unwrap();
     }
-    std::thread::sleep(Duration::from_micros(dice.below(60_000)));
-    child.kill().unwrap();
     child.wait().unwrap();
     said.extend(lines);
     said
@@ -263,7 +273,10 @@ async fn i1_the_service_owes_what_it_acknowledged_after_a_hundred_kills() {
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_micros(dice.below(25_000))).await;
+        // After so many of this life's answers, while the others are under way, however slow that is today.
+        let wanted = acknowledged.lock().unwrap().len() + usize::try_from(dice.below(4)).unwrap();
+        service.until("some are acknowledged", async || acknowledged.lock().unwrap().len() >= wanted).await;
+        tokio::time::sleep(Duration::from_micros(dice.below(3_000))).await;
         service.kill();
         for post in posts {
             post.await.unwrap();
