@@ -15,6 +15,9 @@ sections=(packages toolchain format scripts lints dependencies asterisk tests do
 # The release that is installed where there is none; a few minutes of compiling, once per machine.
 cargo_deny=0.20.2
 
+# What the tests said last.
+test_log=${CARGO_TARGET_DIR:-target}/check-tests.log
+
 # One line each: command or file that shows it is there, package that brings it.
 packages=(
     "/usr/bin/cc gcc"
@@ -114,7 +117,9 @@ asterisk() {
 }
 
 tests() {
-    cargo test --workspace --locked --no-fail-fast
+    mkdir -p "$(dirname "$test_log")"
+    rm -f "$test_log"
+    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$test_log"
 }
 
 documents() {
@@ -162,6 +167,14 @@ table() {
     printf '%-14s %8d  %s\n' all "$SECONDS" "$([ -n "$failed" ] && echo FAIL || echo PASS)"
 }
 
+# All test programs together, as the last line.
+total() {
+    [[ " ${names[*]} " == *" tests "* ]] && [ -e "$test_log" ] || return 0
+    printf '\n'
+    awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+        END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$test_log"
+}
+
 known() {
     local name
     for name in "${sections[@]}"; do [ "$name" != "$1" ] || return 0; done
@@ -185,4 +198,5 @@ for name in "${sections[@]}"; do
     case $name in packages | toolchain) [ -z "$failed" ] || break ;; esac
 done
 table
+total
 [ -z "$failed" ]
