@@ -227,7 +227,7 @@ impl App {
         let surface = Surface {
             operations: Arc::clone(&operations) as Arc<dyn Operations>,
             token,
-            metrics,
+            metrics: metrics.clone(),
             max_body_bytes: config.admin.max_body_bytes,
         };
         let routes = admin::router(surface);
@@ -236,6 +236,9 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        if let Some(metrics) = &metrics {
+            tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
+        }
         Ok(Self { tasks, links, public: public_address, private: private_address, operations })
     }
 

@@ -90,6 +90,7 @@ pub(super) struct Offices {
     clock: SharedClock,
     links: Tasks,
     open: Mutex<HashMap<CompanyId, OpenOffice>>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Offices {
@@ -102,11 +103,26 @@ impl Offices {
         clock: SharedClock,
         links: Tasks,
     ) -> Arc<Self> {
-        Arc::new(Self { store, roster, graph, environment, pbx, clock, links, open: Mutex::default() })
+        Arc::new(Self {
+            store,
+            roster,
+            graph,
+            environment,
+            pbx,
+            clock,
+            links,
+            open: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<CompanyId, OpenOffice>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Companies change one at a time: held from before the company is looked at until what replaces it is seated.
+    pub(super) async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// One company.
@@ -243,12 +259,12 @@ impl Offices {
         self.links.spawn("pbx link", async move { driver.run(run_until).await });
         let offices = Arc::clone(self);
         self.links.spawn("pbx signals", async move {
+            let _ends_the_link = ended.drop_guard();
             tokio::select! {
                 () = offices.follow(&company, signals) => {}
                 () = stop.cancelled() => {}
                 () = shutdown.cancelled() => {}
             }
-            ended.cancel();
         });
     }
 
@@ -302,6 +318,7 @@ impl Offices {
         company: &CompanyId,
         tenant: TenantId,
     ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing().await;
         let Some(office) = self.get(company) else { return Ok(()) };
         let now = self.clock.now();
         let standing = office.standing.clone().consented(tenant, now);

@@ -32,7 +32,7 @@ use crate::{
     turn::{Turns, roster::Ruleset, state::MailboxState},
 };
 
-/// How long the store may keep a readiness question waiting.
+/// How long a mailbox may be due before the service counts as standing still.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The running service, as an operator sees it.
@@ -46,8 +46,6 @@ pub(super) struct Service {
     public_url: String,
     client: reqwest::Client,
     jobs: Arc<Jobs>,
-    /// One apply at a time: what it compares with is what it replaces.
-    applying: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -74,7 +72,6 @@ impl Service {
             public_url,
             client,
             jobs: Arc::default(),
-            applying: tokio::sync::Mutex::default(),
         })
     }
 
@@ -310,7 +307,7 @@ impl Operations for Service {
         self.store.companies().await.map_err(|error| Chain(&error).to_string())?;
         let depth = self.store.depth();
         // Something has been due for long and nobody has taken it: turns stand still.
-        let stuck = depth.next.is_some_and(|next| next + OVERDUE < self.clock.now());
+        let stuck = depth.oldest_due.is_some_and(|since| since + OVERDUE < self.clock.now());
         if stuck { Err("mailboxes have been due for more than a minute".to_owned()) } else { Ok(()) }
     }
 
@@ -338,7 +335,7 @@ impl Operations for Service {
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
         let (company, warnings) = self.prepare(&request)?;
         let id = company.id().clone();
-        let _one_at_a_time = self.applying.lock().await;
+        let _one_at_a_time = self.offices.changing().await;
         let before = self.offices.get(&id);
         let live = before.as_ref().map(|office| office.company.as_ref());
         let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();

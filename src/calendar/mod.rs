@@ -62,13 +62,13 @@ pub enum ReadError {
         reason: String,
     },
     /// No user has this alias.
-    #[error("no user of the company has the address `{alias}`")]
+    #[error("no user of the company has that address")]
     UnknownAlias {
         /// The alias asked for.
         alias: String,
     },
     /// More than one user has it.
-    #[error("more than one user of the company has the address `{alias}`")]
+    #[error("more than one user of the company has that address")]
     AmbiguousAlias {
         /// The alias asked for.
         alias: String,

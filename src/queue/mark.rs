@@ -110,6 +110,13 @@ impl Reasons {
         self.0 |= 1 << (reason as u32);
     }
 
+    /// Takes one out; whether it was among them.
+    pub fn remove(&mut self, reason: Reason) -> bool {
+        let had = self.contains(reason);
+        self.0 &= !(1 << (reason as u32));
+        had
+    }
+
     /// Whether it is among them.
     pub fn contains(self, reason: Reason) -> bool {
         self.0 & (1 << (reason as u32)) != 0

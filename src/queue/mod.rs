@@ -165,6 +165,8 @@ pub struct Depth {
     pub mailboxes: usize,
     /// Due now and not leased.
     pub due: usize,
+    /// Since when something has been due that nobody took, to the nearest company's most urgent.
+    pub oldest_due: Option<Timestamp>,
     /// Leased.
     pub leased: usize,
     /// The earliest due time of those not yet due.

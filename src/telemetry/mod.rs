@@ -5,6 +5,7 @@
 //! send (HTTP clients, the calendar SDK) are held at `warn` whatever level is asked for.
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines look.
@@ -73,4 +74,15 @@ const BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.175, 0.25, 0.5, 1.0
 pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     let twice = |error: BuildError| TelemetryError::Twice(Box::new(error));
     PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(twice)?.install_recorder().map_err(twice)
+}
+
+/// Folds what histograms have gathered together every few seconds; without it they grow while nobody asks for metrics.
+pub async fn upkeep(metrics: PrometheusHandle, shutdown: CancellationToken) {
+    let mut beat = tokio::time::interval(std::time::Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = beat.tick() => metrics.run_upkeep(),
+        }
+    }
 }

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 pub use self::retry::RetryPlan;
 use self::{
@@ -33,7 +33,7 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
-    model::MailboxId,
+    model::{MailboxId, Shown},
     queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
@@ -95,6 +95,8 @@ struct Turn<'a> {
     pbx_unread: bool,
     /// Whether reading was given up for a span edge.
     interrupted: bool,
+    /// What this turn has announced to write so far.
+    announced: Vec<Shown>,
     decision: Option<Decision>,
 }
 
@@ -129,7 +131,9 @@ impl Turns {
         state.owed.merge(&lease.gathered);
         let due = Some(self.clock.now() + UNSEATED);
         let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon };
-        self.store.settle(lease, next).await
+        self.store.settle(lease, next).await?;
+        drop(self.ended.send(lease.mailbox));
+        Ok(())
     }
 
     /// The stored document; one that cannot be read is begun anew, so that the mailbox heals by reading its calendar.
@@ -167,6 +171,7 @@ impl TakesTurns for Turns {
             calendar_read: false,
             pbx_unread: false,
             interrupted: false,
+            announced: Vec::new(),
             decision: None,
         };
         let ended = tokio::select! {
@@ -176,7 +181,7 @@ impl TakesTurns for Turns {
         match ended {
             Ended::Gone => {
                 self.store.settle(&lease, Settled::Gone).await?;
-                self.roster.unseat(lease.mailbox);
+                self.roster.unseat_retired(lease.mailbox);
             }
             Ended::GoesOn => {
                 let (due, urgency) = turn.next_due();
@@ -215,7 +220,7 @@ impl Turn<'_> {
 
     /// Reads the calendar and keeps the subscription, and shows what came of it; gives up at the next span edge.
     async fn calendar(&mut self) -> Result<(), StoreError> {
-        let edge = self.state.next_edge.filter(|edge| *edge > self.now());
+        let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
         let clock = Arc::clone(&self.turns.clock);
         self.interrupted = tokio::select! {
             () = self.tend() => false,
@@ -227,7 +232,7 @@ impl Turn<'_> {
             } => true,
         };
         if self.interrupted {
-            warn!(
+            debug!(
                 "Reading the calendar of mailbox {} was put off for a change of presence",
                 self.lease.mailbox
             );

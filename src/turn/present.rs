@@ -30,8 +30,8 @@ const PBX_NEWS: [Reason; 2] = [Reason::PbxChanged, Reason::PbxLinkUp];
 /// What a turn announces before it writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Intent {
-    /// What will show.
-    shown: Shown,
+    /// What will show, and what was announced before and may show by now.
+    shown: Vec<Shown>,
 }
 
 /// What a read-back comes to.
@@ -123,8 +123,8 @@ impl Turn<'_> {
         if acknowledged == Some(&found.shown) {
             return Meaning::Known;
         }
-        let intent = self.intent();
-        let unsettled: Vec<_> = intent.iter().chain(&self.state.unsettled).collect();
+        let announced = self.announced_before();
+        let unsettled: Vec<_> = announced.iter().chain(&self.state.unsettled).collect();
         if !unsettled.is_empty() && mixes(&found.shown, unsettled.into_iter().chain(acknowledged)) {
             return Meaning::OurWrite;
         }
@@ -157,9 +157,10 @@ impl Turn<'_> {
         fresh && unseen && mixes(&found.shown, self.state.acknowledged.iter().chain([&replaced.shown]))
     }
 
-    fn intent(&self) -> Option<Shown> {
-        let document = self.lease.intent.as_deref()?;
-        serde_json::from_slice::<Intent>(document).ok().map(|intent| intent.shown)
+    /// What a turn that did not come to its end had announced.
+    fn announced_before(&self) -> Vec<Shown> {
+        let document = self.lease.intent.as_deref().unwrap_or_default();
+        serde_json::from_slice::<Intent>(document).map(|intent| intent.shown).unwrap_or_default()
     }
 
     fn decide(&self, now: Timestamp) -> Option<Decision> {
@@ -203,9 +204,11 @@ impl Turn<'_> {
             return Ok(());
         }
         let rendered = driver.render(&decision.wanted);
-        let intent = Intent { shown: rendered.clone() };
-        #[expect(clippy::expect_used, reason = "proven")]
-        let document = serde_json::to_vec(&intent).expect("a map of texts can always be written");
+        self.announced.push(rendered.clone());
+        let mut shown = self.announced_before();
+        shown.extend_from_slice(&self.announced);
+        #[expect(clippy::expect_used, reason = "keys are texts and no value can refuse")]
+        let document = serde_json::to_vec(&Intent { shown }).expect("maps of texts can always be written");
         let store = &self.turns.store;
         store.intend(self.lease, document).await?;
         match self.write(&*driver, &decision.wanted).await {
@@ -246,7 +249,9 @@ impl Turn<'_> {
     }
 
     async fn write(&self, driver: &dyn PbxDriver, wanted: &Wanted) -> Result<Shown, PbxError> {
-        let transition = format!("{}-{}", self.lease.mailbox, self.lease.generation);
+        // A turn may write twice: at an edge, and after it has read.
+        let (mailbox, generation) = (self.lease.mailbox, self.lease.generation);
+        let transition = format!("{mailbox}-{generation}-{}", self.announced.len());
         let write = Write {
             extension: &self.seat.extension,
             wanted,

@@ -91,9 +91,12 @@ impl Roster {
         all.extend(seats);
     }
 
-    /// Takes one seat away.
-    pub fn unseat(&self, mailbox: MailboxId) {
-        self.seats.write().unwrap_or_else(PoisonError::into_inner).remove(&mailbox);
+    /// Takes a seat away, unless its user came back meanwhile.
+    pub fn unseat_retired(&self, mailbox: MailboxId) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        if seats.get(&mailbox).is_some_and(|seat| seat.retired) {
+            seats.remove(&mailbox);
+        }
     }
 
     /// Mailboxes and seats of one company, or of all.

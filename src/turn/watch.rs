@@ -35,10 +35,14 @@ impl Turn<'_> {
             return;
         };
         let now = self.now();
-        let owed = self.state.owed.reasons;
-        if owed.contains(Reason::Removed) && self.state.watch.take().is_some() {
-            info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
+        // Dealt with here once; that a complete read is owed stays until there was one.
+        if self.state.owed.reasons.remove(Reason::Removed) {
+            self.state.owed.reasons.insert(Reason::Missed);
+            if self.state.watch.take().is_some() {
+                info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
+            }
         }
+        let owed = self.state.owed.reasons;
         // What was asked for and failed waits like any other; asked for again, it is tried at once.
         let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
         let asked = if rests { self.now_asked } else { owed }.any(&[Reason::RenewAsked, Reason::Reauthorize]);
@@ -74,7 +78,7 @@ impl Turn<'_> {
                 warn!("The subscription of mailbox {} was gone and is created anew", self.lease.mailbox);
                 self.state.watch = None;
                 // What was announced meanwhile went nowhere.
-                self.state.owed.reasons.insert(Reason::Removed);
+                self.state.owed.reasons.insert(Reason::Missed);
                 self.create(integration).await
             }
             Err(error) => Err(error),
@@ -87,7 +91,7 @@ impl Turn<'_> {
         info!("The subscription of mailbox {} is made anew under the new key", self.lease.mailbox);
         self.state.watch = None;
         // What changes in between goes nowhere.
-        self.state.owed.reasons.insert(Reason::Removed);
+        self.state.owed.reasons.insert(Reason::Missed);
         self.create(integration).await
     }
 

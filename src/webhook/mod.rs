@@ -10,6 +10,7 @@
 //! | any other method | 405 |
 //! | a content type other than JSON, or an encoded body | 415 |
 //! | a body over the limit (8 MiB as delivered) | 413 |
+//! | a body that takes longer than 10 s to arrive | 408 |
 //! | not JSON, or not of the documented shape | 400 |
 //! | notifications that do not verify, of unknown mailboxes, of unknown kinds | 202, dropped and counted |
 //! | the store cannot take the marks, or not within 2 s | 503, so that Graph delivers again |

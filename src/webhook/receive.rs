@@ -35,13 +35,20 @@ pub struct ReceiverLimits {
     pub body_bytes: usize,
     /// Requests under way at a time.
     pub requests: usize,
+    /// How long a body may take to arrive; Graph itself gives up after 3 s, and after 10 s when it tries again.
+    pub body_within: Duration,
     /// How long the store may take; Graph waits 3 s at the first attempt.
     pub store_within: Duration,
 }
 
 impl Default for ReceiverLimits {
     fn default() -> Self {
-        Self { body_bytes: 8 << 20, requests: 512, store_within: Duration::from_secs(2) }
+        Self {
+            body_bytes: 8 << 20,
+            requests: 512,
+            body_within: Duration::from_secs(10),
+            store_within: Duration::from_secs(2),
+        }
     }
 }
 
@@ -67,6 +74,7 @@ struct Counts {
     handshakes: Counter,
     refused_shape: Counter,
     refused_size: Counter,
+    refused_slow: Counter,
     refused_type: Counter,
     refused_load: Counter,
     refused_store: Counter,
@@ -87,6 +95,7 @@ impl Counts {
             handshakes: metrics::counter!("narvaro_webhook_handshakes_total"),
             refused_shape: refused("not_json"),
             refused_size: refused("too_large"),
+            refused_slow: refused("too_slow"),
             refused_type: refused("wrong_type"),
             refused_load: refused("too_many"),
             refused_store: refused("store"),
@@ -192,9 +201,14 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         receiver.counts.refused_type.increment(1);
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let body = match collect(request.into_body(), receiver.limits.body_bytes).await {
-        Ok(body) => body,
-        Err(status) => {
+    let collected = collect(request.into_body(), receiver.limits.body_bytes);
+    let body = match tokio::time::timeout(receiver.limits.body_within, collected).await {
+        Ok(Ok(body)) => body,
+        Err(_) => {
+            receiver.counts.refused_slow.increment(1);
+            return StatusCode::REQUEST_TIMEOUT.into_response();
+        }
+        Ok(Err(status)) => {
             receiver.counts.refused_size.increment(1);
             return status.into_response();
         }

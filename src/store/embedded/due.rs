@@ -20,6 +20,9 @@ use crate::{
 /// and 1 MB.
 const SEEN: usize = 1 << 15;
 
+/// How long a mailbox rests whose turn could not be stored.
+const STORE_PAUSE: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+
 /// How many mailboxes become ready in one go, so that a full hour does not hold the lock for long.
 const PROMOTE: usize = 4_096;
 
@@ -409,9 +412,13 @@ impl DueIndex {
         true
     }
 
-    /// The settling failed: the lease is over, what it had gathered is due again.
+    /// The settling failed: the lease ends after a pause, as a store that cannot be written now will not be able to
+    /// at once; then what it had gathered is due again.
     pub(super) fn not_settled(&mut self, mailbox: MailboxId, now: Timestamp) {
-        self.take_back(mailbox, now);
+        if let Some(held) = self.slots.get_mut(&mailbox).and_then(|slot| slot.held.as_deref_mut()) {
+            held.settling = false;
+        }
+        self.set_until(mailbox, now.checked_add(STORE_PAUSE).unwrap_or(now));
     }
 
     /// The turn is stored: the mailbox is due again at `due`, or earlier if marked meanwhile.
@@ -474,7 +481,9 @@ impl DueIndex {
     /// How full it is.
     pub(super) fn depth(&self, now: Timestamp) -> Depth {
         let overdue = self.timed.iter().take_while(|(at, _)| *at <= now).count();
+        let waiting = self.timed.first().map(|(at, _)| *at).filter(|at| *at <= now);
         Depth {
+            oldest_due: self.heads.iter().map(|(_, at, _)| *at).chain(waiting).min(),
             mailboxes: self.slots.len(),
             due: self.ready + overdue,
             leased: self.leases.len(),

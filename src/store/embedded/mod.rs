@@ -23,7 +23,11 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use due::DueIndex;
 pub use schema::SchemaError;
@@ -128,9 +132,12 @@ impl Embedded {
     async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let commands = self.commands.as_ref().ok_or(StoreError::Busy)?;
-        commands.try_send(command(reply)).map_err(|_| {
-            metrics::counter!("narvaro_store_busy_total").increment(1);
-            StoreError::Busy
+        commands.try_send(command(reply)).map_err(|refused| match refused {
+            TrySendError::Full(_) => {
+                metrics::counter!("narvaro_store_busy_total").increment(1);
+                StoreError::Busy
+            }
+            TrySendError::Closed(_) => StoreError::Unavailable("the store's writer has ended".into()),
         })?;
         match answer.await {
             Ok(outcome) => outcome,

@@ -371,11 +371,13 @@ fn settle(
                 .map(drop)
         }
         Settled::Gone => {
-            after.push(After::Settled { mailbox, due: None, urgency: Urgency::Upkeep, gone: true, reply });
-            transaction
-                .prepare_cached("DELETE FROM mailbox WHERE id = ?1")?
-                .execute([mailbox.0.cast_signed()])
-                .map(drop)
+            let deleted = transaction
+                .prepare_cached("DELETE FROM mailbox WHERE id = ?1 AND retired = 1")
+                .and_then(|mut statement| statement.execute([mailbox.0.cast_signed()]));
+            // A user who was taken in again meanwhile stays: what marked the mailbox then is still to be worked off.
+            let gone = deleted.as_ref().is_ok_and(|rows| *rows == 1);
+            after.push(After::Settled { mailbox, due: None, urgency: Urgency::Upkeep, gone, reply });
+            deleted.map(drop)
         }
     }
 }
