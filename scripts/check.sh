@@ -15,6 +15,9 @@ sections=(packages toolchain format scripts lints dependencies asterisk tests do
 # The release that is installed where there is none; a few minutes of compiling, once per machine.
 cargo_deny=0.20.2
 
+# What the tests said last.
+test_log=${CARGO_TARGET_DIR:-target}/check-tests.log
+
 # One line each: command or file that shows it is there, package that brings it.
 packages=(
     "/usr/bin/cc gcc"
@@ -114,19 +117,26 @@ asterisk() {
 }
 
 tests() {
-    cargo test --workspace --locked --no-fail-fast
+    mkdir -p "$(dirname "$test_log")"
+    rm -f "$test_log"
+    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$test_log"
 }
 
 documents() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+    # Private items are documented too, so links to them lead somewhere.
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 }
 
 demo() {
     timeout 900 scripts/demo.sh --once
 }
 
-# HOOK: the short run under load and with faults. `scripts/bench.sh short` is made by the package `narvaro-bench`.
+# HOOK: the short run under load and with faults, made by the package `narvaro-bench`.
 load() {
+    if [ ! -x scripts/bench.sh ]; then
+        echo "NOTE: NOTHING WAS RUN HERE: \`scripts/bench.sh\` is not part of this tree yet."
+        return
+    fi
     timeout 900 scripts/bench.sh short
 }
 
@@ -157,6 +167,14 @@ table() {
     printf '%-14s %8d  %s\n' all "$SECONDS" "$([ -n "$failed" ] && echo FAIL || echo PASS)"
 }
 
+# All test programs together, as the last line.
+total() {
+    [[ " ${names[*]} " == *" tests "* ]] && [ -e "$test_log" ] || return 0
+    printf '\n'
+    awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+        END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$test_log"
+}
+
 known() {
     local name
     for name in "${sections[@]}"; do [ "$name" != "$1" ] || return 0; done
@@ -180,4 +198,5 @@ for name in "${sections[@]}"; do
     case $name in packages | toolchain) [ -z "$failed" ] || break ;; esac
 done
 table
+total
 [ -z "$failed" ]

@@ -1,7 +1,7 @@
 //! The private side of the service: what an operator asks, and the HTTP surface that carries it.
 //!
 //! This module declares [`Operations`], the port that the running service implements, the plain types that
-//! travel over it, and [`router`], which serves it under `/admin/v1/` together with `/health/live`,
+//! travel over it, and [`router()`], which serves it under `/admin/v1/` together with `/health/live`,
 //! `/health/ready` and `/metrics`. It promises that nothing under `/admin/` is answered without the token, that
 //! every refusal is a problem document (RFC 9457) with a `type` that scripts may rely on, and that bodies are
 //! bounded. It does not decide anything itself, and it is never served on the public listener.

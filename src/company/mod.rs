@@ -1,7 +1,7 @@
 //! One customer company: what its file declares, and what the service runs on once that is applied.
 //!
 //! A company is written as one TOML file ([`CompanyFile`]), validated as a whole ([`Company::parse`]), compared with
-//! what is live ([`diff`]) and made live all or nothing; [`export`] writes the same format back, and what it writes
+//! what is live ([`diff()`]) and made live all or nothing; [`export()`] writes the same format back, and what it writes
 //! parses to the same company. What is stored is the declaration itself ([`Company::to_json`]), so that nothing
 //! an operator wrote is lost on the way; profiles and rules are computed from it.
 //!

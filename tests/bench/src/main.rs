@@ -9,6 +9,7 @@ mod ack;
 mod matching;
 mod process;
 mod report;
+mod turns;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Ack(ack::Options),
     /// Trigger words in subjects; against Python's `re`
     Match(matching::Options),
+    /// How soon a phone follows a notification, and the start of an event
+    Turns(turns::Options),
     /// One of the two servers that `ack` compares
     #[command(hide = true)]
     Serve(ack::serve::Options),
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let kept = match Arguments::parse().command {
         Command::Ack(options) => ack::run(&options)?,
         Command::Match(options) => matching::run(&options)?,
+        Command::Turns(options) => turns::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

@@ -54,6 +54,14 @@ fn time_in(schedstat: &Path) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(numbers.split(' ').next().unwrap_or("").parse()?))
 }
 
+/// Resident memory of a process in MiB.
+pub(crate) fn resident_mib(process: u32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
 impl Server {
     /// Starts this program as `serve KIND` and waits until it is ready.
     pub(crate) fn start(kind: &str, store: &Path) -> anyhow::Result<Self> {
@@ -90,10 +98,7 @@ impl Server {
 
     /// Resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        resident_mib(self.child.id())
     }
 }
 

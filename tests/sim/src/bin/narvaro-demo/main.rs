@@ -59,7 +59,11 @@ async fn run(arguments: Arguments, voice: &Voice) -> Fallible<()> {
     let told = tokio::select! {
         told = tokio::time::timeout(LIMIT, story::tell(&mut stage, voice)) => told
             .unwrap_or_else(|_| Err(format!("the story did not end within {} s", LIMIT.as_secs()).into())),
-        signal = told_to_stop() => Err(format!("ended by {}", signal?).into()),
+        signal = told_to_stop() => {
+            let signal = signal?;
+            stage.clear().await?;
+            return Err(format!("ended by {signal} before the story's end").into());
+        }
     };
     if told.is_err() {
         voice.log(&stage.log());

@@ -20,7 +20,7 @@ Put events into the calendars (as a user would in Outlook):
 {}
 {}
 {}
-    curl {sim}/sim/users/anna@acme.example/events                       what is there, with ids
+    curl {sim}/sim/users/anna@acme.example/events   # what is there, with ids
     curl -X DELETE {sim}/sim/users/anna@acme.example/events/ID
 
 Look at the telephones, and change one by hand:
@@ -40,11 +40,11 @@ Ask the service:
 
 Make trouble, and mend it:
     curl -d '{{"fault":{{"kind":"status","status":503}},"times":3}}' {sim}/sim/pbx/acme/faults
-    curl -X POST -d '{{"drop":1.0}}' {sim}/sim/delivery                   no notification arrives ...
-    curl -X POST -d '{{"drop":0.0}}' {sim}/sim/delivery                   ... and again they do
-    {narvaro} sync --all                 what was missed is read
+    curl -X POST -d '{{"drop":1.0}}' {sim}/sim/delivery   # no notification arrives ...
+    curl -X POST -d '{{"drop":0.0}}' {sim}/sim/delivery   # ... and again they do
+    {narvaro} sync --all   # what was missed is read
     curl -X DELETE -d '{{"client_id":"{CLIENT_ID}"}}' {sim}/sim/tenants/{TENANT}/consent
-    {narvaro} consent-url acme           consent again: open what it prints
+    {narvaro} consent-url acme   # consent again: open what it prints
 
 Everything the simulators saw and did, and what they object to:
     curl {sim}/sim/journal
