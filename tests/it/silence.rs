@@ -48,6 +48,11 @@ async fn all_that_is_said(service: &Service) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+async fn sync(service: &Service) {
+    let (status, body) = service.admin("POST", "/sync", Some(json!({}))).await;
+    assert_eq!(status, 200, "{body}");
+}
+
 async fn nothing_is_said(format: &str) {
     let mut service = Service::new().await;
     for alias in ["anna@acme.example", "bo@acme.example"] {
@@ -82,18 +87,20 @@ async fn nothing_is_said(format: &str) {
         FaultKind::Html { status: 200 },
         FaultKind::Status { status: 400, code: None, retry_after: None },
     ] {
-        service.sim.fault(Fault::next(3, fault));
+        let failed = service.counter("narvaro_reads_failed_total").await;
+        service.sim.fault(Fault::lasting(fault));
         anna(marked("DND"));
+        sync(&service).await;
+        let more = async || service.counter("narvaro_reads_failed_total").await > failed;
+        service.until("a read has failed", more).await;
+        service.sim.clear_faults();
     }
     let subject = json!({ "company": "acme", "subject": "MÖT provmarke7q" });
     let (status, tried) = service.admin("POST", "/try", Some(subject)).await;
     assert_eq!(status, 200, "{tried}");
     assert!(!contains(tried.as_bytes(), "provmarke7q"), "{tried}");
-    service.sim.clear_faults();
-    let (status, body) = service.admin("POST", "/sync", Some(json!({}))).await;
-    assert_eq!(status, 200, "{body}");
+    sync(&service).await;
     shows("201", "do-not-disturb").await;
-    service.until("all is read", async || service.counter("narvaro_reads_failed_total").await > 0).await;
 
     let said = all_that_is_said(&service).await;
     let found = |marker: &str| -> Vec<&str> {
