@@ -4,9 +4,10 @@
 //! apostrophes and single spaces. `ß` becomes `ss`, a decomposed `ö` becomes one letter, `å ä ö é` stay
 //! letters of their own.
 //!
-//! Why a quick path beside the full one: nearly all subjects are Western European text without combining
-//! marks, for which one pass over the characters gives the same answer ten times faster. A test holds the
-//! two against each other.
+//! Why quicker paths beside the full one: nearly all subjects are Western European text without combining
+//! marks, for which one pass over the characters gives the same answer ten times faster; and most of them
+//! only need their ASCII capitals made small, which is several times faster again. Tests hold them
+//! against each other.
 
 use icu_casemap::CaseMapperBorrowed;
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
@@ -18,8 +19,14 @@ const REPLY_MARKS: [&str; 6] = ["sv", "svar", "re", "fw", "fwd", "vb"];
 /// What mail programs write before the subject of a cancelled event; the colon follows.
 const CANCELLATION_MARKS: [&str; 6] = ["canceled", "cancelled", "avbokat", "avbokad", "inställt", "avlyst"];
 
+/// Bytes within which the colon of a mark stands: the longest mark has 9, and a space may follow it.
+const FURTHEST_COLON: usize = 12;
+
 /// `text` in the form in which texts are compared.
 pub(super) fn fold(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_ascii_lowercase();
+    }
     let mut out = String::with_capacity(text.len() + 4);
     if !fold_quickly(text, &mut out) {
         out.clear();
@@ -60,12 +67,9 @@ pub(super) fn has_cancellation_mark(folded: &str) -> bool {
 
 /// What follows the first of `marks` and its colon, if the text starts with one.
 fn after_mark<'a>(folded: &'a str, marks: &[&str]) -> Option<&'a str> {
-    let word_ends = folded.find(|c: char| !c.is_alphabetic())?;
-    let (word, rest) = folded.split_at(word_ends);
-    if !marks.contains(&word) {
-        return None;
-    }
-    rest.trim_start().strip_prefix(':').map(str::trim_start)
+    let colon = folded.bytes().take(FURTHEST_COLON).position(|byte| byte == b':')?;
+    let (word, rest) = folded.split_at_checked(colon)?;
+    marks.contains(&word.trim_end()).then(|| rest[1..].trim_start())
 }
 
 /// Whether `c` is a letter, a digit or `_`, or a mark that belongs to the letter before it.
@@ -110,6 +114,24 @@ impl Spaced<'_> {
         }
         self.out.push(c);
     }
+}
+
+/// Whether only ASCII capitals stand between `text` and its folded form: it has single spaces, and beyond
+/// ASCII small Latin-1 letters only.
+fn is_plain(text: &str) -> bool {
+    /// First byte of `À` to `ÿ` in UTF-8; the small ones and `÷` start at second byte 0xa0.
+    const LETTER: u8 = 0xc3;
+    let odd = |before: u8, byte: u8| {
+        (before == b' ') & (byte == b' ')
+            | (before == LETTER) & (byte < 0xa0)
+            | matches!(byte, b'\t'..=b'\r' | 0xc2 | 0xc4..)
+    };
+    let bytes = text.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return true };
+    // Not `any`: without a way out early, many bytes are looked at at once.
+    let pairs = bytes.iter().zip(&bytes[1..]);
+    let within = pairs.fold(false, |found, (before, byte)| found | odd(*before, *byte));
+    !(within || odd(b' ', *first) || *last == b' ')
 }
 
 /// One pass for text of Latin-1 letters and everyday punctuation; `false` where the full way is needed.
@@ -205,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn the_plain_way_is_the_way_of_usual_subjects_and_of_no_other() {
+        for usual in ["", "Möte: åäö, 3 * 4 (Q3)", "a", "GFD"] {
+            assert!(is_plain(usual), "{usual}");
+        }
+        for other in [" a", "a ", "a  b", "a\tb", "Straße", "MÖT", "a\u{a0}b", "µ", "a – b", "mo\u{308}t"]
+        {
+            assert!(!is_plain(other), "{other}");
+        }
+    }
+
+    #[test]
     fn cancellation_marks_are_known_in_both_languages_and_need_their_colon() {
         for mark in
             ["Canceled: x", "CANCELLED: x", "Avbokat: x", "Avbokad:x", "Insta\u{308}llt: x", "Avlyst : x"]
@@ -223,6 +256,13 @@ mod tests {
             prop_assert!(fold_quickly(&text, &mut quick));
             fold_fully(&text, &mut full);
             prop_assert_eq!(quick, full);
+        }
+
+        #[test]
+        fn the_plain_way_gives_what_the_full_way_gives(text in "[A-Za-zÀ-ÿ :*_.×\t\u{80}–]{0,12}") {
+            let mut full = String::new();
+            fold_fully(&text, &mut full);
+            prop_assert!(!is_plain(&text) || text.to_ascii_lowercase() == full, "{full:?}");
         }
 
         #[test]

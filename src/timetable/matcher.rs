@@ -159,6 +159,10 @@ impl Matcher {
         let text = without_reply_marks(&folded);
         let mark = self.mark_of(text);
         let (found, plain) = self.find_folded(text);
+        if found.is_empty() && self.categories.is_empty() {
+            let none = Some(mark.unwrap_or(NoProfile::NothingMatched));
+            return Judgement { winner: None, losers: Vec::new(), none, warnings: Vec::new() };
+        }
         let text = plain.as_deref().unwrap_or(text);
         let best = self.best(&found, text);
         let category = self.best_category(categories);
