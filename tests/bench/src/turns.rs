@@ -206,7 +206,7 @@ impl Drop for Service {
 
 impl Service {
     fn start(sim: &Sim, options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        let free = || Ok::<_, std::io::Error>(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+        let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
         let (public, private) = (free()?, free()?);
         let tenant = sim.add_tenant(TenantSpec::new("load.example"))?;
         let mut app = AppSpec::new(CLIENT_ID, SECRET);
