@@ -124,7 +124,7 @@ tests() {
 
 documents() {
     # Private items are documented too, so links to them lead somewhere.
-    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 }
 
 demo() {

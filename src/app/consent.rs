@@ -127,6 +127,12 @@ impl ConsentDesk {
             }
         }
         let login = self.graph.company(tenant.clone()).check().await;
+        // A new consent may need minutes to spread, so that a first one is believed without a login; one that works is
+        // never given up for one that does not.
+        if login.is_err() && office.tenant().is_some_and(|known| *known != tenant) {
+            warn!(company.id = %company, "A tenant without a login consented for company `{company}`, which has another");
+            return Outcome::OtherTenant;
+        }
         if let Err(error) = self.offices.consented(company, tenant).await {
             warn!(company.id = %company, error = %Chain(&error), "A consent could not be kept");
             return Outcome::StoreAway;

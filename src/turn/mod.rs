@@ -204,9 +204,11 @@ impl Turn<'_> {
         self.state.owed.merge(&self.lease.gathered);
         let Some(alias) = self.seat.alias.clone() else { return self.leave().await };
         if *self.state.alias != *alias {
-            self.move_to_alias(&alias).await;
+            self.move_to_alias(&alias).await?;
         }
-        self.read_back().await;
+        if self.state.timetable.is_some() {
+            self.read_back().await;
+        }
         self.present().await?;
         if self.wants_calendar() {
             self.calendar().await?;
@@ -237,6 +239,10 @@ impl Turn<'_> {
                 self.lease.mailbox
             );
             metrics::counter!("narvaro_reads_interrupted_total").increment(1);
+        }
+        if self.decision.is_none() && self.state.timetable.is_some() {
+            // The first reading: only now can what the PBX shows be held against what it should show.
+            self.read_back().await;
         }
         self.present().await
     }

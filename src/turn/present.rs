@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     chain::Chain,
-    decide::{Decision, Lasting, ManualChange, What, decide, manual_change},
+    decide::{Base, Decision, Lasting, ManualChange, What, decide, manual_change},
     health::Health,
     model::{Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
@@ -109,7 +109,12 @@ impl Turn<'_> {
                 let change = ManualChange { what, lasting: Lasting::OnPhone(found.until) };
                 let rules = &self.seat.ruleset().rules;
                 let timetable = self.state.timetable.clone().unwrap_or_default();
-                self.state.layers = manual_change(rules, &timetable, &self.state.layers, change, now);
+                if self.state.acknowledged.is_some() {
+                    self.state.layers = manual_change(rules, &timetable, &self.state.layers, change, now);
+                } else {
+                    // Found there when we first looked: it lies under the calendar, nobody set it against an event.
+                    self.state.layers.base = Some(Base { until: found.until, ..Base::new(change.what, now) });
+                }
                 self.state.told = Some(Wanted::AsFound(found.shown.clone()));
             }
         }
@@ -336,12 +341,18 @@ impl Turn<'_> {
     }
 
     /// The alias now names another calendar.
-    pub(super) async fn move_to_alias(&mut self, alias: &str) {
+    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<(), StoreError> {
         if !self.state.alias.is_empty() {
             info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
             self.end_watch().await;
+            if let Some(timetable) = &mut self.state.timetable {
+                timetable.entries.clear();
+                self.present().await?;
+                self.decision = None;
+            }
         }
         self.state.move_to_alias(alias);
+        Ok(())
     }
 }
 

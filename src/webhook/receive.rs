@@ -35,6 +35,8 @@ pub struct ReceiverLimits {
     pub body_bytes: usize,
     /// Requests under way at a time.
     pub requests: usize,
+    /// Memory that bodies under way may take together, in bytes.
+    pub bodies_bytes: usize,
     /// How long a body may take to arrive; Graph itself gives up after 3 s, and after 10 s when it tries again.
     pub body_within: Duration,
     /// How long the store may take; Graph waits 3 s at the first attempt.
@@ -46,6 +48,7 @@ impl Default for ReceiverLimits {
         Self {
             body_bytes: 8 << 20,
             requests: 512,
+            bodies_bytes: 64 << 20,
             body_within: Duration::from_secs(10),
             store_within: Duration::from_secs(2),
         }
@@ -59,6 +62,8 @@ pub struct Receiver {
     clock: SharedClock,
     limits: ReceiverLimits,
     under_way: Semaphore,
+    /// In KiB.
+    bodies: Semaphore,
     counts: Counts,
 }
 
@@ -112,7 +117,8 @@ impl Receiver {
         limits: ReceiverLimits,
     ) -> Arc<Self> {
         let under_way = Semaphore::new(limits.requests);
-        Arc::new(Self { keys, queue, clock, limits, under_way, counts: Counts::new() })
+        let bodies = Semaphore::new((limits.bodies_bytes / 1024).max(limits.body_bytes / 1024 + 1));
+        Arc::new(Self { keys, queue, clock, limits, under_way, bodies, counts: Counts::new() })
     }
 
     /// The two addresses Graph is given. Each takes both kinds, because Graph may be told one address for both.
@@ -121,6 +127,13 @@ impl Receiver {
             .route("/graph/v1/notify", post(receive))
             .route("/graph/v1/lifecycle", post(receive))
             .with_state(Arc::clone(self))
+    }
+
+    /// How much memory a body may take: what it says of itself, and the most it may have where it says nothing.
+    fn kib_of(&self, headers: &HeaderMap) -> u32 {
+        let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let bytes: usize = said.unwrap_or(self.limits.body_bytes).min(self.limits.body_bytes);
+        u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
     }
 
     /// Notifications that verify, as marks.
@@ -201,6 +214,10 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         receiver.counts.refused_type.increment(1);
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
+    let Ok(_memory) = receiver.bodies.try_acquire_many(receiver.kib_of(request.headers())) else {
+        receiver.counts.refused_load.increment(1);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let collected = collect(request.into_body(), receiver.limits.body_bytes);
     let body = match tokio::time::timeout(receiver.limits.body_within, collected).await {
         Ok(Ok(body)) => body,

@@ -104,6 +104,8 @@ impl Embedded {
         let schema = |source: SchemaError| OpenError::Schema { path: path.clone(), source };
         let sqlite = |source: rusqlite::Error| schema(source.into());
 
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        private(path).map_err(io)?;
         let mut connection = Connection::open(path).map_err(sqlite)?;
         schema::configure(&connection).map_err(sqlite)?;
         schema::prepare(&mut connection).map_err(schema)?;
@@ -200,6 +202,12 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// Makes the file, for the service's account only, before SQLite would make it for everybody; its companions get its rights.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map(drop)
 }
 
 /// Builds the queue from the file; returns the number of the next log entry.
