@@ -102,6 +102,11 @@ async fn nothing_is_said(format: &str) {
     sync(&service).await;
     shows("201", "do-not-disturb").await;
 
+    // The phone shows it a moment before the turn is stored.
+    let explained =
+        async || service.admin("GET", "/explain?user=201", None).await.1.to_lowercase().contains("dnd");
+    service.until("the turn is stored", explained).await;
+
     let said = all_that_is_said(&service).await;
     let found = |marker: &str| -> Vec<&str> {
         said.iter().filter(|(_, text)| contains(text, marker)).map(|(name, _)| name.as_str()).collect()
