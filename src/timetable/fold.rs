@@ -5,9 +5,11 @@
 //! letters of their own.
 //!
 //! Why quicker paths beside the full one: nearly all subjects are Western European text without combining
-//! marks, for which one pass over the characters gives the same answer ten times faster; and most of them
-//! only need their ASCII capitals made small, which is several times faster again. Tests hold them
+//! marks, for which one pass over the characters gives the same answer ten times faster; and of most of
+//! them nothing has to be changed but ASCII capitals, which the matcher ignores by itself. Tests hold these ways
 //! against each other.
+
+use std::borrow::Cow;
 
 use icu_casemap::CaseMapperBorrowed;
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
@@ -24,15 +26,18 @@ const FURTHEST_COLON: usize = 12;
 
 /// `text` in the form in which texts are compared.
 pub(super) fn fold(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_ascii_lowercase();
-    }
     let mut out = String::with_capacity(text.len() + 4);
     if !fold_quickly(text, &mut out) {
         out.clear();
         fold_fully(text, &mut out);
     }
     out
+}
+
+/// As [`fold`], except that ASCII capitals may stay: for readers that take them for small letters anyway.
+/// Nearly all subjects need no copy then.
+pub(super) fn fold_but_ascii(text: &str) -> Cow<'_, str> {
+    if is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(fold(text)) }
 }
 
 /// Takes `å ä ö é` and their like to `a a o e`, in a text that is already folded.
@@ -52,7 +57,7 @@ pub(super) fn fold_diacritics(folded: &str) -> String {
     out
 }
 
-/// A folded subject without its leading reply and forward marks, however many there are.
+/// A subject, folded but for ASCII, without its leading reply and forward marks, however many there are.
 pub(super) fn without_reply_marks(mut folded: &str) -> &str {
     while let Some(rest) = after_mark(folded, &REPLY_MARKS) {
         folded = rest;
@@ -60,7 +65,7 @@ pub(super) fn without_reply_marks(mut folded: &str) -> &str {
     folded
 }
 
-/// Whether a folded subject starts as that of a cancelled event does.
+/// Whether a subject, folded but for ASCII, starts as that of a cancelled event does.
 pub(super) fn has_cancellation_mark(folded: &str) -> bool {
     after_mark(folded, &CANCELLATION_MARKS).is_some()
 }
@@ -69,7 +74,8 @@ pub(super) fn has_cancellation_mark(folded: &str) -> bool {
 fn after_mark<'a>(folded: &'a str, marks: &[&str]) -> Option<&'a str> {
     let colon = folded.bytes().take(FURTHEST_COLON).position(|byte| byte == b':')?;
     let (word, rest) = folded.split_at_checked(colon)?;
-    marks.contains(&word.trim_end()).then(|| rest[1..].trim_start())
+    let word = word.trim_end();
+    marks.iter().any(|mark| mark.eq_ignore_ascii_case(word)).then(|| rest[1..].trim_start())
 }
 
 /// Whether `c` is a letter, a digit or `_`, or a mark that belongs to the letter before it.

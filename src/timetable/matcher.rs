@@ -16,7 +16,9 @@ use std::collections::HashMap;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::{
-    fold::{fold, fold_diacritics, has_cancellation_mark, is_mark, is_word, without_reply_marks},
+    fold::{
+        fold, fold_but_ascii, fold_diacritics, has_cancellation_mark, is_mark, is_word, without_reply_marks,
+    },
     judgement::{Hit, Judgement, Lost, LostBecause, MatchRule, NoProfile, Owner, Warning},
     words::{Word, WordError},
 };
@@ -120,6 +122,7 @@ impl Matcher {
             patterns.into_iter().partition(|pattern| pattern.hit.rule == MatchRule::Category);
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
+            .ascii_case_insensitive(true)
             .build(patterns.iter().map(|pattern| &pattern.folded))
             .map_err(|_| RuleError::TooMany)?;
         Ok(Self {
@@ -139,7 +142,7 @@ impl Matcher {
 
     /// The word that decides for `subject`; the quick way for when nobody asks why.
     pub fn winner(&self, subject: &str) -> Option<&Hit> {
-        let folded = fold(beginning(subject));
+        let folded = fold_but_ascii(beginning(subject));
         let text = without_reply_marks(&folded);
         if self.mark_of(text).is_some() {
             return None;
@@ -155,7 +158,7 @@ impl Matcher {
 
     /// As [`judge`](Self::judge), with the event's categories where the rules want them.
     pub fn judge_event(&self, subject: &str, categories: &[String]) -> Judgement {
-        let folded = fold(beginning(subject));
+        let folded = fold_but_ascii(beginning(subject));
         let text = without_reply_marks(&folded);
         let mark = self.mark_of(text);
         let (found, plain) = self.find_folded(text);
@@ -339,7 +342,7 @@ fn ignored(winner: Option<&Pattern>, losers: Vec<Lost>) -> Vec<Lost> {
 fn is_negated(text: &str, start: usize) -> bool {
     let before = text[..start].trim_end();
     let word = before.rsplit(|c: char| !is_word(c)).next().unwrap_or_default();
-    NEGATIONS.contains(&word)
+    NEGATIONS.iter().any(|negation| negation.eq_ignore_ascii_case(word))
 }
 
 /// Gathers the patterns of a company's rules.

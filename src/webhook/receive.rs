@@ -214,7 +214,7 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         receiver.counts.refused_type.increment(1);
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let Ok(_memory) = receiver.bodies.try_acquire_many(receiver.kib_of(request.headers())) else {
+    let Ok(memory) = receiver.bodies.try_acquire_many(receiver.kib_of(request.headers())) else {
         receiver.counts.refused_load.increment(1);
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
@@ -233,7 +233,7 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
     let marks = receiver.marks(&body);
     // Head and body are gone before the wait for the disk: the connection uses its buffer again, where it would have
     // to make a new one, and a request that waits holds its marks only.
-    drop(body);
+    drop((body, memory));
     let Ok(marks) = marks else {
         receiver.counts.refused_shape.increment(1);
         return StatusCode::BAD_REQUEST.into_response();

@@ -107,7 +107,7 @@ impl Embedded {
         let io = |source| OpenError::Io { path: path.clone(), source };
         private(path).map_err(io)?;
         let mut connection = Connection::open(path).map_err(sqlite)?;
-        schema::configure(&connection).map_err(sqlite)?;
+        schema::configure(&connection, schema::WRITER_CACHE_KIB).map_err(sqlite)?;
         schema::prepare(&mut connection).map_err(schema)?;
         let epoch = schema::next_epoch(&connection).map_err(sqlite)?;
 
@@ -117,7 +117,7 @@ impl Embedded {
         let mut readers = Vec::with_capacity(READERS);
         for _ in 0..READERS {
             let reader = Connection::open(path).map_err(sqlite)?;
-            schema::configure(&reader).map_err(sqlite)?;
+            schema::configure(&reader, schema::READER_CACHE_KIB).map_err(sqlite)?;
             readers.push(Mutex::new(reader));
         }
 

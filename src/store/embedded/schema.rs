@@ -44,14 +44,18 @@ CREATE TABLE spent_ticket (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Pages that the writer keeps: the working set of the log and of the mailboxes that have turns now.
+pub(super) const WRITER_CACHE_KIB: i64 = 2_048;
+
+/// Pages that a reader keeps: the inner ones. Rows are in the system's cache, one copy away.
+pub(super) const READER_CACHE_KIB: i64 = 512;
+
 /// Sets the connection up: WAL, and a commit is on disk when it returns.
-pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // 2 MiB of pages for each connection: the working set of the log and of the mailboxes that have turns now. The
-    // rest is in the system's cache, one copy away.
-    connection.pragma_update(None, "cache_size", -2_048)?;
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.busy_timeout(std::time::Duration::from_secs(2))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
