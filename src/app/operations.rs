@@ -347,7 +347,7 @@ impl Operations for Service {
         let company = company.with_revision(revision + 1);
         let users = company.users().iter().map(|user| user.extension.clone()).collect();
         let document = company.to_json().into_bytes();
-        let applied = self.store.apply(&id, document, users, self.clock.now()).await.map_err(store)?;
+        let applied = self.store.apply(&id, document, users).await.map_err(store)?;
         let standing = before.map(|office| office.standing).unwrap_or_default();
         let revision = company.revision();
         let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();

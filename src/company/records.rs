@@ -72,7 +72,6 @@ pub trait Records: Send + Sync + 'static {
         company: &CompanyId,
         document: Vec<u8>,
         users: Vec<Extension>,
-        now: Timestamp,
     ) -> Result<Applied, StoreError>;
 
     /// Stores what became known while running.

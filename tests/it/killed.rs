@@ -173,8 +173,7 @@ async fn i1_every_acknowledged_mark_survives_a_hundred_kills() {
     {
         let store = open(&path);
         let users = (1_000..1_000 + MAILBOXES).map(|n| n.to_string().parse().unwrap()).collect();
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        (&store as &dyn Store).apply(&"acme".parse().unwrap(), b"{}".to_vec(), users, now).await.unwrap();
+        (&store as &dyn Store).apply(&"acme".parse().unwrap(), b"{}".to_vec(), users).await.unwrap();
     }
     let mut acknowledged = BTreeSet::new();
     let mut worked = BTreeSet::new();

@@ -83,7 +83,7 @@ fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
 
 async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
     let store = bench.store();
-    let applied = store.apply(&company(name), b"{}".to_vec(), users, bench.clock().now()).await.unwrap();
+    let applied = store.apply(&company(name), b"{}".to_vec(), users).await.unwrap();
     applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
 }
 
@@ -358,10 +358,7 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied() {
         assert_eq!(found[0].draft.as_deref(), Some(b"draft".as_slice()));
         assert_eq!(found[0].applied, None);
         assert!(store.lease(10, HOLD).await.unwrap().is_empty());
-        store
-            .apply(&company("acme"), b"live".to_vec(), extensions(201..203), bench.clock().now())
-            .await
-            .unwrap();
+        store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
         let found = store.companies().await.unwrap();
         assert_eq!(
             (found[0].draft.as_deref(), found[0].applied.as_deref()),
@@ -377,10 +374,7 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() 
         let before = apply(&*bench, "acme", extensions(201..203)).await;
         drain(&*bench, None).await;
         let store = bench.store();
-        let applied = store
-            .apply(&company("acme"), b"{}".to_vec(), extensions(202..204), bench.clock().now())
-            .await
-            .unwrap();
+        let applied = store.apply(&company("acme"), b"{}".to_vec(), extensions(202..204)).await.unwrap();
         let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
         assert_eq!(kept.id, before[1]);
         let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();

@@ -1,22 +1,31 @@
 //! The store of a single process: one SQLite file, nothing to install.
 //!
-//! Writes go through one thread that commits in groups ([`writer`]); who is due next is kept in memory
-//! ([`due`]) and built anew at start from each mailbox's due time and the log of marks that are not worked
-//! off. The file belongs to one process: a second one is refused at start by a lock on `FILE.lock`, because
+//! Three places, each for what it is good at:
+//!
+//! - the log of marks ([`mark_log`], written by the thread of [`marker`]): what a notification's 202 rests on;
+//! - the database (written by the thread of [`writer`]): companies, and each mailbox's state and due time;
+//! - memory ([`due`]): who is due next, built anew at start from the other two.
+//!
+//! A turn takes marks that are in the log and leaves a state in the database; only when that is on disk are the marks
+//! done with. A crash between the two repeats the turn, so the two files need not agree to the second.
+//!
+//! The files belong to one process: a second one is refused at start by a lock on `FILE.lock`, because
 //! two orders of work in two memories would not be one queue.
 //!
-//! Why a log of marks inside SQLite: a row for each notification costs more than all the rest of the answer
-//! together; one row for each group commit costs a share of it. Why not a file of our own for the log: one
-//! file is what an operator can back up and open.
+//! Why not marks in the database too: a commit costs four times an append in processor time, and now and then a
+//! checkpoint or the states of many mailboxes come between a notification and its 202. Measured with
+//! `scripts/bench.sh`.
 
 mod due;
+mod mark_log;
+mod marker;
 mod schema;
 mod writer;
 
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,9 +38,13 @@ use tokio::sync::{
     oneshot,
 };
 
+use self::{
+    mark_log::{MarkLog, Record},
+    marker::{Append, Marker},
+};
 use due::DueIndex;
 pub use schema::SchemaError;
-use writer::{Command, Reply, Shared, Writer, mailboxes_of, maybe, parsed};
+use writer::{Command, Writer, mailboxes_of, maybe, parsed};
 
 use crate::{
     clock::SharedClock,
@@ -40,7 +53,7 @@ use crate::{
     queue::{Depth, DueStore, Lease, Mark, Reason, Settled, StoreError, Tally, Urgency},
 };
 
-/// Commands that may wait for the writer: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
+/// Commands that may wait for each of the two threads: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
 const WAITING: usize = 8_192;
 
 /// Connections for reading beside the writer.
@@ -84,12 +97,29 @@ pub enum OpenError {
     },
 }
 
-/// The embedded store. Dropping it ends its thread once all that was accepted is written.
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the threads share.
+struct Shared {
+    index: Mutex<DueIndex>,
+    changed: Notify,
+    clock: SharedClock,
+}
+
+impl Shared {
+    /// The index. A panic while it was held has been counted where it happened; the index itself is never left half changed by the code here.
+    fn index(&self) -> MutexGuard<'_, DueIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The embedded store. Dropping it ends its threads once all that was accepted is written.
 pub struct Embedded {
     commands: Option<mpsc::Sender<Command>>,
+    appends: Option<mpsc::Sender<Append>>,
     shared: Arc<Shared>,
     readers: Vec<Mutex<Connection>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
     _lock: File,
 }
 
@@ -113,7 +143,8 @@ impl Embedded {
 
         let mut index = DueIndex::new(epoch, settings.most_per_company);
         let now = clock.now();
-        let next_entry = fill(&mut index, &connection, now).map_err(sqlite)?;
+        let (log, records) = MarkLog::open(path).map_err(io)?;
+        fill(&mut index, &connection, &records, now).map_err(sqlite)?;
         let mut readers = Vec::with_capacity(READERS);
         for _ in 0..READERS {
             let reader = Connection::open(path).map_err(sqlite)?;
@@ -122,29 +153,19 @@ impl Embedded {
         }
 
         let shared = Arc::new(Shared { index: Mutex::new(index), changed: Notify::new(), clock });
-        let (commands, receiver) = mpsc::channel(WAITING);
-        let writer = Writer::new(connection, Arc::clone(&shared), next_entry);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(receiver))
-            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        Ok(Self { commands: Some(commands), shared, readers, thread: Some(thread), _lock: lock })
+        let (commands, writes) = mpsc::channel(WAITING);
+        let (appends, marks) = mpsc::channel(WAITING);
+        let writer = Writer::new(connection, Arc::clone(&shared));
+        let marker = Marker::new(log, Arc::clone(&shared));
+        let threads = vec![
+            thread("store-writer", move || writer.run(writes)).map_err(io)?,
+            thread("store-marker", move || marker.run(marks)).map_err(io)?,
+        ];
+        Ok(Self { commands: Some(commands), appends: Some(appends), shared, readers, threads, _lock: lock })
     }
 
     async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let commands = self.commands.as_ref().ok_or(StoreError::Busy)?;
-        commands.try_send(command(reply)).map_err(|refused| match refused {
-            TrySendError::Full(_) => {
-                metrics::counter!("narvaro_store_busy_total").increment(1);
-                StoreError::Busy
-            }
-            TrySendError::Closed(_) => StoreError::Unavailable("the store's writer has ended".into()),
-        })?;
-        match answer.await {
-            Ok(outcome) => outcome,
-            Err(gone) => Err(StoreError::Unavailable(Box::new(gone))),
-        }
+        ask(self.commands.as_ref(), command).await
     }
 
     async fn write(
@@ -182,10 +203,34 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the writer has been printed by the runtime; there is nobody left to tell.
+        self.appends = None;
+        for thread in self.threads.drain(..) {
+            // A panic of it has been printed by the runtime; there is nobody left to tell.
             drop(thread.join());
         }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Gives a thread a piece of work and waits for its answer.
+async fn ask<C, T>(
+    thread: Option<&mpsc::Sender<C>>,
+    work: impl FnOnce(Reply<T>) -> C,
+) -> Result<T, StoreError> {
+    let (reply, answer) = oneshot::channel();
+    thread.ok_or(StoreError::Busy)?.try_send(work(reply)).map_err(|refused| match refused {
+        TrySendError::Full(_) => {
+            metrics::counter!("narvaro_store_busy_total").increment(1);
+            StoreError::Busy
+        }
+        TrySendError::Closed(_) => StoreError::Unavailable("a thread of the store has ended".into()),
+    })?;
+    match answer.await {
+        Ok(outcome) => outcome,
+        Err(gone) => Err(StoreError::Unavailable(Box::new(gone))),
     }
 }
 
@@ -210,8 +255,13 @@ fn private(path: &Path) -> std::io::Result<()> {
     File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map(drop)
 }
 
-/// Builds the queue from the file; returns the number of the next log entry.
-fn fill(index: &mut DueIndex, connection: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+/// Builds the queue from database and log.
+fn fill(
+    index: &mut DueIndex,
+    connection: &Connection,
+    records: &[Record],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, company, due, urgency FROM mailbox")?;
     let mut rows = statement.query([])?;
     let mut all = Vec::new();
@@ -227,24 +277,15 @@ fn fill(index: &mut DueIndex, connection: &Connection, now: Timestamp) -> rusqli
         index.add(mailbox, &company, due.and_then(|due| Timestamp::from_microsecond(due).ok()), urgency, now);
         all.push(mailbox);
     }
-    let mut next = 1;
-    let mut statement = connection.prepare("SELECT entry, marks FROM mark_log ORDER BY entry")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let entry = row.get::<_, i64>(0)?.cast_unsigned();
-        let document: Vec<u8> = row.get(1)?;
-        let marks: Vec<Mark> = serde_json::from_slice(&document).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
-        })?;
-        for mark in &marks {
-            index.enter(mark, Some(entry), now);
+    for record in records {
+        for mark in &record.marks {
+            index.enter(mark, Some(record.entry), now);
         }
-        next = entry + 1;
     }
     for mailbox in all {
         index.enter(&Mark::new(mailbox, now, Reason::Started), None, now);
     }
-    Ok(next)
+    Ok(())
 }
 
 fn after(now: Timestamp, hold: Duration) -> Timestamp {
@@ -256,7 +297,7 @@ impl DueStore for Embedded {
     async fn mark(&self, mut marks: Vec<Mark>) -> Result<Tally, StoreError> {
         let tally = self.shared.index().sift(&mut marks);
         if !marks.is_empty() {
-            self.send(|reply| Command::Marks { marks, reply }).await?;
+            ask(self.appends.as_ref(), |reply| Append { marks, reply }).await?;
         }
         Ok(tally)
     }
@@ -382,10 +423,9 @@ impl Records for Embedded {
         company: &CompanyId,
         document: Vec<u8>,
         users: Vec<Extension>,
-        now: Timestamp,
     ) -> Result<Applied, StoreError> {
         let company = company.clone();
-        self.send(|reply| Command::Apply { company, document, users, now, reply }).await
+        self.send(|reply| Command::Apply { company, document, users, reply }).await
     }
 
     async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {

@@ -1,23 +1,18 @@
-//! The one thread that writes: it takes whatever has gathered and commits it as one transaction.
+//! The one thread that writes the database: it takes whatever has gathered and commits it as one transaction.
 //!
-//! While a commit is on its way to the disk the next group gathers by itself: a lone mark is committed at once, and
-//! under load a commit carries many. All marks of a group are *one* row. After a busy group the next one gathers a
-//! little longer, because a commit costs as much processor time as some ten requests do without it.
+//! While a commit is on its way to the disk the next group gathers by itself: a lone turn's result is committed at once,
+//! and under load a commit carries many.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::error;
 
-use super::due::DueIndex;
+use super::{Reply, Shared, due::DueIndex};
 use crate::{
     chain::Chain,
-    clock::SharedClock,
     company::records::{Applied, MailboxRecord},
     model::{CompanyId, Extension, Generation, MailboxId},
     queue::{Mark, Reason, Settled, StoreError, Urgency},
@@ -26,72 +21,19 @@ use crate::{
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
 const GROUP: usize = 512;
 
-/// Most marks in one transaction, unless one delivery alone has more: bounds the memory that a storm takes.
-const GROUP_MARKS: usize = 1_024;
-
-/// Sizes of a group that say: more is coming, and a larger group would be cheaper.
-const BUSY: std::ops::Range<usize> = 8..256;
-
-/// How long the next group gathers after a busy one: doubles the groups of 64 connections, and is a thousandth of
-/// what Graph waits.
-const GATHER: Duration = Duration::from_micros(500);
-
-/// Log rows that may lie there without use before they are deleted: deleting costs a page write, so not each time.
-const TRIM_AFTER: u64 = 256;
-
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
 /// Statements of the caller's own; they return how many rows they changed.
 pub(super) type Statements = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<u64> + Send>;
 
 /// A piece of writing.
 pub(super) enum Command {
-    Marks {
-        marks: Vec<Mark>,
-        reply: Reply<()>,
-    },
-    Intend {
-        mailbox: MailboxId,
-        generation: Generation,
-        intent: Vec<u8>,
-        reply: Reply<()>,
-    },
-    Settle {
-        mailbox: MailboxId,
-        generation: Generation,
-        settled: Settled,
-        reply: Reply<()>,
-    },
-    Apply {
-        company: CompanyId,
-        document: Vec<u8>,
-        users: Vec<Extension>,
-        now: Timestamp,
-        reply: Reply<Applied>,
-    },
-    Write {
-        write: Statements,
-        reply: Reply<u64>,
-    },
-}
-
-/// What the threads share.
-pub(super) struct Shared {
-    pub(super) index: Mutex<DueIndex>,
-    pub(super) changed: Notify,
-    pub(super) clock: SharedClock,
-}
-
-impl Shared {
-    /// The index. A panic while it was held has been counted where it happened; the index itself is never left half changed by the code here.
-    pub(super) fn index(&self) -> MutexGuard<'_, DueIndex> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Intend { mailbox: MailboxId, generation: Generation, intent: Vec<u8>, reply: Reply<()> },
+    Settle { mailbox: MailboxId, generation: Generation, settled: Settled, reply: Reply<()> },
+    Apply { company: CompanyId, document: Vec<u8>, users: Vec<Extension>, reply: Reply<Applied> },
+    Write { write: Statements, reply: Reply<u64> },
 }
 
 /// What is to be done in memory, and answered, once the transaction is durable.
 enum After {
-    Marks { reply: Reply<()> },
     Intended { reply: Reply<()> },
     Settled { mailbox: MailboxId, due: Option<Timestamp>, urgency: Urgency, gone: bool, reply: Reply<()> },
     Applied { applied: Applied, reply: Reply<Applied> },
@@ -101,30 +43,21 @@ enum After {
 pub(super) struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
-    next_entry: u64,
-    trimmed_to: u64,
     commits: metrics::Counter,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>, next_entry: u64) -> Self {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
         let commits = metrics::counter!("narvaro_store_commits_total");
-        Self { connection, shared, next_entry, trimmed_to: 0, commits }
+        Self { connection, shared, commits }
     }
 
     /// Runs until every sender is gone.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut group = Vec::with_capacity(GROUP);
         while commands.blocking_recv_many(&mut group, GROUP) > 0 {
-            let busy = BUSY.contains(&group.len());
-            while !group.is_empty() {
-                self.commit(group.drain(..bounded(&group)).collect());
-            }
-            if busy {
-                std::thread::sleep(GATHER);
-            }
+            self.commit(std::mem::replace(&mut group, Vec::with_capacity(GROUP)));
         }
-        self.trim(0);
         if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
             error!(error = %Chain(&error), "The store's log could not be folded into its file at the end");
         }
@@ -133,13 +66,10 @@ impl Writer {
     fn commit(&mut self, group: Vec<Command>) {
         let now = self.shared.clock.now();
         let mut after = Vec::with_capacity(group.len());
-        let mut marks = Vec::new();
-        let entry = self.next_entry;
-        let outcome = self.write_group(group, &mut after, &mut marks, entry, now);
-        match outcome {
+        match self.write_group(group, &mut after, now) {
             Ok(()) => {
                 self.commits.increment(1);
-                self.finish(after, &marks, entry);
+                self.finish(after);
             }
             Err(error) => {
                 error!(error = %Chain(&error), "The store could not be written");
@@ -147,15 +77,12 @@ impl Writer {
                 self.fail(after, error, now);
             }
         }
-        self.trim(TRIM_AFTER);
     }
 
     fn write_group(
         &mut self,
         group: Vec<Command>,
         after: &mut Vec<After>,
-        marks: &mut Vec<Mark>,
-        entry: u64,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         // Each command leaves its `After` before the first statement that can fail, so that a failure reaches it.
@@ -174,48 +101,28 @@ impl Writer {
                 refuse(command);
                 continue;
             }
-            if let Err(error) = write_one(&transaction, &self.shared, command, after, marks, now) {
+            if let Err(error) = write_one(&transaction, &self.shared, command, after, now) {
                 failed = Some(error);
             }
         }
         if let Some(error) = failed {
             return Err(error);
         }
-        if !marks.is_empty() {
-            let document = serde_json::to_vec(&marks)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-            transaction
-                .prepare_cached("INSERT INTO mark_log (entry, marks) VALUES (?1, ?2)")?
-                .execute(params![entry.cast_signed(), document])?;
-        }
         transaction.commit()
     }
 
-    fn finish(&mut self, after: Vec<After>, marks: &[Mark], entry: u64) {
+    fn finish(&self, after: Vec<After>) {
         let now = self.shared.clock.now();
         {
             let mut index = self.shared.index();
-            // New mailboxes first: marks of the same group may be for them.
             for done in &after {
-                if let After::Applied { applied, .. } = done {
-                    for mailbox in &applied.mailboxes {
-                        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
-                    }
-                }
-            }
-            if !marks.is_empty() {
-                self.next_entry = entry + 1;
-                for mark in marks {
-                    index.enter(mark, Some(entry), now);
-                }
-            }
-            for done in &after {
-                if let After::Settled { mailbox, due, urgency, gone, .. } = done {
-                    if *gone {
-                        index.remove(*mailbox);
-                    } else {
+                match done {
+                    After::Applied { applied, .. } => enter_applied(&mut index, applied, now),
+                    After::Settled { mailbox, gone: true, .. } => index.remove(*mailbox),
+                    After::Settled { mailbox, due, urgency, .. } => {
                         index.settled(*mailbox, *due, *urgency, now);
                     }
+                    After::Intended { .. } | After::Written { .. } => {}
                 }
             }
         }
@@ -223,7 +130,7 @@ impl Writer {
         for done in after {
             // A receiver that has given up needs no answer.
             match done {
-                After::Marks { reply } | After::Intended { reply } | After::Settled { reply, .. } => {
+                After::Intended { reply } | After::Settled { reply, .. } => {
                     drop(reply.send(Ok(())));
                 }
                 After::Applied { applied, reply } => drop(reply.send(Ok(applied))),
@@ -237,7 +144,7 @@ impl Writer {
         let unavailable = || StoreError::Unavailable(Box::new(Arc::clone(&error)));
         for done in after {
             match done {
-                After::Marks { reply } | After::Intended { reply } => drop(reply.send(Err(unavailable()))),
+                After::Intended { reply } => drop(reply.send(Err(unavailable()))),
                 After::Settled { mailbox, reply, .. } => {
                     self.shared.index().not_settled(mailbox, now);
                     drop(reply.send(Err(unavailable())));
@@ -248,41 +155,21 @@ impl Writer {
         }
         self.shared.changed.notify_waiters();
     }
-
-    /// Deletes log rows that nothing needs, once there are more than `spare` of them.
-    fn trim(&mut self, spare: u64) {
-        let needed = self.shared.index().first_needed_entry().unwrap_or(self.next_entry);
-        if needed <= self.trimmed_to.saturating_add(spare) {
-            return;
-        }
-        let outcome = self
-            .connection
-            .prepare_cached("DELETE FROM mark_log WHERE entry < ?1")
-            .and_then(|mut statement| statement.execute([needed.cast_signed()]));
-        match outcome {
-            Ok(_) => self.trimmed_to = needed,
-            Err(error) => {
-                error!(error = %Chain(&error), "Marks that are done with could not be deleted, will retry")
-            }
-        }
-    }
 }
 
-/// How many commands of `group`, from the first on, make one transaction.
-fn bounded(group: &[Command]) -> usize {
-    let mut marks = 0;
-    let fits = |command: &&Command| {
-        if let Command::Marks { marks: more, .. } = command {
-            marks += more.len();
-        }
-        marks <= GROUP_MARKS
-    };
-    group.iter().take_while(fits).count().max(1)
+/// Mailboxes of a company that was applied, each due because of it. The marks need not be on disk: every start makes
+/// every mailbox due.
+fn enter_applied(index: &mut DueIndex, applied: &Applied, now: Timestamp) {
+    for mailbox in &applied.mailboxes {
+        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
+        let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
+        index.enter(&Mark::new(mailbox.id, now, reason), None, now);
+    }
 }
 
 fn refuse(command: Command) {
     match command {
-        Command::Marks { reply, .. } | Command::Intend { reply, .. } | Command::Settle { reply, .. } => {
+        Command::Intend { reply, .. } | Command::Settle { reply, .. } => {
             drop(reply.send(Err(StoreError::Busy)));
         }
         Command::Apply { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
@@ -295,15 +182,9 @@ fn write_one(
     shared: &Shared,
     command: Command,
     after: &mut Vec<After>,
-    marks: &mut Vec<Mark>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     match command {
-        Command::Marks { marks: mut more, reply } => {
-            after.push(After::Marks { reply });
-            marks.append(&mut more);
-            Ok(())
-        }
         Command::Intend { mailbox, generation, intent, reply } => {
             if !shared.index().holds(mailbox, generation, now) {
                 drop(reply.send(Err(StoreError::LeaseLost { mailbox, generation })));
@@ -322,9 +203,9 @@ fn write_one(
             }
             settle(transaction, mailbox, settled, reply, after)
         }
-        Command::Apply { company, document, users, now: at, reply } => {
+        Command::Apply { company, document, users, reply } => {
             // The answer is made below; a failure must still reach whoever waits.
-            match apply(transaction, &company, &document, &users, at, marks) {
+            match apply(transaction, &company, &document, &users) {
                 Ok(applied) => {
                     after.push(After::Applied { applied, reply });
                     Ok(())
@@ -387,8 +268,6 @@ fn apply(
     company: &CompanyId,
     document: &[u8],
     users: &[Extension],
-    now: Timestamp,
-    marks: &mut Vec<Mark>,
 ) -> rusqlite::Result<Applied> {
     transaction.execute(
         "INSERT INTO company (id, applied) VALUES (?1, ?2)
@@ -404,10 +283,6 @@ fn apply(
         statement.execute(params![company.as_str(), extension.as_str()])?;
     }
     let mailboxes = mailboxes_of(transaction, Some(company))?;
-    marks.extend(mailboxes.iter().map(|mailbox| {
-        let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
-        Mark::new(mailbox.id, now, reason)
-    }));
     Ok(Applied { mailboxes })
 }
 

@@ -29,7 +29,7 @@ use futures_util::future::try_join_all;
 use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use narvaro::{
     app::listener,
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     company::records::Records,
     model::Extension,
     queue::{DueStore, Settled, StoreError, Urgency},
@@ -106,7 +106,7 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
     let store = Arc::new(Embedded::open(&settings, clock.clone())?);
     let users =
         (1..=MAILBOXES).map(|number| format!("{number}").parse()).collect::<Result<Vec<Extension>, _>>()?;
-    let applied = store.apply(&COMPANY.parse()?, b"{}".to_vec(), users, clock.now()).await?;
+    let applied = store.apply(&COMPANY.parse()?, b"{}".to_vec(), users).await?;
     let expected = applied.mailboxes.iter().map(|mailbox| mailbox.id.0).eq(1..=MAILBOXES);
     anyhow::ensure!(expected, "the store numbers mailboxes otherwise than the load does");
 
