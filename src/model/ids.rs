@@ -68,13 +68,17 @@ fn is_slug(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+fn has_control(text: &str) -> bool {
+    if text.is_ascii() {
+        text.bytes().any(|b| b.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    }
+}
+
 /// An id that is about to be one segment of a URL path: never a dot segment, never a control character.
 fn is_opaque(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 1024
-        && text != "."
-        && text != ".."
-        && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= 1024 && text != "." && text != ".." && !has_control(text)
 }
 
 text_id!(

@@ -193,24 +193,24 @@ pub struct Gathered {
 
 impl Gathered {
     /// Adds a mark.
-    pub fn add(&mut self, mark: &Mark) {
+    pub fn add(&mut self, mark: Mark) {
         self.reasons.insert(mark.reason);
         self.since = Some(self.since.map_or(mark.at, |since| since.min(mark.at)));
-        match &mark.hint {
-            Some(hint) => self.add_item(&hint.item),
+        match mark.hint {
+            Some(hint) => self.add_item(hint.item),
             None => self.overflow |= mark.reason == Reason::Notification,
         }
     }
 
-    fn add_item(&mut self, item: &EventId) {
-        if self.overflow || self.hints.contains(item) {
+    fn add_item(&mut self, item: EventId) {
+        if self.overflow || self.hints.contains(&item) {
             return;
         }
         if self.hints.len() == MOST_HINTS {
             self.hints.clear();
             self.overflow = true;
         } else {
-            self.hints.push(item.clone());
+            self.hints.push(item);
         }
     }
 
@@ -223,7 +223,7 @@ impl Gathered {
         };
         self.overflow |= other.overflow;
         for item in &other.hints {
-            self.add_item(item);
+            self.add_item(item.clone());
         }
         if self.overflow {
             self.hints.clear();
@@ -275,7 +275,7 @@ mod tests {
     fn more_items_than_are_kept_ask_for_a_complete_read() {
         let mut gathered = Gathered::default();
         for n in 0..=MOST_HINTS {
-            gathered.add(&mark(Some(&format!("item-{n}"))));
+            gathered.add(mark(Some(&format!("item-{n}"))));
         }
         assert!(gathered.overflow);
         assert!(gathered.hints.is_empty());
@@ -285,15 +285,15 @@ mod tests {
     #[test]
     fn a_notification_without_an_item_asks_for_a_complete_read() {
         let mut gathered = Gathered::default();
-        gathered.add(&mark(None));
+        gathered.add(mark(None));
         assert!(gathered.overflow);
     }
 
     #[test]
     fn the_same_item_is_kept_once() {
         let mut gathered = Gathered::default();
-        gathered.add(&mark(Some("a")));
-        gathered.add(&mark(Some("a")));
+        gathered.add(mark(Some("a")));
+        gathered.add(mark(Some("a")));
         assert_eq!(gathered.hints.len(), 1);
         assert!(gathered.covers(&mark(Some("a"))));
         assert!(!gathered.covers(&mark(Some("b"))));

@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Deref,
 };
 
 use serde::Deserialize;
@@ -23,13 +24,13 @@ pub(super) struct Delivery<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item<'a> {
     #[serde(borrow, default)]
-    pub(super) client_state: Option<Cow<'a, str>>,
+    pub(super) client_state: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub(super) tenant_id: Option<Cow<'a, str>>,
+    pub(super) tenant_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    change_type: Option<Cow<'a, str>>,
+    change_type: Option<Text<'a>>,
     #[serde(borrow, default)]
-    lifecycle_event: Option<Cow<'a, str>>,
+    lifecycle_event: Option<Text<'a>>,
     #[serde(borrow, default)]
     resource_data: Option<ResourceData<'a>>,
 }
@@ -37,9 +38,21 @@ pub(super) struct Item<'a> {
 #[derive(Debug, Deserialize)]
 struct ResourceData<'a> {
     #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
+    id: Option<Text<'a>>,
     #[serde(borrow, default, rename = "@odata.etag")]
-    etag: Option<Cow<'a, str>>,
+    etag: Option<Text<'a>>,
+}
+
+/// A text of the body, in place unless it has escapes. (`Option<Cow<str>>` would be copied whatever is said of borrowing.)
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What a notification is about.
@@ -95,12 +108,14 @@ pub(super) struct NotADelivery;
 /// Reads a body: `readable` is called with each notification that has the documented shape.
 /// Returns how many had not.
 pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<usize, NotADelivery> {
-    if let Ok(delivery) = serde_json::from_slice::<Delivery<'_>>(body) {
+    // Looked at as a whole once, instead of each text by itself.
+    let body = std::str::from_utf8(body).map_err(|_| NotADelivery)?;
+    if let Ok(delivery) = serde_json::from_str::<Delivery<'_>>(body) {
         delivery.value.iter().for_each(readable);
         return Ok(0);
     }
     // Something is odd. Slower, and one by one, so that a single odd notification does not cost the others.
-    let whole: serde_json::Value = serde_json::from_slice(body).map_err(|_| NotADelivery)?;
+    let whole: serde_json::Value = serde_json::from_str(body).map_err(|_| NotADelivery)?;
     let items = whole.get("value").and_then(serde_json::Value::as_array).ok_or(NotADelivery)?;
     let mut unreadable = 0;
     for item in items {
@@ -110,4 +125,20 @@ pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<u
         }
     }
     Ok(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_in_place_and_with_their_escapes_undone() {
+        let plain = r#"{"value":[{"clientState":"abc","resourceData":{"id":"AAk="}}]}"#;
+        let delivery: Delivery<'_> = serde_json::from_str(plain).unwrap();
+        assert!(matches!(delivery.value[0].client_state, Some(Text(Cow::Borrowed("abc")))));
+        let escaped = r#"{"value":[{"clientState":"\u0061bc","tenantId":null}]}"#;
+        let delivery: Delivery<'_> = serde_json::from_str(escaped).unwrap();
+        assert_eq!(delivery.value[0].client_state.as_deref(), Some("abc"));
+        assert!(delivery.value[0].tenant_id.is_none());
+    }
 }

@@ -28,6 +28,9 @@ use crate::{
 /// Longest validation token that is echoed, in bytes once decoded; Microsoft's have about 120.
 const MOST_TOKEN: usize = 4_096;
 
+/// About as long as a notification of Outlook's is, in bytes.
+const NOTIFICATION_BYTES: usize = 900;
+
 /// How much a receiver takes upon itself.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverLimits {
@@ -139,7 +142,7 @@ impl Receiver {
     /// Notifications that verify, as marks.
     fn marks(&self, body: &[u8]) -> Result<Vec<Mark>, NotADelivery> {
         let now = self.clock.now();
-        let mut marks = Vec::new();
+        let mut marks = Vec::with_capacity(body.len() / NOTIFICATION_BYTES);
         let unreadable = notification::read(body, |item| marks.extend(self.mark_of(item, now)))?;
         self.counts.unreadable.increment(unreadable as u64);
         Ok(marks)

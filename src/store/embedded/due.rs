@@ -5,9 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
 };
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 
 /// Fingerprints of marks made lately, to know a second delivery again. 64 bits keyed at start: one chance
 /// in 10^14 that a new mark is taken for an old one. 2^15 of them are about a minute at 500 a second,
-/// and 1 MB.
+/// and 1 MB. The hash is fast and no shield: what is hashed comes from Graph, or it is not a mark.
 const SEEN: usize = 1 << 15;
 
 /// How long a mailbox rests whose turn could not be stored.
@@ -84,7 +85,7 @@ pub(super) struct Taken {
 /// The index.
 #[derive(Debug)]
 pub(super) struct DueIndex {
-    slots: HashMap<MailboxId, Slot>,
+    slots: HashMap<MailboxId, Slot, RandomState>,
     companies: Vec<CompanyQueue>,
     numbers: HashMap<CompanyId, u32>,
     /// Companies that have something ready and room for a lease, by their most urgent.
@@ -93,7 +94,7 @@ pub(super) struct DueIndex {
     leases: BTreeSet<(Timestamp, MailboxId)>,
     /// Log entries not worked off, with how many mailboxes have them as their first.
     entries: BTreeMap<u64, usize>,
-    seen: HashSet<u64>,
+    seen: HashSet<u64, RandomState>,
     seen_order: VecDeque<u64>,
     hasher: RandomState,
     ready: usize,
@@ -105,16 +106,16 @@ impl DueIndex {
     /// An empty index; generations start above those of every earlier `epoch`.
     pub(super) fn new(epoch: u32, most_per_company: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             companies: Vec::new(),
             numbers: HashMap::new(),
             heads: BTreeSet::new(),
             timed: BTreeSet::new(),
             leases: BTreeSet::new(),
             entries: BTreeMap::new(),
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             seen_order: VecDeque::new(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             ready: 0,
             next_generation: (u64::from(epoch) << 32) + 1,
             most_per_company: most_per_company.max(1),
@@ -188,23 +189,24 @@ impl DueIndex {
     }
 
     /// Enters a mark that is durable as entry `entry` of the log, or that need not be.
-    pub(super) fn enter(&mut self, mark: &Mark, entry: Option<u64>, now: Timestamp) {
+    pub(super) fn enter(&mut self, mark: Mark, entry: Option<u64>, now: Timestamp) {
         if entry.is_some()
-            && let Some(print) = self.fingerprint(mark)
+            && let Some(print) = self.fingerprint(&mark)
         {
             self.remember(print);
         }
         let Some(slot) = self.slots.get_mut(&mark.mailbox) else { return };
+        let (mailbox, at) = (mark.mailbox, mark.at);
         let waiting = slot.waiting.get_or_insert_default();
         waiting.gathered.add(mark);
-        waiting.due = Some(waiting.due.map_or(mark.at, |due| due.min(mark.at)));
+        waiting.due = Some(waiting.due.map_or(at, |due| due.min(at)));
         if waiting.first_entry.is_none()
             && let Some(entry) = entry
         {
             waiting.first_entry = Some(entry);
             *self.entries.entry(entry).or_default() += 1;
         }
-        self.place(mark.mailbox, now);
+        self.place(mailbox, now);
     }
 
     fn remember(&mut self, print: u64) {

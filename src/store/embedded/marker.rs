@@ -82,7 +82,7 @@ impl Marker {
                 {
                     let mut index = self.shared.index();
                     for mark in marks.drain(..) {
-                        index.enter(&mark, Some(entry), now);
+                        index.enter(mark, Some(entry), now);
                     }
                 }
                 self.shared.changed.notify_waiters();

@@ -144,7 +144,7 @@ impl Embedded {
         let mut index = DueIndex::new(epoch, settings.most_per_company);
         let now = clock.now();
         let (log, records) = MarkLog::open(path).map_err(io)?;
-        fill(&mut index, &connection, &records, now).map_err(sqlite)?;
+        fill(&mut index, &connection, records, now).map_err(sqlite)?;
         let mut readers = Vec::with_capacity(READERS);
         for _ in 0..READERS {
             let reader = Connection::open(path).map_err(sqlite)?;
@@ -259,7 +259,7 @@ fn private(path: &Path) -> std::io::Result<()> {
 fn fill(
     index: &mut DueIndex,
     connection: &Connection,
-    records: &[Record],
+    records: Vec<Record>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT id, company, due, urgency FROM mailbox")?;
@@ -278,12 +278,12 @@ fn fill(
         all.push(mailbox);
     }
     for record in records {
-        for mark in &record.marks {
+        for mark in record.marks {
             index.enter(mark, Some(record.entry), now);
         }
     }
     for mailbox in all {
-        index.enter(&Mark::new(mailbox, now, Reason::Started), None, now);
+        index.enter(Mark::new(mailbox, now, Reason::Started), None, now);
     }
     Ok(())
 }

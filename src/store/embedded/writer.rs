@@ -163,7 +163,7 @@ fn enter_applied(index: &mut DueIndex, applied: &Applied, now: Timestamp) {
     for mailbox in &applied.mailboxes {
         index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
         let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
-        index.enter(&Mark::new(mailbox.id, now, reason), None, now);
+        index.enter(Mark::new(mailbox.id, now, reason), None, now);
     }
 }
 

@@ -3,8 +3,7 @@
 //! The server with the store has a consumer, as the service has: it leases what is due and settles it. Without one
 //! a mailbox would soon have more items waiting than are kept, and from then on marks would coalesce in memory
 //! and never reach the disk. It runs each time [`DRAIN_EVERY`] notifications were stored, so that its
-//! work is in proportion to theirs, and its processor time is counted as the path's: the figures are a little
-//! worse for it, never better.
+//! work is in proportion to theirs, in a thread of its own, so that its processor time can be told from the path's.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +43,9 @@ use super::deliveries::{self, COMPANY, MAILBOXES};
 /// Notifications between two rounds of the consumer: four for each mailbox, where sixteen are kept. The rest is room
 /// for what arrives while a round is under way.
 const DRAIN_EVERY: u64 = 4 * MAILBOXES;
+
+/// Name of the consumer's thread.
+pub(super) const CONSUMER: &str = "consumer";
 
 /// Bytes of the document that the consumer settles with, about as many as a quiet mailbox's timetable has.
 const STATE_BYTES: usize = 512;
@@ -112,15 +114,18 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
 
     drain(&*store).await.context("the consumer failed")?;
     let (queue, due) = (Arc::clone(&store), Arc::clone(&counts.drain_due));
-    tokio::spawn(async move {
-        loop {
-            due.notified().await;
-            if drain(&*queue).await.is_err() {
-                // Without a consumer the figures are of another path; the load sees the connection go.
-                std::process::abort();
+    let consumer = tokio::runtime::Builder::new_current_thread().build()?;
+    std::thread::Builder::new().name(CONSUMER.to_owned()).spawn(move || {
+        let outcome = consumer.block_on(async {
+            loop {
+                due.notified().await;
+                drain(&*queue).await?;
             }
-        }
-    });
+        });
+        let Err::<(), StoreError>(_) = outcome else { return };
+        // Without a consumer the figures are of another path; the load sees the connection go.
+        std::process::abort();
+    })?;
     Ok(Receiver::new(deliveries::keys()?, store, clock, ReceiverLimits::default()).routes())
 }
 
