@@ -120,10 +120,11 @@ impl MarkLog {
     /// all are. Returns the entry that stands for all of them.
     pub(super) fn append(&mut self, marks: &[Mark], needed: Option<u64>) -> io::Result<u64> {
         let first = self.next_entry;
-        let needed = needed.unwrap_or(first);
+        // Nothing of this record is needed where it has no marks.
+        let needed = needed.unwrap_or(first + u64::from(marks.is_empty()));
         let (mut entry, mut offset) = (first, self.offset);
         let mut marks = marks.iter().peekable();
-        while marks.peek().is_some() {
+        loop {
             self.buffer.clear();
             self.buffer.resize(HEAD_BYTES, 0);
             while let Some(mark) = marks.next_if(|_| self.buffer.len() < RECORD_BYTES) {
@@ -142,11 +143,19 @@ impl MarkLog {
             self.active.last_entry = entry;
             offset += length;
             entry += 1;
+            if marks.peek().is_none() {
+                break;
+            }
         }
         self.active.file.sync_data()?;
         self.offset = offset;
         self.next_entry = entry;
         Ok(first)
+    }
+
+    /// Writes down what is worked off, before an orderly stop: a start after it reads nothing back that is.
+    pub(super) fn close(&mut self, needed: Option<u64>) -> io::Result<()> {
+        self.append(&[], needed).map(drop)
     }
 
     /// Goes on in a segment that nothing of is needed, or in a new one.
@@ -410,7 +419,7 @@ mod tests {
         let mut first_kept = None;
         for round in 0..10 {
             let entry = log.append(&many, first_kept.or(Some(1))).unwrap();
-            if round == 5 {
+            if round == 7 {
                 first_kept = Some(entry);
             }
         }

@@ -26,6 +26,7 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -119,7 +120,8 @@ pub struct Embedded {
     appends: Option<mpsc::Sender<Append>>,
     shared: Arc<Shared>,
     readers: Vec<Mutex<Connection>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    marker: Option<JoinHandle<()>>,
     _lock: File,
 }
 
@@ -157,11 +159,17 @@ impl Embedded {
         let (appends, marks) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, Arc::clone(&shared));
         let marker = Marker::new(log, Arc::clone(&shared));
-        let threads = vec![
-            thread("store-writer", move || writer.run(writes)).map_err(io)?,
-            thread("store-marker", move || marker.run(marks)).map_err(io)?,
-        ];
-        Ok(Self { commands: Some(commands), appends: Some(appends), shared, readers, threads, _lock: lock })
+        let writer = Some(thread("store-writer", move || writer.run(writes)).map_err(io)?);
+        let marker = Some(thread("store-marker", move || marker.run(marks)).map_err(io)?);
+        Ok(Self {
+            commands: Some(commands),
+            appends: Some(appends),
+            shared,
+            readers,
+            writer,
+            marker,
+            _lock: lock,
+        })
     }
 
     async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
@@ -202,16 +210,16 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        // The log last: what turns leave behind says which marks are worked off.
+        // A panic of a thread has been printed by the runtime; there is nobody left to tell.
         self.commands = None;
+        drop(self.writer.take().map(JoinHandle::join));
         self.appends = None;
-        for thread in self.threads.drain(..) {
-            // A panic of it has been printed by the runtime; there is nobody left to tell.
-            drop(thread.join());
-        }
+        drop(self.marker.take().map(JoinHandle::join));
     }
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
