@@ -24,6 +24,12 @@ pub enum OperationError {
         /// What was asked for.
         user: String,
     },
+    /// No company has such a user.
+    #[error("no company has a user with extension or alias `{user}`")]
+    UnknownUser {
+        /// What was asked for.
+        user: String,
+    },
     /// A user of that name exists in more than one company, and none was named.
     #[error("more than one company has a user `{user}`: name the company")]
     AmbiguousUser {
@@ -105,7 +111,7 @@ pub trait Operations: Send + Sync + 'static {
     /// Why a user shows what they show at a moment.
     ///
     /// # Errors
-    /// [`OperationError::NoSuchUser`], [`OperationError::AmbiguousUser`].
+    /// [`OperationError::NoSuchUser`], [`OperationError::UnknownUser`], [`OperationError::AmbiguousUser`].
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError>;
 
     /// What a subject would do. The subject is neither stored nor logged.

@@ -108,7 +108,7 @@ impl Service {
         match (found.len(), company) {
             (1, _) => Ok(found.remove(0)),
             (0, Some(company)) => Err(OperationError::NoSuchUser { company: company.clone(), user: user() }),
-            (0, None) => Err(OperationError::Refused(format!("no company has a user `{}`", user()))),
+            (0, None) => Err(OperationError::UnknownUser { user: user() }),
             _ => Err(OperationError::AmbiguousUser { user: user() }),
         }
     }
@@ -350,7 +350,7 @@ async fn check_pbx(office: &OpenOffice, language: Language) -> Result<String, He
     let Some(driver) = &office.office.driver else { return Err(Health::PbxMissing) };
     match driver.check().await {
         Ok(said) => Ok(match language {
-            Language::Sv => "svarar som den ska".into(),
+            Language::Sv => "svarar".into(),
             Language::En => said,
         }),
         Err(error) => Err(Health::of_pbx(&error)),
@@ -497,8 +497,14 @@ impl Operations for Service {
         let troubles =
             if is_now || read.is_none() { views::troubles(&office, &user, &state, now) } else { Vec::new() };
         if is_now && office.office.driver.is_some() {
-            let wanted = decision.as_ref().map(|decision| decision.profile.as_ref());
-            lines.insert(1, teller.shown(state.shows.as_ref(), wanted));
+            let differs = decision
+                .as_ref()
+                .zip(state.shows.as_ref())
+                .is_some_and(|(decision, shows)| decision.profile != shows.profile);
+            if let (true, Some(decision), Some(first)) = (differs, &decision, lines.first_mut()) {
+                *first = decision.explanation.should_show(language, &zone);
+            }
+            lines.push(teller.shown(state.shows.as_ref(), differs));
         }
         lines.extend(troubles.iter().flat_map(|trouble| teller.trouble(trouble)));
         lines.extend(state.proven_until.map(|proven| teller.proven(proven)));

@@ -67,14 +67,13 @@ impl Explainer<'_> {
         }
     }
 
-    /// What the PBX is known to show; `wanted` is what it should, where that is known.
-    pub(super) fn shown(&self, shows: Option<&Shows>, wanted: Option<Option<&ProfileId>>) -> String {
+    /// What the PBX is known to show, and whether that differs from what it should.
+    pub(super) fn shown(&self, shows: Option<&Shows>, differs: bool) -> String {
         let Some(shows) = shows else {
             let unknown = ("Vad växeln visar är inte känt än.", "What the PBX shows is not known yet.");
             return say(self.language, unknown.0, unknown.1).to_owned();
         };
         let (label, since) = (&shows.label, self.time(shows.since));
-        let differs = wanted.is_some_and(|wanted| wanted != shows.profile.as_ref());
         match (self.language, differs) {
             (Language::Sv, false) => format!("Växeln visar “{label}” sedan {since}."),
             (Language::Sv, true) => {
@@ -99,7 +98,8 @@ impl Explainer<'_> {
             lines.push(format!("{}: {cure}", say(self.language, "Åtgärd", "Cure")));
         }
         lines.extend(trouble.retry_at.map(|at| {
-            let at = self.time(at);
+            // Often within the minute.
+            let at = at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S");
             match self.language {
                 Language::Sv => format!("Nästa försök: {at}."),
                 Language::En => format!("Next try: {at}."),

@@ -86,33 +86,32 @@ fn configuration(options: &Options, environment: &Environment, language: Languag
 }
 
 fn company_file(path: &std::path::Path, language: Language) -> Vec<CheckLine> {
-    let what = path.display().to_string();
+    let what = say(language, "företagsfilen", "company file");
+    let name = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            let failure = Failure::of("cannot be read", &error).hint("check the path");
-            return vec![failed(&what, &failure)];
+            let failure = Failure::of(format!("{name} cannot be read"), &error).hint("check the path");
+            return vec![failed(what, &failure)];
         }
     };
-    match Company::parse(&what, &text) {
+    match Company::parse(&name, &text) {
         Ok(parsed) => {
             let (id, users) = (parsed.company.id(), parsed.company.users().len());
-            let mut lines = vec![good(
-                &what,
-                match language {
-                    Language::Sv => format!("håller: företag `{id}` med {users} användare"),
-                    Language::En => format!("holds: company `{id}` with {users} users"),
-                },
-            )];
+            let holds = match language {
+                Language::Sv => format!("{name} håller: företag `{id}` med {users} användare"),
+                Language::En => format!("{name} holds: company `{id}` with {users} users"),
+            };
+            let mut lines = vec![good(what, holds)];
             lines.extend(parsed.warnings.iter().map(|warning| CheckLine {
-                what: what.clone(),
+                what: what.to_owned(),
                 ok: true,
                 said: format!("{} {warning}", say(language, "men", "but")),
                 cure: Some(warning.remedy.clone()),
             }));
             lines
         }
-        Err(findings) => told(&what, &findings),
+        Err(findings) => told(what, &findings),
     }
 }
 

@@ -63,8 +63,10 @@ impl Explain {
             (Some(zone), None) => moment.instant(status.at, zone).ok_or_else(|| {
                 Failure::new(format!("that time does not exist in `{zone}`")).hint("write it with its offset")
             }),
-            (None, _) => Err(Failure::new(format!("no company has a user `{}`", self.user))
-                .hint("`narvaro status` lists the users")),
+            (None, _) => {
+                Err(Failure::new(format!("no company has a user with extension or alias `{}`", self.user))
+                    .hint("`narvaro status` lists the users"))
+            }
             (Some(_), Some(_)) => Err(Failure::new(format!(
                 "more than one company has a user `{}`, in different time zones",
                 self.user

@@ -216,7 +216,10 @@ hint: `narvaro status acme` lists the users
 ";
     assert_eq!((said.err.as_str(), said.code), (expected, 1));
     let said = desk.run(&["explain", "299", "--at", "15:00"]).await;
-    assert_eq!(said.err, "error: no company has a user `299`\n\nhint: `narvaro status` lists the users\n");
+    assert_eq!(
+        said.err,
+        "error: no company has a user with extension or alias `299`\n\nhint: `narvaro status` lists the users\n"
+    );
 }
 
 #[tokio::test]
@@ -342,7 +345,7 @@ async fn check_says_the_next_step_for_each_thing_that_is_wrong() {
     let said = desk.run(&["check", "--config", &config, &company]).await;
     let expected = "\
 ok    configuration: DIR/narvaro.toml holds
-FAIL  DIR/bad.toml: DIR/bad.toml, line 3: `time_zone` cannot be `Mars`: there is no such zone
+FAIL  company file: DIR/bad.toml, line 3: `time_zone` cannot be `Mars`: there is no such zone
       next: write an IANA name, as `Europe/Stockholm`
 ok    service: answers at URL
 ok    acme: login: a token was given
