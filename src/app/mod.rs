@@ -6,6 +6,7 @@
 //! then PBX links; the store last.
 
 mod consent;
+mod leaving;
 pub mod listener;
 mod offices;
 mod operations;
@@ -220,6 +221,8 @@ impl App {
             tasks.clone(),
             public_url,
         );
+
+        operations.go_on_removing();
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
         let routes = public_routes(&receiver, &consent);

@@ -334,6 +334,34 @@ impl Offices {
         Ok(())
     }
 
+    /// Whether turns are taken for a mailbox.
+    pub(super) fn is_seated(&self, mailbox: MailboxId) -> bool {
+        self.roster.seat(mailbox).is_some()
+    }
+
+    /// Mailboxes of users who were taken out and whose phones are still to be given back.
+    pub(super) fn being_left<'a>(&self, office: &'a OpenOffice) -> impl Iterator<Item = &'a MailboxRecord> {
+        office.mailboxes.iter().filter(|mailbox| mailbox.retired && self.is_seated(mailbox.id))
+    }
+
+    /// Forgets a company that is leaving and of which nothing is left; `true` once there is nothing more to wait for.
+    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.changing().await;
+        let Some(office) = self.get(company).filter(|office| office.company.is_leaving()) else {
+            return Ok(true);
+        };
+        if !self.roster.seats(Some(company)).is_empty() {
+            return Ok(false);
+        }
+        self.store.forget(company).await?;
+        self.open().remove(company);
+        if let Some(link) = office.link {
+            link.stop.cancel();
+        }
+        info!(company.id = %company, "Company `{company}` was removed");
+        Ok(true)
+    }
+
     /// Spends a consent ticket; `false` where it was spent before.
     pub(super) async fn spend(&self, ticket: &ConsentTicket) -> Result<bool, StoreError> {
         self.store.spend(&ticket.nonce, ticket.expires, self.clock.now()).await

@@ -28,7 +28,6 @@ const TOLD: usize = 50;
 pub(super) struct Piece {
     pub(super) mailbox: MailboxId,
     pub(super) title: String,
-    pub(super) language: Language,
 }
 
 /// All jobs.
@@ -73,6 +72,7 @@ pub(super) async fn follow(
     jobs: Arc<Jobs>,
     id: JobId,
     pieces: Vec<Piece>,
+    language: Language,
     mut ended: broadcast::Receiver<MailboxId>,
     store: Arc<dyn Store>,
     shutdown: CancellationToken,
@@ -104,7 +104,7 @@ pub(super) async fn follow(
                     .watch_trouble
                     .as_ref()
                     .or(state.calendar_trouble.as_ref())
-                    .map(|trouble| format!("{}: {}", piece.title, trouble.health.cause(piece.language))),
+                    .map(|trouble| format!("{}: {}", piece.title, trouble.health.cause(language))),
             };
             jobs.note(&id, failure);
         }

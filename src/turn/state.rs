@@ -206,10 +206,13 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
-            Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
-            None => Health::Fine,
-        }
+        self.secondary_alias().unwrap_or(Health::Fine)
+    }
+
+    /// Whether the alias works and is not the primary address.
+    pub fn secondary_alias(&self) -> Option<Health> {
+        let primary = self.resolved.as_ref()?.primary_smtp.clone()?;
+        Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 
     /// Forgets everything that was read under another alias; what people set by hand stays.

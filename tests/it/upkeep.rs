@@ -231,7 +231,7 @@ async fn a_renewal_that_was_asked_for_and_fails_is_tried_again_with_growing_paus
     };
     let status = FaultKind::Status { status: 500, code: None, retry_after: None };
     world.sim.fault(Fault::lasting(status).only(patch));
-    let asked = narvaro::admin::RenewRequest { company: None, user: Some("201".to_owned()) };
+    let asked = narvaro::admin::RenewRequest { user: Some("201".to_owned()), ..Default::default() };
     world.operations().renew(asked).await.unwrap();
     world.settle().await;
     world.expect_trouble("graph_unreachable").await;

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
     admin::{
         ApplyReport, ApplyRequest, ExplainRequest, Explained, MailboxStatus, OperationError, Operations,
+        Scope,
     },
     app::{App, Sockets},
     clock::{Clock, ManualClock, SharedClock},
@@ -52,6 +53,11 @@ pub(crate) enum Pbx {
 pub(crate) fn at(local: &str) -> Timestamp {
     let local: DateTime = local.replace(' ', "T").parse().unwrap();
     local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+/// One company, told in English.
+pub(crate) fn scope(company: &str) -> Scope {
+    Scope { company: Some(company.parse().unwrap()), language: None }
 }
 
 /// The company file's part about an Asterisk on this machine, lamps included.
@@ -296,15 +302,14 @@ impl World {
     }
 
     pub(crate) async fn mailbox(&self, company: &str, extension: &str) -> MailboxStatus {
-        let status = self.operations().status(Some(company.parse().unwrap())).await.unwrap();
+        let status = self.operations().status(scope(company)).await.unwrap();
         let mut mailboxes = status.companies.into_iter().flat_map(|company| company.mailboxes);
         mailboxes.find(|mailbox| mailbox.extension.as_str() == extension).unwrap()
     }
 
     pub(crate) async fn until_fine(&self, company: &str) {
-        let id: narvaro::model::CompanyId = company.parse().unwrap();
         self.until("every mailbox is read", async || {
-            let status = self.operations().status(Some(id.clone())).await.unwrap();
+            let status = self.operations().status(scope(company)).await.unwrap();
             let mut mailboxes = status.companies.iter().flat_map(|company| &company.mailboxes);
             mailboxes.all(|mailbox| mailbox.proven_until.is_some() && mailbox.subscription_expires.is_some())
         })
