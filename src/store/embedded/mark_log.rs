@@ -117,13 +117,13 @@ impl MarkLog {
     }
 
     /// Appends marks; when this returns they are on disk. `needed` is the first entry that is not worked off, `None` where
-    /// all are. Returns the entry that stands for all of them.
+    /// all are. Returns the entry that stands for all of them. Without marks it only notes what is needed.
     pub(super) fn append(&mut self, marks: &[Mark], needed: Option<u64>) -> io::Result<u64> {
         let first = self.next_entry;
         let needed = needed.unwrap_or(first);
         let (mut entry, mut offset) = (first, self.offset);
         let mut marks = marks.iter().peekable();
-        while marks.peek().is_some() {
+        loop {
             self.buffer.clear();
             self.buffer.resize(HEAD_BYTES, 0);
             while let Some(mark) = marks.next_if(|_| self.buffer.len() < RECORD_BYTES) {
@@ -142,6 +142,9 @@ impl MarkLog {
             self.active.last_entry = entry;
             offset += length;
             entry += 1;
+            if marks.peek().is_none() {
+                break;
+            }
         }
         self.active.file.sync_data()?;
         self.offset = offset;

@@ -71,6 +71,11 @@ impl Marker {
                 std::thread::sleep(GATHER);
             }
         }
+        // What is worked off is not to be read back.
+        let needed = self.shared.index().first_needed_entry();
+        if let Err(error) = self.log.append(&[], needed) {
+            error!(error = %Chain(&error), "The store's log of marks could not be closed; what is in it is worked off again");
+        }
     }
 
     fn append(&mut self, marks: &mut Vec<Mark>, replies: &mut Vec<Reply<()>>) {
