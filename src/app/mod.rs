@@ -11,6 +11,7 @@ pub mod listener;
 mod offices;
 mod operations;
 mod renewal;
+mod signals;
 mod standing;
 mod tasks;
 mod tell;

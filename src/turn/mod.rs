@@ -99,6 +99,10 @@ struct Turn<'a> {
     state: MailboxState,
     /// What the lease had gathered: what is new in this turn, beside what was owed.
     now_asked: Reasons,
+    /// Whether reading has come to its end, or to the end of its time.
+    has_read: bool,
+    /// Whether the subscription has been looked after.
+    watch_tended: bool,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
     /// Whether the PBX should have been read back and did not answer.
@@ -166,6 +170,9 @@ impl Turns {
         metrics::counter!("narvaro_turns_put_off_total").increment(1);
         let mut state = self.state_of(lease);
         state.owed.merge(&lease.gathered);
+        if lease.gathered.reasons.contains(Reason::RenewAsked) {
+            state.renewal_tried_at = Some(self.clock.now());
+        }
         let due = Some(self.clock.now() + UNSEATED);
         let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon, to_read: None };
         self.store.settle(lease, next).await?;
@@ -205,6 +212,8 @@ impl TakesTurns for Turns {
             seat: &seat,
             state: self.state_of(&lease),
             now_asked: lease.gathered.reasons,
+            has_read: false,
+            watch_tended: false,
             calendar_read: false,
             pbx_unread: false,
             put_off: false,
@@ -245,6 +254,16 @@ impl Turn<'_> {
                 self.now_asked.insert(reason);
             }
         }
+        let renewal_owed = self.state.owed.reasons.contains(Reason::RenewAsked);
+        let ended = self.go().await?;
+        let tried = self.now_asked.contains(Reason::RenewAsked) || self.has_read;
+        if renewal_owed && tried && !self.put_off {
+            self.state.renewal_tried_at = Some(self.now());
+        }
+        Ok(ended)
+    }
+
+    async fn go(&mut self) -> Result<Ended, StoreError> {
         let Some(alias) = self.seat.alias.clone() else { return self.leave().await };
         if *self.state.alias != *alias && !self.move_to_alias(&alias).await? {
             return Ok(Ended::GoesOn);
@@ -281,6 +300,7 @@ impl Turn<'_> {
                 self.state.calendar_trouble = Some(self.took_too_long(self.state.calendar_trouble.as_ref()));
             }
         }
+        self.has_read = matches!(cut, None | Some(Cut::TooLong));
         // Nothing is new.
         if matches!(cut, Some(Cut::NoRoom | Cut::Stop)) {
             return Ok(());
@@ -360,6 +380,7 @@ impl Turn<'_> {
             return;
         }
         self.tend_watch().await;
+        self.watch_tended = true;
         self.read_calendar().await;
     }
 
@@ -372,7 +393,7 @@ impl Turn<'_> {
                 Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
                 Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
-                    !self.calendar_read || self.state.watch_trouble.is_some()
+                    !self.watch_tended || self.state.watch_trouble.is_some()
                 }
                 _ => !self.calendar_read,
             };

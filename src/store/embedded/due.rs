@@ -7,6 +7,9 @@
 //! found no room for reading ([`crate::queue`] says why). A mailbox may wait in both at a time: the first lease that it
 //! gets takes it out of both.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     hash::BuildHasher,
