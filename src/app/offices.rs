@@ -8,11 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::{Tasks, standing::Standing};
+use super::{Tasks, signals, standing::Standing};
 use crate::{
     chain::Chain,
     clock::SharedClock,
@@ -27,7 +26,7 @@ use crate::{
         asterisk_ami::AsteriskAmi,
         http::{HttpPbx, HttpPbxConfig, ProcessLimits},
     },
-    presence::{PbxDriver, PbxSignal},
+    presence::PbxDriver,
     queue::{Mark, Reason, StoreError},
     store::Store,
     timetable::{Matcher, RuleError},
@@ -255,49 +254,18 @@ impl Offices {
         let ended = CancellationToken::new();
         let (driver, run_until) = (Arc::clone(&link.driver), ended.clone());
         // Listening before the link comes up, so that its first signal is not missed.
-        let signals = driver.signals();
+        let heard = driver.signals();
         self.links.spawn("pbx link", async move { driver.run(run_until).await });
         let offices = Arc::clone(self);
         self.links.spawn("pbx signals", async move {
             let _ends_the_link = ended.drop_guard();
+            let marks = |extension: Option<&Extension>, reason| offices.marks(&company, extension, reason);
             tokio::select! {
-                () = offices.follow(&company, signals) => {}
+                () = signals::follow(&company, heard, &*offices.store, &*offices.clock, marks) => {}
                 () = stop.cancelled() => {}
                 () = shutdown.cancelled() => {}
             }
         });
-    }
-
-    /// Makes marks of what the PBX tells.
-    async fn follow(&self, company: &CompanyId, mut signals: tokio::sync::broadcast::Receiver<PbxSignal>) {
-        loop {
-            let marks = match signals.recv().await {
-                Ok(PbxSignal::Changed(extension)) => {
-                    self.marks(company, Some(&extension), Reason::PbxChanged)
-                }
-                Ok(PbxSignal::LinkUp) => {
-                    info!(company.id = %company, "The PBX of company `{company}` answers");
-                    self.marks(company, None, Reason::PbxLinkUp)
-                }
-                Ok(PbxSignal::LinkDown) => {
-                    warn!(company.id = %company, "The PBX of company `{company}` does not answer");
-                    continue;
-                }
-                Err(RecvError::Lagged(missed)) => {
-                    metrics::counter!("narvaro_pbx_signals_missed_total").increment(missed);
-                    self.marks(company, None, Reason::PbxChanged)
-                }
-                Err(RecvError::Closed) => return,
-            };
-            if marks.is_empty() {
-                continue;
-            }
-            if let Err(error) = self.store.mark(marks).await {
-                // The link's next return, or the next change, reads back all the same.
-                metrics::counter!("narvaro_pbx_signals_missed_total").increment(1);
-                error!(company.id = %company, error = %Chain(&error), "What the PBX of company `{company}` told could not be kept");
-            }
-        }
     }
 
     fn marks(&self, company: &CompanyId, extension: Option<&Extension>, reason: Reason) -> Vec<Mark> {

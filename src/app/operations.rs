@@ -559,11 +559,10 @@ impl Operations for Service {
         // Listening before the marks are made, so that no turn is missed.
         let job = renewal::follow(
             Arc::clone(&self.jobs),
-            id.clone(),
-            pieces,
-            language,
+            renewal::Job { id: id.clone(), begun: self.clock.now(), language, pieces },
             self.turns.ended(),
             Arc::clone(&self.store),
+            Arc::clone(&self.clock),
             self.tasks.shutdown(),
         );
         self.tasks.spawn("renewal", job);

@@ -346,7 +346,7 @@ impl Turn<'_> {
             self.state.pbx_trouble = None;
         }
         let shown = self.state.pbx_trouble.is_none();
-        let ended = self.end_watch().await;
+        let ended = self.give_up_watch().await?;
         if ended {
             self.state.watch_trouble = None;
         }
@@ -369,19 +369,21 @@ impl Turn<'_> {
         Ok(Ended::GoesOn)
     }
 
-    /// The alias now names another calendar.
-    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<(), StoreError> {
+    /// The alias now names another calendar; `false` where leaving the old one has to wait.
+    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<bool, StoreError> {
         if !self.state.alias.is_empty() {
             info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
-            self.end_watch().await;
             if let Some(timetable) = &mut self.state.timetable {
                 timetable.entries.clear();
                 self.present().await?;
                 self.decision = None;
             }
+            if !self.give_up_watch().await? && self.put_off {
+                return Ok(false);
+            }
         }
         self.state.move_to_alias(alias);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -62,6 +62,10 @@ pub struct MailboxState {
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
+    /// When a renewal that a person asked for was last tried, whatever came of it; one that is still to be made is among
+    /// what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_tried_at: Option<Timestamp>,
     /// What marks asked for and no turn has managed yet.
     pub owed: Gathered,
     /// When the next span edge comes: lateness is measured from it.

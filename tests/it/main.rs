@@ -10,6 +10,7 @@ mod by_hand;
 mod calendar_changes;
 mod consent;
 mod counted;
+mod crowded;
 mod explain;
 mod failures;
 mod graph_adapter;

@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) client: reqwest::Client,
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
+    /// More of the process's configuration, from the next start on.
+    pub(crate) more_config: String,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -96,8 +98,9 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let state_keys = Default::default();
-        let mut world = Self { sim, clock, tenant, folder, client, state_keys, public, private, app: None };
+        let (state_keys, more_config) = Default::default();
+        let mut world =
+            Self { sim, clock, tenant, folder, client, state_keys, more_config, public, private, app: None };
         world.start().await;
         world
     }
@@ -137,8 +140,10 @@ impl World {
             graph_base = "{base}"
             login_authority = "{base}"
             allow_plain_http_loopback = true
+            {}
             "#,
-            store.display()
+            store.display(),
+            self.more_config
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
     }
@@ -349,13 +354,18 @@ impl World {
 
     /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
     pub(crate) async fn pass(&self, secs: i64) {
+        self.elapse(secs).await;
+        self.settle().await;
+    }
+
+    /// The same, whether or not all is done.
+    pub(crate) async fn elapse(&self, secs: i64) {
         for _ in 0..secs {
             let to = self.now() + SignedDuration::from_secs(1);
             self.sim.set_time(to);
             self.clock.advance_to(to);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.settle().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {
