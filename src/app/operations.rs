@@ -206,7 +206,7 @@ impl Service {
 
     /// Calls our own notification address the way Graph does.
     async fn check_public_url(&self, language: Language) -> CheckLine {
-        let what = tell::say(language, "aviseringsadressen", "notification address");
+        let what = language.say("aviseringsadressen", "notification address");
         let what = format!("{what} {}", self.public_url);
         let token = format!("narvaro self-test {}", self.clock.now().as_millisecond());
         let query = url::form_urlencoded::Serializer::new(String::new())
@@ -219,11 +219,8 @@ impl Service {
                 let status = answer.status();
                 let echoed = answer.text().await.unwrap_or_default() == token;
                 if status == 200 && echoed {
-                    let said = tell::say(
-                        language,
-                        "svarar på en handskakning som den ska",
-                        "answers a handshake as it must",
-                    );
+                    let said = language
+                        .say("svarar på en handskakning som den ska", "answers a handshake as it must");
                     return CheckLine { what, ok: true, said: said.to_owned(), cure: None };
                 }
                 match language {
@@ -235,9 +232,7 @@ impl Service {
             }
             Err(error) => Chain(&error.without_url()).to_string(),
         };
-        let cure = tell::say(
-            language,
-            "Låt `webhook.public_url` leda till den publika lyssnaren: DNS-namn, certifikat och proxyns väg till `listen.public`.",
+        let cure = language.say("Låt `webhook.public_url` leda till den publika lyssnaren: DNS-namn, certifikat och proxyns väg till `listen.public`.",
             "Make `webhook.public_url` lead to the public listener: DNS name, certificate, and the reverse proxy's way to `listen.public`.",
         );
         CheckLine { what, ok: false, said, cure: Some(cure.to_owned()) }
@@ -263,11 +258,11 @@ impl Service {
         if office.company.file().integration.is_some() {
             line("Microsoft 365", check_calendars(office, language).await);
         }
-        line(tell::say(language, "växel", "PBX"), check_pbx(office, language).await);
+        line(language.say("växel", "PBX"), check_pbx(office, language).await);
         for user in office.company.users() {
             let report = self.mailbox_status(office, user, language).await?.health;
             if report.severity > crate::health::Severity::Fine {
-                let word = tell::say(language, "användare", "user");
+                let word = language.say("användare", "user");
                 line(&format!("{word} {}", user.title()), Err(report.health));
             }
         }
@@ -576,14 +571,11 @@ impl Operations for Service {
 
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
-        let what = tell::say(language, "lagret", "store").to_owned();
+        let what = language.say("lagret", "store").to_owned();
         let mut checks = vec![match self.ready().await {
-            Ok(()) => CheckLine {
-                what,
-                ok: true,
-                said: tell::say(language, "svarar", "answers").into(),
-                cure: None,
-            },
+            Ok(()) => {
+                CheckLine { what, ok: true, said: language.say("svarar", "answers").into(), cure: None }
+            }
             Err(said) => {
                 let report = HealthReport::of(Health::StoreUnavailable { said }, language);
                 CheckLine { what, ok: false, said: report.cause, cure: Some(report.cure) }

@@ -24,14 +24,6 @@ pub(super) fn verdict(judgement: &Judgement, rules: &Rules, language: Language) 
     lines
 }
 
-/// The one of two that is in the language asked for.
-pub(super) fn say<'t>(language: Language, sv: &'t str, en: &'t str) -> &'t str {
-    match language {
-        Language::Sv => sv,
-        Language::En => en,
-    }
-}
-
 /// What `explain` adds to an explanation, times as the clock on the wall in `zone` shows them.
 pub(super) struct Explainer<'a> {
     pub(super) language: Language,
@@ -71,7 +63,7 @@ impl Explainer<'_> {
     pub(super) fn shown(&self, shows: Option<&Shows>, differs: bool) -> String {
         let Some(shows) = shows else {
             let unknown = ("Vad växeln visar är inte känt än.", "What the PBX shows is not known yet.");
-            return say(self.language, unknown.0, unknown.1).to_owned();
+            return self.language.say(unknown.0, unknown.1).to_owned();
         };
         let (label, since) = (&shows.label, self.time(shows.since));
         match (self.language, differs) {
@@ -89,13 +81,13 @@ impl Explainer<'_> {
     /// Cause and cure of what stands in the way, a line each.
     pub(super) fn trouble(&self, trouble: &Obstacle) -> Vec<String> {
         let word = match trouble.health.severity() {
-            Severity::Fine | Severity::Warning => say(self.language, "Obs", "Note"),
-            Severity::Trouble => say(self.language, "Fel", "Trouble"),
+            Severity::Fine | Severity::Warning => self.language.say("Obs", "Note"),
+            Severity::Trouble => self.language.say("Fel", "Trouble"),
         };
         let mut lines = vec![format!("{word}: {}", trouble.health.cause(self.language))];
         let cure = trouble.health.cure(self.language);
         if !cure.is_empty() {
-            lines.push(format!("{}: {cure}", say(self.language, "Åtgärd", "Cure")));
+            lines.push(format!("{}: {cure}", self.language.say("Åtgärd", "Cure")));
         }
         lines.extend(trouble.retry_at.map(|at| {
             // Often within the minute.

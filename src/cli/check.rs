@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{
-    Client, Ended, Failure, Options, Streams,
-    language::{Spoken, say},
-};
+use super::{Client, Ended, Failure, Options, Streams, language::Spoken};
 use crate::{
     admin::{CheckLine, CheckReport, Scope},
     company::Company,
@@ -52,7 +49,7 @@ impl Check {
     /// Whether the service answers, and what it says about the systems outside.
     async fn service(&self, options: &Options, environment: &Environment) -> Vec<CheckLine> {
         let language = self.spoken.language();
-        let what = say(language, "tjänsten", "service");
+        let what = language.say("tjänsten", "service");
         let client = match Client::connect(options, environment) {
             Ok(client) => client,
             Err(failure) => return vec![failed(what, &failure)],
@@ -63,7 +60,7 @@ impl Check {
             Ok(report) => {
                 let mut lines = vec![good(
                     what,
-                    format!("{} {}", say(language, "svarar på", "answers at"), client.address()),
+                    format!("{} {}", language.say("svarar på", "answers at"), client.address()),
                 )];
                 lines.extend(report.checks);
                 lines
@@ -74,19 +71,19 @@ impl Check {
 }
 
 fn configuration(options: &Options, environment: &Environment, language: Language) -> Vec<CheckLine> {
-    let what = say(language, "konfigurationen", "configuration");
+    let what = language.say("konfigurationen", "configuration");
     let said = Config::load(options.config.as_deref(), environment).and_then(|config| {
         config.complete()?;
         Ok(config)
     });
     match said {
-        Ok(config) => vec![good(what, format!("{} {}", config.name(), say(language, "håller", "holds")))],
+        Ok(config) => vec![good(what, format!("{} {}", config.name(), language.say("håller", "holds")))],
         Err(findings) => told(what, &findings),
     }
 }
 
 fn company_file(path: &std::path::Path, language: Language) -> Vec<CheckLine> {
-    let what = say(language, "företagsfilen", "company file");
+    let what = language.say("företagsfilen", "company file");
     let name = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -106,7 +103,7 @@ fn company_file(path: &std::path::Path, language: Language) -> Vec<CheckLine> {
             lines.extend(parsed.warnings.iter().map(|warning| CheckLine {
                 what: what.to_owned(),
                 ok: true,
-                said: format!("{} {warning}", say(language, "men", "but")),
+                said: format!("{} {warning}", language.say("men", "but")),
                 cure: Some(warning.remedy.clone()),
             }));
             lines
@@ -134,7 +131,7 @@ fn failed(what: &str, failure: &Failure) -> CheckLine {
 }
 
 fn text(report: &CheckReport, language: Language) -> String {
-    let (fail, next) = (say(language, "FEL ", "FAIL"), say(language, "nästa steg", "next"));
+    let (fail, next) = (language.say("FEL ", "FAIL"), language.say("nästa steg", "next"));
     let mut lines = Vec::new();
     for check in &report.checks {
         lines.push(format!("{}  {}: {}", if check.ok { "ok  " } else { fail }, check.what, check.said));

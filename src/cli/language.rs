@@ -35,11 +35,3 @@ fn language(text: &str) -> Result<Language, String> {
         _ => Err("write `sv` or `en`".to_owned()),
     }
 }
-
-/// The one of two that is in the language asked for.
-pub(super) fn say<'t>(language: Language, sv: &'t str, en: &'t str) -> &'t str {
-    match language {
-        Language::Sv => sv,
-        Language::En => en,
-    }
-}

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Client, Ended, Failure, Streams,
-    language::{Spoken, say},
+    language::Spoken,
     table::table,
     time::{shown, shown_or_dash},
 };
@@ -36,9 +36,7 @@ impl Status {
             return Ok(Ended::Done);
         }
         if status.companies.is_empty() {
-            streams.note(say(
-                language,
-                "Det finns inget företag än. `narvaro company new` skriver en fil att börja med; `narvaro apply` verkställer den.",
+            streams.note(language.say("Det finns inget företag än. `narvaro company new` skriver en fil att börja med; `narvaro apply` verkställer den.",
                 "There is no company yet. `narvaro company new` prints a file to start from; `narvaro apply` makes it live.",
             ));
         }
@@ -58,7 +56,7 @@ struct Teller {
 
 impl Teller {
     fn say<'t>(&self, sv: &'t str, en: &'t str) -> &'t str {
-        say(self.language, sv, en)
+        self.language.say(sv, en)
     }
 
     fn company(&self, company: &CompanyStatus) -> String {
@@ -172,15 +170,15 @@ impl Teller {
 pub(super) fn trouble(indent: &str, what: &str, report: &HealthReport, language: Language) -> Vec<String> {
     let word = match report.severity {
         Severity::Fine => return Vec::new(),
-        Severity::Warning => say(language, "varning", "warning"),
-        Severity::Trouble => say(language, "FEL", "TROUBLE"),
+        Severity::Warning => language.say("varning", "warning"),
+        Severity::Trouble => language.say("FEL", "TROUBLE"),
     };
     let mut lines = vec![
         format!("{indent}{word}: {what}: {}", report.title(language)),
-        format!("{indent}  {} {}", say(language, "orsak: ", "cause:"), report.cause),
+        format!("{indent}  {} {}", language.say("orsak: ", "cause:"), report.cause),
     ];
     if !report.cure.is_empty() {
-        lines.push(format!("{indent}  {} {}", say(language, "åtgärd:", "cure: "), report.cure));
+        lines.push(format!("{indent}  {} {}", language.say("åtgärd:", "cure: "), report.cure));
     }
     lines
 }

@@ -5,12 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{
-    Client, Ended, Failure, Streams,
-    language::{Spoken, say},
-    status::trouble,
-    table::table,
-};
+use super::{Client, Ended, Failure, Streams, language::Spoken, status::trouble, table::table};
 use crate::{
     admin::{JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
     model::{CompanyId, Language},
@@ -147,11 +142,10 @@ fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
         Language::En => format!("Renewed {done} of {total} subscriptions."),
     });
     for failure in &progress.failed {
-        streams.note(&format!("{}: {failure}", say(language, "misslyckades", "failed")));
+        streams.note(&format!("{}: {failure}", language.say("misslyckades", "failed")));
     }
     if failed > 0 {
-        streams.note(say(
-            language,
+        streams.note(language.say(
             "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
             "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
         ));

@@ -40,10 +40,7 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn say<'t>(&self, sv: &'t str, en: &'t str) -> &'t str {
-        match self.language {
-            Language::Sv => sv,
-            Language::En => en,
-        }
+        self.language.say(sv, en)
     }
 
     fn name(&self, profile: Option<&ProfileId>) -> String {
