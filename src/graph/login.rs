@@ -24,7 +24,7 @@ use super::{
     cloud::Cloud,
     credential::ProofError,
     refusal,
-    transport::{BodyError, read_body},
+    courier::{BodyError, read_body},
 };
 use crate::{calendar::ReadError, clock::SharedClock};
 
