@@ -62,9 +62,9 @@ pub(super) fn write(root: &Url, parts: Vec<Part<'_>>) -> Result<Bytes, ReadError
         headers: WireHeaders { accept: "application/json", prefer: part.prefer, chain: part.chain },
     });
     let batch = WireBatch { requests: requests.collect() };
-    serde_json::to_vec(&batch)
-        .map(Bytes::from)
-        .map_err(|_quotes_the_request| ReadError::Refused { reason: "the batch cannot be written".to_owned() })
+    serde_json::to_vec(&batch).map(Bytes::from).map_err(|_quotes_the_request| ReadError::Refused {
+        reason: "the batch cannot be written".to_owned(),
+    })
 }
 
 /// An address below the root, which it leaves out.
@@ -155,7 +155,8 @@ mod tests {
             call("https://graph.microsoft.com/v1.0/users/b/mailboxSettings/timeZone"),
         ];
         let part = |call| Part { call, prefer: "x".to_owned(), chain: "c" };
-        let body: Value = serde_json::from_slice(&write(&root, calls.iter().map(part).collect()).unwrap()).unwrap();
+        let body: Value =
+            serde_json::from_slice(&write(&root, calls.iter().map(part).collect()).unwrap()).unwrap();
         let headers = json!({"Accept": "application/json", "Prefer": "x", "client-request-id": "c"});
         let request = |id, url| json!({"id": id, "method": "GET", "url": url, "headers": headers.clone()});
         let requests = [
@@ -195,7 +196,8 @@ mod tests {
 
     #[test]
     fn what_is_no_batch_is_an_error_that_names_the_place() {
-        for (body, wanted) in [("{}", ""), (r#"{"responses":[{"id":"1"}]}"#, "responses[0]"), ("<html>", "")] {
+        for (body, wanted) in [("{}", ""), (r#"{"responses":[{"id":"1"}]}"#, "responses[0]"), ("<html>", "")]
+        {
             let error = read(body.as_bytes(), 1, Timestamp::UNIX_EPOCH).unwrap_err();
             assert!(
                 matches!(&error, ReadError::Unreadable { place } if place.contains(wanted)),

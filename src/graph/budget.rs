@@ -200,8 +200,7 @@ impl Budget {
                 if mailboxes.len() >= CLEAR_FROM {
                     mailboxes.retain(|_, window| !window.is_empty(now));
                 }
-                let window =
-                    mailboxes.entry(object.clone()).or_insert_with(|| RollingWindow::new(MAILBOX));
+                let window = mailboxes.entry(object.clone()).or_insert_with(|| RollingWindow::new(MAILBOX));
                 with_room(&mut [window], now, "mailbox_requests", then)
             }
             Scope::Subscriptions => {
@@ -309,8 +308,10 @@ mod tests {
         let application = Arc::<ApplicationBudget>::default();
         let tenants: Vec<_> = (0..5).map(|_| Budget::new(Arc::clone(&application))).collect();
         for method in [Method::PATCH, Method::GET] {
-            let spent: Vec<_> =
-                tenants.iter().map(|tenant| spend_all(tenant, &subscription(method.clone()), at(0))).collect();
+            let spent: Vec<_> = tenants
+                .iter()
+                .map(|tenant| spend_all(tenant, &subscription(method.clone()), at(0)))
+                .collect();
             assert_eq!(spent, [450, 450, 450, 450, 0], "{method}");
         }
         let lists: Vec<_> = tenants.iter().map(|tenant| spend_all(tenant, &list(), at(0))).collect();

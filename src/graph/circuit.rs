@@ -120,12 +120,7 @@ impl Pass<'_> {
     }
 
     /// Nobody answered; `concerned` is whom the call concerned.
-    pub(super) fn failed<'s>(
-        self,
-        concerned: impl Iterator<Item = &'s Scope>,
-        cause: &str,
-        now: Timestamp,
-    ) {
+    pub(super) fn failed<'s>(self, concerned: impl Iterator<Item = &'s Scope>, cause: &str, now: Timestamp) {
         let circuit = self.circuit;
         let mut state = circuit.state();
         match &mut *state {

@@ -136,16 +136,9 @@ impl Courier {
     ///
     /// # Errors
     /// Where they failed as one; what comes of each is in its own outcome.
-    pub(super) async fn together(
-        &self,
-        sent: &[Sent<'_>],
-        token: &Token,
-    ) -> Result<Vec<Outcome>, CallError> {
-        let parts = sent.iter().map(|&Sent { call, chain }| batch::Part {
-            call,
-            chain,
-            prefer: preferences(call),
-        });
+    pub(super) async fn together(&self, sent: &[Sent<'_>], token: &Token) -> Result<Vec<Outcome>, CallError> {
+        let parts =
+            sent.iter().map(|&Sent { call, chain }| batch::Part { call, chain, prefer: preferences(call) });
         let mut url = self.root.clone();
         url.set_path(&format!("{}$batch", self.root.path()));
         let chain = new_chain();

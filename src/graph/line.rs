@@ -177,7 +177,12 @@ mod tests {
 
     type Turn = oneshot::Receiver<Called<&'static str>>;
 
-    fn stand(line: &Arc<Line<&'static str>>, priority: Priority, company: Company, who: &'static str) -> Turn {
+    fn stand(
+        line: &Arc<Line<&'static str>>,
+        priority: Priority,
+        company: Company,
+        who: &'static str,
+    ) -> Turn {
         line.stand(priority, company, who)
     }
 

@@ -235,9 +235,7 @@ impl Desk {
                 tried.as_one = again.as_one;
                 again.outcomes
             }
-            Err(failure) => {
-                places.iter().map(|_| Err(ReadError::from(failure.clone()).into())).collect()
-            }
+            Err(failure) => places.iter().map(|_| Err(ReadError::from(failure.clone()).into())).collect(),
         };
         for (place, outcome) in places.into_iter().zip(outcomes) {
             tried.outcomes[place] = outcome;

@@ -11,6 +11,7 @@ mod calendar_changes;
 mod consent;
 mod counted;
 mod failures;
+mod gateway;
 mod graph_adapter;
 mod health;
 mod killed;

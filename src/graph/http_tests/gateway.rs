@@ -148,7 +148,8 @@ async fn only_what_was_refused_for_its_token_is_sent_again_with_a_new_one() {
     let outcomes = meanwhile(&fake, &company, &users(4)).await;
     assert_eq!(names(&outcomes), ["UTC"; 4]);
     assert!(fake.is_done());
-    let tried: Vec<_> = fake.seen()[8..].iter().map(|seen| seen.target.split('/').nth(3).unwrap().to_owned()).collect();
+    let tried: Vec<_> =
+        fake.seen()[8..].iter().map(|seen| seen.target.split('/').nth(3).unwrap().to_owned()).collect();
     assert_eq!(tried, ["user-0", "user-1", "user-2", "user-3", "user-1", "user-3"]);
     let tokens: Vec<_> =
         fake.batches().iter().map(|batch| batch.header("authorization").to_owned()).collect();
@@ -168,7 +169,8 @@ async fn a_batch_whose_token_is_refused_is_sent_again_whole() {
     let fake = Fake::start().await;
     let company = fake.company();
     fake.batch(Reply::refusal(401, "InvalidAuthenticationToken"));
-    let answers: Vec<_> = (0..3).map(|n| json!({"id": n.to_string(), "status": 200, "body": {"value": "UTC"}})).collect();
+    let answers: Vec<_> =
+        (0..3).map(|n| json!({"id": n.to_string(), "status": 200, "body": {"value": "UTC"}})).collect();
     fake.batch(Reply::json(200, &json!({ "responses": answers })));
     assert_eq!(names(&meanwhile(&fake, &company, &users(3)).await), ["UTC"; 3]);
     assert_eq!(fake.batches().len(), 2);
@@ -378,20 +380,26 @@ async fn one_mailbox_that_always_fails_leaves_its_tenant_alone() {
 }
 
 #[tokio::test]
-async fn a_mailbox_that_has_been_asked_too_often_waits_before_graph_says_so() {
+async fn subscriptions_written_too_often_wait_before_graph_says_so() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let fake = Fake::start().await;
     let company = fake.company();
-    fake.always("timeZone", zone());
-    for _ in 0..9_000 {
-        company.time_zone(&anna()).await.unwrap();
+    fake.always("/subscriptions/", Reply::text(204, ""));
+    let id: SubscriptionId = "a4c2".parse().unwrap();
+    for _ in 0..450 {
+        company.remove(&id).await.unwrap();
     }
-    assert_eq!(wait(&company.time_zone(&anna()).await.unwrap_err()), Duration::from_secs(600));
-    company.time_zone(&user(1)).await.unwrap();
-    assert_eq!(fake.seen().len(), 9_001);
+    fake.clock.advance(Duration::from_secs(5));
+    let WatchError::Read(error) = company.remove(&id).await.unwrap_err() else { panic!("not a wait") };
+    assert_eq!(wait(&error), Duration::from_secs(15));
+    assert_eq!(fake.seen().len(), 450);
+    fake.always("timeZone", zone());
+    company.time_zone(&anna()).await.unwrap();
+    fake.clock.advance(Duration::from_secs(15));
+    company.remove(&id).await.unwrap();
     let shown = recorder.handle().render();
-    assert!(shown.contains(r#"narvaro_graph_withheld_total{reason="mailbox_requests"} 1"#), "{shown}");
+    assert!(shown.contains(r#"narvaro_graph_withheld_total{reason="subscription_writes"} 1"#), "{shown}");
 }
 
 #[tokio::test]
@@ -412,14 +420,12 @@ async fn a_body_that_breaks_off_is_no_answer_alone_or_in_a_batch() {
         client_id: CLIENT.to_owned(),
         credential: AppCredential::Secret("s3cret".into()),
     };
-    let company = Graph::new(config, Arc::clone(&fake.clock) as SharedClock).unwrap().company(TENANT.parse().unwrap());
+    let company =
+        Graph::new(config, Arc::clone(&fake.clock) as SharedClock).unwrap().company(TENANT.parse().unwrap());
     let mailboxes = users(30);
     for outcome in join_all(mailboxes.iter().map(|mailbox| company.time_zone(mailbox))).await {
         let error = outcome.unwrap_err();
-        assert!(
-            matches!(error, ReadError::Unreachable(_) | ReadError::LeftAlone { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, ReadError::Unreachable(_) | ReadError::LeftAlone { .. }), "{error:?}");
     }
 }
 
