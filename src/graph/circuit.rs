@@ -1,10 +1,13 @@
-//! Leaves a tenant alone whose Graph fails call after call, and lets one call at a time find out whether it is back.
+//! Leaves a tenant alone whose Graph fails call after call, and lets one at a time find out whether it is back.
 //!
 //! A failure is an answer that did not arrive whole, a fault of the far side (5xx), or "slow down" (429) without a
 //! time; everything else is an answer, and the first one closes the circuit.
 //! Failures count by whom the call concerned: five different ones in a row. A single mailbox that always fails never
 //! opens the circuit of its tenant, and a tenant of fewer than five mailboxes has no circuit: it holds up no more
 //! workers than it has mailboxes.
+//!
+//! One call finds out, and with it whatever else is asked about the same mailbox. Why not one call alone: a turn asks
+//! two things at once and drops one when the other is refused, so that the call would always be given up.
 
 use std::{
     collections::HashSet,
@@ -53,8 +56,8 @@ enum State {
     Closed { failing: HashSet<Scope> },
     /// Nobody goes through until then.
     Open { until: Timestamp, times: u32, cause: String },
-    /// One call is finding out.
-    Probing { times: u32, cause: String },
+    /// One call is finding out, and others about whom it concerns.
+    Probing { about: Vec<Scope>, times: u32, cause: String },
 }
 
 /// The right to make a call; what comes of it is to be reported.
@@ -74,29 +77,21 @@ impl Circuit {
     }
 
     /// Whether it is worth standing in line for a call.
-    pub(super) fn check(&self, now: Timestamp) -> Result<(), LeftAlone> {
-        match &*self.state() {
-            State::Closed { .. } => Ok(()),
-            State::Open { until, cause, .. } => {
-                let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-                if left.is_zero() { Ok(()) } else { Err(left_alone(left, cause)) }
-            }
-            State::Probing { cause, .. } => Err(left_alone(WHILE_PROBING, cause)),
-        }
+    pub(super) fn check(&self, scope: &Scope, now: Timestamp) -> Result<(), LeftAlone> {
+        self.state().check(&[scope], now)
     }
 
-    /// Lets a call through, or says how long to wait.
-    pub(super) fn admit(&self, now: Timestamp) -> Result<Pass<'_>, LeftAlone> {
-        self.check(now)?;
+    /// Lets a call through that concerns these, or says how long to wait.
+    pub(super) fn admit(&self, scopes: &[&Scope], now: Timestamp) -> Result<Pass<'_>, LeftAlone> {
         let mut state = self.state();
+        state.check(scopes, now)?;
         let probes = match &*state {
-            State::Closed { .. } => false,
             State::Open { times, cause, .. } => {
-                *state = State::Probing { times: *times, cause: cause.clone() };
+                let about = scopes.iter().copied().cloned().collect();
+                *state = State::Probing { about, times: *times, cause: cause.clone() };
                 true
             }
-            // Another call was faster.
-            State::Probing { cause, .. } => return Err(left_alone(WHILE_PROBING, cause)),
+            State::Closed { .. } | State::Probing { .. } => false,
         };
         Ok(Pass { circuit: self, probes })
     }
@@ -104,6 +99,20 @@ impl Circuit {
     fn opened(&self, times: u32, cause: String, now: Timestamp) -> State {
         let until = now.checked_add(OPEN_FOR.wait(times, self.tenant.as_str())).unwrap_or(Timestamp::MAX);
         State::Open { until, times, cause }
+    }
+}
+
+impl State {
+    fn check(&self, scopes: &[&Scope], now: Timestamp) -> Result<(), LeftAlone> {
+        let (left, cause) = match self {
+            Self::Closed { .. } => return Ok(()),
+            Self::Probing { about, .. } if scopes.iter().all(|scope| about.contains(scope)) => return Ok(()),
+            Self::Probing { cause, .. } => (WHILE_PROBING, cause),
+            Self::Open { until, cause, .. } => {
+                (Duration::try_from(until.duration_since(now)).unwrap_or_default(), cause)
+            }
+        };
+        if left.is_zero() { Ok(()) } else { Err(LeftAlone { left, cause: cause.clone() }) }
     }
 }
 
@@ -152,7 +161,7 @@ impl Drop for Pass<'_> {
     /// A probe that was given up tells nothing; the next call finds out. After a report there is nothing to undo.
     fn drop(&mut self) {
         let mut state = self.circuit.state();
-        if let State::Probing { times, cause } = &*state
+        if let State::Probing { times, cause, .. } = &*state
             && self.probes
         {
             *state = State::Open { until: Timestamp::MIN, times: *times, cause: cause.clone() };
@@ -166,10 +175,6 @@ impl Drop for Circuit {
             metrics::gauge!("narvaro_graph_circuits_open").decrement(1);
         }
     }
-}
-
-fn left_alone(left: Duration, cause: &str) -> LeftAlone {
-    LeftAlone { left, cause: cause.to_owned() }
 }
 
 #[cfg(test)]
@@ -189,11 +194,15 @@ mod tests {
     }
 
     fn fail(circuit: &Circuit, n: usize, second: i64) {
-        circuit.admit(at(second)).unwrap().failed([&mailbox(n)].into_iter(), "no answer", at(second));
+        circuit.admit(&[&mailbox(n)], at(second)).unwrap().failed(
+            [&mailbox(n)].into_iter(),
+            "no answer",
+            at(second),
+        );
     }
 
     fn left(circuit: &Circuit, second: i64) -> Option<Duration> {
-        let alone = circuit.check(at(second)).err()?;
+        let alone = circuit.check(&mailbox(99), at(second)).err()?;
         assert_eq!(alone.cause, "no answer");
         Some(alone.left)
     }
@@ -213,7 +222,7 @@ mod tests {
         let told = left(&circuit, 0).unwrap();
         assert!((4.0..=6.0).contains(&told.as_secs_f64()), "{told:?}");
         assert_eq!(left(&circuit, 1), Some(told - Duration::from_secs(1)));
-        assert!(circuit.admit(at(1)).is_err());
+        assert!(circuit.admit(&[&mailbox(99)], at(1)).is_err());
         assert_eq!(left(&circuit, 6), None);
     }
 
@@ -222,23 +231,25 @@ mod tests {
         let circuit = circuit();
         (0..100).for_each(|_| fail(&circuit, 7, 0));
         assert_eq!(left(&circuit, 0), None);
-        circuit.admit(at(0)).unwrap().answered();
+        circuit.admit(&[&mailbox(99)], at(0)).unwrap().answered();
         for round in 0..10 {
             (0..4).for_each(|n| fail(&circuit, 4 * round + n, 0));
-            circuit.admit(at(0)).unwrap().answered();
+            circuit.admit(&[&mailbox(99)], at(0)).unwrap().answered();
         }
         assert_eq!(left(&circuit, 0), None);
     }
 
     #[test]
-    fn one_call_at_a_time_finds_out_and_the_first_answer_closes_it() {
+    fn one_mailbox_at_a_time_finds_out_and_the_first_answer_closes_it() {
         let circuit = open();
-        let probe = circuit.admit(at(6)).unwrap();
-        assert!(circuit.admit(at(6)).is_err(), "one at a time");
+        let probe = circuit.admit(&[&mailbox(1)], at(6)).unwrap();
+        assert!(circuit.admit(&[&mailbox(1), &mailbox(2)], at(6)).is_err(), "one at a time");
+        let beside = circuit.admit(&[&mailbox(1)], at(6)).unwrap();
+        beside.failed([&mailbox(1)].into_iter(), "no answer", at(6));
         assert_eq!(left(&circuit, 6), Some(WHILE_PROBING));
         probe.answered();
         assert_eq!(left(&circuit, 6), None);
-        assert!(circuit.admit(at(6)).is_ok());
+        assert!(circuit.admit(&[&mailbox(99)], at(6)).is_ok());
     }
 
     #[test]
@@ -256,7 +267,7 @@ mod tests {
     #[test]
     fn calls_under_way_when_it_opened_change_nothing_unless_they_are_answered() {
         let circuit = circuit();
-        let passes: Vec<_> = (0..8).map(|_| circuit.admit(at(0)).unwrap()).collect();
+        let passes: Vec<_> = (0..8).map(|_| circuit.admit(&[&mailbox(99)], at(0)).unwrap()).collect();
         let mut passes = passes.into_iter();
         for n in 0..5 {
             passes.next().unwrap().failed([&mailbox(n)].into_iter(), "no answer", at(0));
@@ -264,7 +275,7 @@ mod tests {
         let told = left(&circuit, 0);
         passes.next().unwrap().failed([&mailbox(6)].into_iter(), "no answer", at(3));
         assert_eq!(left(&circuit, 0), told);
-        let probe = circuit.admit(at(6)).unwrap();
+        let probe = circuit.admit(&[&mailbox(1)], at(6)).unwrap();
         passes.next().unwrap().failed([&mailbox(7)].into_iter(), "no answer", at(6));
         assert_eq!(left(&circuit, 6), Some(WHILE_PROBING), "the probe goes on");
         passes.next().unwrap().answered();
@@ -276,7 +287,7 @@ mod tests {
     #[test]
     fn a_probe_that_was_given_up_makes_way_for_the_next() {
         let circuit = open();
-        drop(circuit.admit(at(6)).unwrap());
-        assert!(circuit.admit(at(6)).is_ok());
+        drop(circuit.admit(&[&mailbox(99)], at(6)).unwrap());
+        assert!(circuit.admit(&[&mailbox(99)], at(6)).is_ok());
     }
 }

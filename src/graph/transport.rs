@@ -143,15 +143,15 @@ impl Desk {
     /// Refuses at once what would be refused in the end, so that nobody stands in line for it.
     fn worth_trying(&self, call: &Call) -> Result<(), CallError> {
         let now = self.clock.now();
-        self.circuit.check(now).map_err(|left_alone| withheld("circuit", left_alone))?;
-        self.check_pause(call, now)?;
+        self.check_failures(call, now)?;
         if !continues_list(call) {
             self.budget.check(call, now).map_err(spent)?;
         }
         Ok(())
     }
 
-    fn check_pause(&self, call: &Call, now: Timestamp) -> Result<(), CallError> {
+    fn check_failures(&self, call: &Call, now: Timestamp) -> Result<(), CallError> {
+        self.circuit.check(&call.scope, now).map_err(|left_alone| withheld("circuit", left_alone))?;
         self.gates.check(&call.scope, now).map_err(|error| withheld("pause", error))
     }
 
@@ -167,18 +167,19 @@ impl Desk {
     /// Sends what may be sent now, and tells each what came of it.
     async fn exchange(self: Arc<Self>, _slot: Slot<Errand>, errands: Vec<Errand>) {
         let now = self.clock.now();
-        let pass = match self.circuit.admit(now) {
-            Ok(pass) => pass,
-            Err(left_alone) => {
-                return errands
-                    .into_iter()
-                    .for_each(|errand| errand.refuse(withheld("circuit", left_alone.clone())));
-            }
-        };
         let going = self.admitted(errands, now);
         if going.is_empty() {
             return;
         }
+        let scopes: Vec<&Scope> = going.iter().map(|errand| &errand.call.scope).collect();
+        let pass = match self.circuit.admit(&scopes, now) {
+            Ok(pass) => pass,
+            Err(left_alone) => {
+                return going
+                    .into_iter()
+                    .for_each(|errand| errand.refuse(withheld("circuit", left_alone.clone())));
+            }
+        };
         let sent: Vec<Sent<'_>> = going.iter().map(Errand::sent).collect();
         let (mut tried, token_refused) = match self.tried(&sent).await {
             Ok(tried) => tried,
@@ -210,7 +211,7 @@ impl Desk {
         let mut going = Vec::with_capacity(errands.len());
         for errand in errands {
             let call = &errand.call;
-            let admitted = self.check_pause(call, now);
+            let admitted = self.check_failures(call, now);
             match admitted.and_then(|()| self.budget.spend(call, now).map_err(spent)) {
                 Ok(()) => going.push(errand),
                 Err(error) => errand.refuse(error),
