@@ -1,10 +1,9 @@
 //! When requests go, alone or together, and what keeps them back.
 
-use std::io;
+use std::{cell::RefCell, io};
 
 use futures_util::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 
@@ -434,13 +433,18 @@ async fn a_body_that_breaks_off_is_no_answer_alone_or_in_a_batch() {
     }
 }
 
-/// Log lines as text.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread, and so this test, has logged.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl io::Write for Lines {
+/// Writes log lines to where the thread that logs finds them.
+#[derive(Clone, Copy)]
+struct OwnLines;
+
+impl io::Write for OwnLines {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(text));
         Ok(text.len())
     }
 
@@ -449,19 +453,11 @@ impl io::Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn every_refusal_is_logged_with_both_request_ids_and_no_item_or_address() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For all threads: a subscriber of this one alone might be too late for a line that another has come by.
+    let subscriber = tracing_subscriber::fmt().with_writer(|| OwnLines).with_ansi(false).finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let fake = Fake::start().await;
     let company = fake.company();
     fake.graph(Reply::refusal(401, "InvalidAuthenticationToken").with("request-id", "asked-0"))
@@ -475,7 +471,7 @@ async fn every_refusal_is_logged_with_both_request_ids_and_no_item_or_address() 
     fake.batch(Reply::refusal(400, "BadRequest").with("request-id", "asked-4"));
     meanwhile(&fake, &company, &users(2)).await;
 
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LOGGED.take()).unwrap();
     let refused: Vec<_> = text.lines().filter(|line| line.contains("Graph refused")).collect();
     assert_eq!(refused.len(), 5, "{text}");
     for (n, line) in refused.iter().enumerate() {
