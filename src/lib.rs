@@ -34,7 +34,9 @@
 //! that second the turn decides from the stored timetable and writes, without asking the calendar anything.
 //!
 //! **Graph throttles us, or is away.** The read fails, is written down as a trouble with a time to try again, and
-//! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure.
+//! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure. Whom it concerns
+//! is not asked about before that time; a company whose every call fails is left alone, one mailbox at a time finding
+//! out whether it is back, and no other company waits for it ([`graph`]).
 //!
 //! **The calendars of twenty companies hang.** Each turn has shown what it knows before it reads. At most three quarters
 //! of the workers read; a turn that finds no room ends, its reading is owed, and its mailbox waits without a worker. So

@@ -34,6 +34,14 @@ pub enum ReadError {
         /// Its own wish, if it named one.
         retry_after: Option<Duration>,
     },
+    /// It failed several times in a row and is not asked at all until some time has passed.
+    #[error("the calendar server failed several times in a row ({cause}) and is left alone for {} s more", left.as_secs().max(1))]
+    LeftAlone {
+        /// How long that is.
+        left: Duration,
+        /// What it failed with last.
+        cause: String,
+    },
     /// No answer, a broken one, or a fault on its side.
     #[error("the calendar server did not answer as it should")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -98,6 +106,7 @@ impl ReadError {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Throttled { retry_after } => Disposition::Retry { after: *retry_after },
+            Self::LeftAlone { left, .. } => Disposition::Retry { after: Some(*left) },
             Self::Unreachable(_) | Self::Unreadable { .. } | Self::Credentials { .. } => {
                 Disposition::Retry { after: None }
             }

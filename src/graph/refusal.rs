@@ -141,6 +141,11 @@ impl Refusal {
         self.status == 404 && self.has_code() && !self.is(NO_MAILBOX) && !self.is(NO_USER)
     }
 
+    /// Whether the far side is at fault, or says "slow down" without a time: another mailbox would fare alike.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(self.status, 500 | 502..) || (self.status == 429 && self.retry_after.is_none())
+    }
+
     /// What a read makes of it.
     pub(super) fn into_read_error(self) -> ReadError {
         let reason = self.code.clone();

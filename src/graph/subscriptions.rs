@@ -149,9 +149,6 @@ impl WatchKeeper for GraphCompany {
     }
 
     async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError> {
-        if let Err(wait) = self.graph.list_pace.take(&self.tenant, self.graph.clock.now()) {
-            return Err(read(ReadError::Throttled { retry_after: Some(wait) }));
-        }
         let call = self.graph.requests.list_subscriptions().await.map_err(WatchError::Read)?;
         let all = self.all_pages::<WireSubscription>(call).await.map_err(read)?;
         let resource = events_of(mailbox);

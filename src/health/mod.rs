@@ -116,6 +116,7 @@ impl Health {
             ReadError::Unreachable(source) => {
                 Self::GraphUnreachable { said: Chain(source.as_ref()).to_string() }
             }
+            ReadError::LeftAlone { cause, .. } => Self::GraphUnreachable { said: cause.clone() },
             ReadError::Unreadable { place } => {
                 Self::GraphRefused { said: format!("answer not understood at `{place}`") }
             }

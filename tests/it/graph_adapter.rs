@@ -307,6 +307,8 @@ async fn broken_answers_are_no_short_days() {
         world.sim.fault(Fault::next(1, fault.clone()));
         let outcome = world.view().await;
         assert!(matches!(outcome, Err(ReadError::Unreachable(_))), "{fault:?}: {outcome:?}");
+        // A 504 keeps us away for a moment.
+        world.sim.clock().advance(SignedDuration::from_secs(2));
     }
     assert_eq!(world.view().await.unwrap().len(), 1);
     world.is_clean();

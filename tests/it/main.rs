@@ -13,6 +13,7 @@ mod counted;
 mod crowded;
 mod explain;
 mod failures;
+mod gateway;
 mod graph_adapter;
 mod health;
 mod killed;

@@ -347,9 +347,14 @@ impl World {
     }
 
     pub(crate) async fn advance_to_instant(&self, to: Timestamp) {
+        self.move_to(to);
+        self.settle().await;
+    }
+
+    /// Moves the time of everything and waits for nothing.
+    pub(crate) fn move_to(&self, to: Timestamp) {
         self.sim.set_time(to);
         self.clock.advance_to(to);
-        self.settle().await;
     }
 
     /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.

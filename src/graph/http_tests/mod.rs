@@ -1,5 +1,6 @@
 //! What goes over the wire, and what becomes of what comes back.
 
+mod gateway;
 mod reading;
 mod refusals;
 mod tokens;

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     SimOptions, ami::AmiState, calendar::Mailbox, clock::SimClock, delivery::Delivery, error::SimError,
-    faults::Faults, journal::Journal, lock, pbx::PbxState, read, subscriptions::Subscriptions, write, zones,
+    faults::Faults, journal::Journal, limits::Limits, lock, pbx::PbxState, read,
+    subscriptions::Subscriptions, write, zones,
 };
 
 /// A customer's tenant.
@@ -232,6 +233,7 @@ pub(crate) struct World {
     pub(crate) subscriptions: Mutex<Subscriptions>,
     pub(crate) delivery: Delivery,
     pub(crate) faults: Faults,
+    pub(crate) limits: Limits,
     pub(crate) pbx: PbxState,
     pub(crate) ami: AmiState,
     pub(crate) http: reqwest::Client,
@@ -258,6 +260,7 @@ impl World {
             subscriptions: Mutex::default(),
             delivery,
             faults: Faults::default(),
+            limits: Limits::default(),
             pbx: PbxState::default(),
             ami: AmiState::new(&options, clock.now()),
             http,
