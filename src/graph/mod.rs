@@ -4,7 +4,7 @@
 //!  GraphCompany ── builder ──> Call ── transport ──> Graph        what is asked for, and how it gets there
 //!       │        (graph-rs-sdk)         │     └─ gates            four at a time, pauses, pace
 //!       │                               └─ auth ── login ──> Entra   one token per company
-//!       └── events, users, subscriptions <── wire                what comes back, in our words
+//!       └── round, events, users, subscriptions <── wire         what comes back, in our words
 //! ```
 //!
 //! Promises: an answer is complete or an error; every id is an immutable id; every wait is returned to the queue
@@ -25,6 +25,7 @@ mod events;
 mod gates;
 mod login;
 mod refusal;
+mod round;
 mod subscriptions;
 mod transport;
 mod users;

@@ -114,6 +114,7 @@ impl Health {
             ReadError::Unreachable(source) => {
                 Self::GraphUnreachable { said: Chain(source.as_ref()).to_string() }
             }
+            ReadError::LinkExpired => Self::GraphUnreachable { said: Chain(error).to_string() },
             ReadError::Unreadable { place } => {
                 Self::GraphRefused { said: format!("answer not understood at `{place}`") }
             }
