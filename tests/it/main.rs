@@ -17,6 +17,7 @@ mod killed;
 mod main_path;
 mod manual;
 mod proxy;
+mod reading;
 mod readme;
 mod silence;
 mod store_contract;

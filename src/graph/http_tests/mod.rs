@@ -2,6 +2,7 @@
 
 mod reading;
 mod refusals;
+mod rounds;
 mod tokens;
 mod watches;
 
@@ -21,7 +22,7 @@ use super::{
     *,
 };
 use crate::{
-    calendar::{CalendarSource, MailboxRef, ReadError},
+    calendar::{CalendarSource, DeltaLink, MailboxRef, ReadError, Round},
     chain::Chain,
     model::{CalendarEvent, Interval, SubscriptionId},
     subscription::{WatchError, WatchKeeper, WatchRequest},
