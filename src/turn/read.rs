@@ -180,6 +180,8 @@ impl Turn<'_> {
     }
 
     async fn read_owed(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
+        tracing::error!("DBG owed {:?} bm {:?} tt {:?} rv {:?}", self.state.owed, self.state.bookmark, self.state.timetable.as_ref().map(|t| (t.window, t.rules_version)), self.seat.ruleset().rules.version);
+        eprintln!("DBG owed {:?} bm {:?} tt {:?} rv {:?}", self.state.owed, self.state.bookmark, self.state.timetable.as_ref().map(|t| (t.window, t.rules_version)), self.seat.ruleset().rules.version);
         let Some(bookmark) = self.state.bookmark.clone().filter(|bookmark| !self.needs_all(bookmark)) else {
             return self.read_all(mailbox).await;
         };
