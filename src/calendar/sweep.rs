@@ -74,7 +74,8 @@ impl PushRecord {
     /// Notes which subscription is the living one: of a new one nothing is known.
     pub fn follow(&mut self, generation: u32, now: Timestamp) {
         if self.doubted_at.is_none() || self.generation != generation {
-            *self = Self { generation, doubted_at: Some(now), notified_at: self.notified_at, surprised: false };
+            *self =
+                Self { generation, doubted_at: Some(now), notified_at: self.notified_at, surprised: false };
         }
     }
 

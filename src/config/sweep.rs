@@ -37,10 +37,9 @@ impl Sweep {
             900..=86_400,
             "it is how late a change may show that Microsoft 365 failed to announce",
         );
-        for (key, secs) in [
-            ("sweep.unproven_secs", self.unproven_secs),
-            ("sweep.unwatched_secs", self.unwatched_secs),
-        ] {
+        for (key, secs) in
+            [("sweep.unproven_secs", self.unproven_secs), ("sweep.unwatched_secs", self.unwatched_secs)]
+        {
             checks.within(key, secs.into(), 60..=14_400, "each sweep is a request per mailbox");
             if secs > self.proven_secs {
                 checks.refuse(

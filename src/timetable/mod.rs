@@ -200,13 +200,7 @@ impl Timetable {
         }
     }
 
-    fn put_series(
-        &mut self,
-        rules: &Rules,
-        matcher: &Matcher,
-        series: &EventId,
-        events: &[CalendarEvent],
-    ) {
+    fn put_series(&mut self, rules: &Rules, matcher: &Matcher, series: &EventId, events: &[CalendarEvent]) {
         self.entries.retain(|entry| entry.key.series.as_ref() != Some(series));
         if let Some(hold) = self.holds.get_mut(series) {
             hold.carriers.retain(|id| events.iter().any(|event| event.id == *id));

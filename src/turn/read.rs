@@ -137,7 +137,10 @@ impl Turn<'_> {
         self.note_push();
         let outcome = match self.read_owed(&found.mailbox).await {
             Err(ReadError::LinkExpired) => {
-                info!("The calendar server forgot mailbox {}'s place: everything is read", self.lease.mailbox);
+                info!(
+                    "The calendar server forgot mailbox {}'s place: everything is read",
+                    self.lease.mailbox
+                );
                 metrics::counter!("narvaro_resyncs_total").increment(1);
                 self.state.bookmark = None;
                 self.read_all(&found.mailbox).await
@@ -180,8 +183,6 @@ impl Turn<'_> {
     }
 
     async fn read_owed(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
-        tracing::error!("DBG owed {:?} bm {:?} tt {:?} rv {:?}", self.state.owed, self.state.bookmark, self.state.timetable.as_ref().map(|t| (t.window, t.rules_version)), self.seat.ruleset().rules.version);
-        eprintln!("DBG owed {:?} bm {:?} tt {:?} rv {:?}", self.state.owed, self.state.bookmark, self.state.timetable.as_ref().map(|t| (t.window, t.rules_version)), self.seat.ruleset().rules.version);
         let Some(bookmark) = self.state.bookmark.clone().filter(|bookmark| !self.needs_all(bookmark)) else {
             return self.read_all(mailbox).await;
         };
@@ -257,7 +258,10 @@ impl Turn<'_> {
         self.state.bookmark = Some(Bookmark { link, ..bookmark });
         self.state.proven_until = Some(begun);
         metrics::counter!("narvaro_reads_total", "kind" => "delta").increment(1);
-        debug!(changed = changes.count(), "What changed in the calendar of mailbox {} was read", self.lease.mailbox);
+        debug!(
+            changed = changes.count(),
+            "What changed in the calendar of mailbox {} was read", self.lease.mailbox
+        );
         self.note_sweep(changes.count(), begun);
         Ok(())
     }

@@ -525,6 +525,9 @@ async fn the_night_brings_a_new_day_into_the_window_and_no_presence_flaps() {
 #[tokio::test]
 async fn a_start_reads_what_changed_and_new_words_read_everything() {
     let mut world = World::new().await;
+    // The last marks come back at a start though they were worked off: these, and not the consent before them.
+    world.event("MÖT", "2026-11-23 17:00", "2026-11-23 18:00");
+    world.settle().await;
     let seq = world.sim.journal().last_seq();
     world.restart().await;
     world.settle().await;
@@ -540,7 +543,7 @@ async fn a_start_reads_what_changed_and_new_words_read_everything() {
     world.settle().await;
     assert_eq!(world.shows("201").profile, "meeting");
     let (kinds, _) = asked(&world, ANNA, seq);
-    assert_eq!((kinds.get("since"), kinds.get("start")), (None, Some(&1)), "{kinds:?}");
+    assert_eq!(kinds.get("start"), Some(&1), "{kinds:?}");
     world.end().await;
 }
 

@@ -30,7 +30,8 @@ fn last(fake: &Fake, page: &[Value]) -> Reply {
 }
 
 fn thin(id: &str, series: &str, kind: &str) -> Value {
-    let time = |hour: &str| json!({"dateTime": format!("2026-11-26T{hour}:00:00.0000000"), "timeZone": "UTC"});
+    let time =
+        |hour: &str| json!({"dateTime": format!("2026-11-26T{hour}:00:00.0000000"), "timeZone": "UTC"});
     json!({"id": id, "type": kind, "seriesMasterId": series, "start": time("07"), "end": time("09")})
 }
 

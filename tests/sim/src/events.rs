@@ -416,7 +416,8 @@ impl<'a> View<'a> {
                 let next = Round { after, after_empty: false, ..round };
                 body["@odata.nextLink"] = json!(link("skiptoken", &next));
             } else {
-                let end = Round { kind: TokenKind::Delta, after: Position::default(), after_empty: false, ..round };
+                let end =
+                    Round { kind: TokenKind::Delta, after: Position::default(), after_empty: false, ..round };
                 body["@odata.deltaLink"] = json!(link("deltatoken", &end));
             }
             Ok(Reply::json(200, &body))
@@ -539,7 +540,8 @@ impl<'a> View<'a> {
         }
         let in_series = |row: &Row<'_>| row.slot.map_or(0, |day| day_number(day) + 1);
         for row in &rows {
-            let thin = row.slot.is_some() && row.exception.is_none() && knobs.occurrences != Occurrences::Full;
+            let thin =
+                row.slot.is_some() && row.exception.is_none() && knobs.occurrences != Occurrences::Full;
             into.push((Position::Event(event.key, in_series(row)), self.delta_row(row, thin)));
         }
         if event.series.is_some() {
