@@ -33,6 +33,7 @@ pub use tasks::Tasks;
 use self::{consent::ConsentDesk, offices::Offices, operations::Service};
 use crate::{
     admin::{self, Operations, Surface},
+    calendar::SweepPlan,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
@@ -376,8 +377,11 @@ fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSet
         hold: config.queue.lease(),
         write_within: config.pbx.timeout(),
         read_within: config.queue.read_within(),
-        sweep_every: SignedDuration::from_hours(4),
-        poll_every: SignedDuration::from_mins(5),
+        sweep: SweepPlan {
+            proven: config.sweep.proven(),
+            unproven: config.sweep.unproven(),
+            unwatched: config.sweep.unwatched(),
+        },
         window: (SignedDuration::from_hours(24), SignedDuration::from_hours(35 * 24)),
         read_back_every: SignedDuration::from_mins(1),
         retry: RetryPlan {

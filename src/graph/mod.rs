@@ -8,7 +8,7 @@
 //!       │                               │     ├─ line             what is pressing first, small ones together
 //!       │                               │     └─ courier ── batch
 //!       │                               └─ auth ── login ──> Entra   one token per company
-//!       └── events, users, subscriptions <── wire                what comes back, in our words
+//!       └── round, events, users, subscriptions <── wire         what comes back, in our words
 //! ```
 //!
 //! Promises: an answer is complete or an error; every id is an immutable id; every wait is returned to the queue
@@ -35,6 +35,7 @@ mod gates;
 mod line;
 mod login;
 mod refusal;
+mod round;
 mod subscriptions;
 mod transport;
 mod users;

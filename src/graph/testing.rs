@@ -41,6 +41,11 @@ macro_rules! fixtures {
 fixtures!(
     "admin-consent-callbacks.json",
     "batch-response-mixed.json",
+    "calendarview-delta-410.json",
+    "calendarview-delta-empty-page-with-nextlink.json",
+    "calendarview-delta-final-page.json",
+    "calendarview-delta-page1.json",
+    "calendarview-delta-removed.json",
     "errors.json",
     "event-all-day.json",
     "event-cancelled.json",

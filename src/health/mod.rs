@@ -117,6 +117,7 @@ impl Health {
                 Self::GraphUnreachable { said: Chain(source.as_ref()).to_string() }
             }
             ReadError::LeftAlone { cause, .. } => Self::GraphUnreachable { said: cause.clone() },
+            ReadError::LinkExpired => Self::GraphUnreachable { said: Chain(error).to_string() },
             ReadError::Unreadable { place } => {
                 Self::GraphRefused { said: format!("answer not understood at `{place}`") }
             }

@@ -74,9 +74,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many events have another entry than before, or one where they had none, or none any more.
+    pub fn count(&self) -> usize {
+        self.added.len() + self.changed.len() + self.removed.len()
+    }
+
     /// Whether all entries are as before.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+        self.count() == 0
     }
 }
 
@@ -128,26 +133,12 @@ impl Timetable {
 
     /// Takes in one event as it is now, whether it is new, changed or no longer of interest.
     pub fn upsert(&mut self, rules: &Rules, matcher: &Matcher, event: &CalendarEvent) -> Changes {
-        let before = self.clone();
-        let key = EventKey::from(event);
-        self.entries.retain(|entry| !entry.key.names_same(&key) && entry.key.event != key.event);
-        self.place(rules, matcher, event);
-        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
-        self.changes_since(&before)
+        self.changed_by(|timetable| timetable.put(rules, matcher, event))
     }
 
     /// Forgets an event, or with the id of a series all its occurrences.
     pub fn remove(&mut self, id: &EventId) -> Changes {
-        let before = self.clone();
-        self.entries.retain(|entry| entry.key.event != *id && entry.key.series.as_ref() != Some(id));
-        for (held, hold) in &mut self.holds {
-            hold.drop_carrier(id);
-            if held == id {
-                hold.carriers.clear();
-                hold.diverged.clear();
-            }
-        }
-        self.changes_since(&before)
+        self.changed_by(|timetable| timetable.drop_event(id))
     }
 
     /// Replaces all occurrences of a series by those given, as they touch the window.
@@ -158,7 +149,58 @@ impl Timetable {
         series: &EventId,
         events: &[CalendarEvent],
     ) -> Changes {
+        self.changed_by(|timetable| timetable.put_series(rules, matcher, series, events))
+    }
+
+    /// Takes in what a round brought: what is gone, series with all their occurrences, and single events. As if
+    /// [`remove`](Self::remove), [`replace_series`](Self::replace_series) and [`upsert`](Self::upsert) were called
+    /// for each of them.
+    pub fn take_in(
+        &mut self,
+        rules: &Rules,
+        matcher: &Matcher,
+        gone: &[EventId],
+        series: &[(EventId, Vec<CalendarEvent>)],
+        events: &[CalendarEvent],
+    ) -> Changes {
+        self.changed_by(|timetable| {
+            for id in gone {
+                timetable.drop_event(id);
+            }
+            for (id, occurrences) in series {
+                timetable.put_series(rules, matcher, id, occurrences);
+            }
+            for event in events {
+                timetable.put(rules, matcher, event);
+            }
+        })
+    }
+
+    fn changed_by(&mut self, change: impl FnOnce(&mut Self)) -> Changes {
         let before = self.clone();
+        change(self);
+        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
+        self.changes_since(&before)
+    }
+
+    fn put(&mut self, rules: &Rules, matcher: &Matcher, event: &CalendarEvent) {
+        let key = EventKey::from(event);
+        self.entries.retain(|entry| !entry.key.names_same(&key) && entry.key.event != key.event);
+        self.place(rules, matcher, event);
+    }
+
+    fn drop_event(&mut self, id: &EventId) {
+        self.entries.retain(|entry| entry.key.event != *id && entry.key.series.as_ref() != Some(id));
+        for (held, hold) in &mut self.holds {
+            hold.drop_carrier(id);
+            if held == id {
+                hold.carriers.clear();
+                hold.diverged.clear();
+            }
+        }
+    }
+
+    fn put_series(&mut self, rules: &Rules, matcher: &Matcher, series: &EventId, events: &[CalendarEvent]) {
         self.entries.retain(|entry| entry.key.series.as_ref() != Some(series));
         if let Some(hold) = self.holds.get_mut(series) {
             hold.carriers.retain(|id| events.iter().any(|event| event.id == *id));
@@ -170,8 +212,6 @@ impl Timetable {
             self.entries.retain(|entry| entry.key.event != event.id);
             self.place(rules, matcher, event);
         }
-        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
-        self.changes_since(&before)
     }
 
     /// Sets the zone in which the mailbox's days begin; says whether that changed anything.

@@ -33,6 +33,7 @@ use self::{
     state::{MailboxState, Trouble},
 };
 use crate::{
+    calendar::SweepPlan,
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
@@ -51,10 +52,8 @@ pub struct TurnSettings {
     pub write_within: Duration,
     /// Longest reading of a turn, all its calls together: each has its own time-out, and a turn may make many.
     pub read_within: Duration,
-    /// A complete read this long after the last, though nothing was announced: silence is not trusted.
-    pub sweep_every: SignedDuration,
-    /// The same, while there is no living subscription.
-    pub poll_every: SignedDuration,
+    /// How long after a round the next comes, though nothing was announced: silence is not trusted.
+    pub sweep: SweepPlan,
     /// How far back and ahead the calendar is read.
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calendar::MailboxRef,
+    calendar::{DeltaLink, MailboxRef, PushRecord},
     decide::Layers,
     health::Health,
-    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
+    model::{Disposition, Interval, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
     queue::Gathered,
     timetable::Timetable,
 };
@@ -37,6 +37,11 @@ pub struct MailboxState {
     /// What the calendar says; `None` before the first complete read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timetable: Option<Timetable>,
+    /// Where the next round of reading goes on. It is stored with the timetable of the same moment, never before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bookmark: Option<Bookmark>,
+    /// What is known of push.
+    pub push: PushRecord,
     /// What people set by hand.
     pub layers: Layers,
     /// The live subscription.
@@ -71,7 +76,8 @@ pub struct MailboxState {
     /// When the next span edge comes: lateness is measured from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_edge: Option<Timestamp>,
-    /// The newest moment at which the timetable was proven equal to the calendar by a complete read.
+    /// The newest moment at which the timetable was proven equal to the calendar: when the last round began that
+    /// was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven_until: Option<Timestamp>,
     /// When the PBX is read back next, where it does not report by itself.
@@ -108,6 +114,17 @@ pub struct ZoneRead {
     pub name: Option<String>,
     /// When it was read.
     pub at: Timestamp,
+}
+
+/// Where the next round of reading goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// The server's own words.
+    pub link: DeltaLink,
+    /// The window that is frozen in it. Where the timetable has another, somebody else has read since.
+    pub window: Interval,
+    /// When the round from the start of that window began.
+    pub since: Timestamp,
 }
 
 /// A live subscription.

@@ -20,6 +20,7 @@ mod killed;
 mod main_path;
 mod manual;
 mod proxy;
+mod reading;
 mod readme;
 mod removal;
 mod silence;

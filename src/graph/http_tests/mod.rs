@@ -3,6 +3,7 @@
 mod gateway;
 mod reading;
 mod refusals;
+mod rounds;
 mod tokens;
 mod watches;
 
@@ -22,7 +23,7 @@ use super::{
     *,
 };
 use crate::{
-    calendar::{CalendarSource, MailboxRef, ReadError},
+    calendar::{CalendarSource, DeltaLink, MailboxRef, ReadError, Round},
     chain::Chain,
     model::{CalendarEvent, Interval, SubscriptionId},
     subscription::{WatchError, WatchKeeper, WatchRequest},

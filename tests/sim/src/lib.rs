@@ -50,6 +50,7 @@ pub use calendar::{
 pub use clock::SimClock;
 pub use delivery::{DeliveryKnobs, LifecycleKind};
 pub use error::SimError;
+pub use events::{DeltaKnobs, Occurrences};
 pub use faults::{Fault, FaultFilter, FaultKind};
 pub use journal::{DeliveryAttempt, DeliveryOutcome, Entry, GraphCall, Journal, PbxWrite, Record};
 pub use login::{ConsentAnswer, LoginKnobs};

@@ -19,6 +19,7 @@ use crate::{
     clock::SimClock,
     delivery::{self, Delivery, DeliveryKnobs, LifecycleKind},
     error::SimError,
+    events::DeltaKnobs,
     faults::{Fault, FaultFilter, FaultKind},
     http,
     journal::{Entry, Journal},
@@ -461,7 +462,14 @@ impl Sim {
         self.patch_event(user, id, spec)
     }
 
-    /// Makes all delta links of a mailbox answer 410.
+    /// Turns knobs of calendarView/delta; answers how they stand.
+    pub fn delta(&self, turn: impl FnOnce(&mut DeltaKnobs)) -> DeltaKnobs {
+        let mut knobs = lock(&self.world.delta);
+        turn(&mut knobs);
+        knobs.clone()
+    }
+
+    /// Makes all links of a mailbox's rounds answer 410, those to a next page too.
     ///
     /// # Errors
     /// When the user is unknown.
