@@ -10,9 +10,11 @@ pub mod listener;
 mod offices;
 mod operations;
 mod renewal;
+mod self_test;
 mod standing;
 mod tasks;
 mod tell;
+mod upkeep;
 mod views;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -27,7 +29,7 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, offices::Offices, operations::Service};
+use self::{consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep};
 use crate::{
     admin::{self, Operations, Surface},
     clock::{SharedClock, SystemClock},
@@ -193,6 +195,13 @@ impl App {
 
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
+        let upkeep = Upkeep::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&offices),
+            Arc::clone(&clock),
+            settings.watches.notification_url.clone(),
+        );
+        let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
         let turns = Turns::new(Arc::clone(&queue), Arc::clone(&roster), Arc::clone(&clock), settings);
         let hold = config.queue.lease();
         let dispatcher = Dispatcher::new(
@@ -218,7 +227,7 @@ impl App {
             Arc::clone(&turns),
             Arc::clone(&clock),
             tasks.clone(),
-            public_url,
+            Arc::clone(&self_test),
         );
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
@@ -236,6 +245,10 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        if let Some(every) = config.webhook.self_test_every() {
+            tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
+        }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }

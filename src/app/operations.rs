@@ -11,6 +11,7 @@ use super::{
     consent::ConsentDesk,
     offices::{Offices, OpenOffice, SetupError},
     renewal::{self, Jobs, Piece},
+    self_test::SelfTest,
     tell, views,
 };
 use crate::{
@@ -43,8 +44,7 @@ pub(super) struct Service {
     turns: Arc<Turns>,
     clock: SharedClock,
     tasks: Tasks,
-    public_url: String,
-    client: reqwest::Client,
+    self_test: Arc<SelfTest>,
     jobs: Arc<Jobs>,
 }
 
@@ -56,12 +56,8 @@ impl Service {
         turns: Arc<Turns>,
         clock: SharedClock,
         tasks: Tasks,
-        public_url: String,
+        self_test: Arc<SelfTest>,
     ) -> Arc<Self> {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(10));
-        let client = builder.build().unwrap_or_default();
         Arc::new(Self {
             store,
             offices,
@@ -69,8 +65,7 @@ impl Service {
             turns,
             clock,
             tasks,
-            public_url,
-            client,
+            self_test,
             jobs: Arc::default(),
         })
     }
@@ -134,7 +129,7 @@ impl Service {
         }
         mailboxes.sort_by(|a, b| a.extension.cmp(&b.extension));
         let language = office.company.language();
-        let health = HealthReport::of(views::company_health(office), language);
+        let health = HealthReport::of(views::company_health(office, &mailboxes, self.self_test.wrong()), language);
         Ok(CompanyStatus {
             id: office.company.id().clone(),
             name: office.company.name().to_owned(),
@@ -191,28 +186,10 @@ impl Service {
 
     /// Calls our own notification address the way Graph does.
     async fn check_public_url(&self) -> CheckLine {
-        let what = format!("notification address {}", self.public_url);
-        let token = format!("narvaro self-test {}", self.clock.now().as_millisecond());
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("validationToken", &token)
-            .finish();
-        let url = format!("{}/graph/v1/notify?{query}", self.public_url);
-        let answer = self.client.post(&url).send().await;
-        let said = match answer {
-            Ok(answer) => {
-                let status = answer.status();
-                let echoed = answer.text().await.unwrap_or_default() == token;
-                if status == 200 && echoed {
-                    return CheckLine {
-                        what,
-                        ok: true,
-                        said: "answers a handshake as it must".into(),
-                        cure: None,
-                    };
-                }
-                format!("answered {status} and not our own answer: something else listens there")
-            }
-            Err(error) => Chain(&error.without_url()).to_string(),
+        let what = format!("notification address {}", self.self_test.public_url());
+        let Err(said) = self.self_test.run().await else {
+            let said = "answers a handshake as it must".into();
+            return CheckLine { what, ok: true, said, cure: None };
         };
         let cure = "Make `webhook.public_url` lead to the public listener: DNS name, certificate, and the reverse proxy's way to `listen.public`.";
         CheckLine { what, ok: false, said, cure: Some(cure.into()) }

@@ -30,13 +30,50 @@ pub(super) fn link(office: &OpenOffice) -> PbxLink {
     }
 }
 
-pub(super) fn company_health(office: &OpenOffice) -> Health {
-    match (consent(office), link(office)) {
-        (Consent::Missing, _) => Health::NoConsent { code: "not given yet".into() },
-        (_, PbxLink::Down { cause }) => Health::PbxUnreachable { said: cause },
-        (_, PbxLink::None) => Health::PbxMissing,
-        _ => Health::Fine,
+/// How a company as a whole stands; `address` is what is wrong with our own notification address.
+pub(super) fn company_health(
+    office: &OpenOffice,
+    mailboxes: &[MailboxStatus],
+    address: Option<String>,
+) -> Health {
+    let (consent, link) = (consent(office), link(office));
+    if matches!(consent, Consent::Missing) {
+        return Health::NoConsent { code: "not given yet".into() };
     }
+    if let Some(code) = withdrawn(mailboxes) {
+        return Health::ConsentWithdrawn { code };
+    }
+    match link {
+        PbxLink::Down { cause } => return Health::PbxUnreachable { said: cause },
+        PbxLink::None => return Health::PbxMissing,
+        PbxLink::Up | PbxLink::Unknown => {}
+    }
+    if matches!(consent, Consent::NotNeeded) {
+        return Health::Fine;
+    }
+    match (office.office.push.now().suspicious_since(), address) {
+        (Some(since), _) => Health::PushUnreliable { since },
+        (None, Some(said)) => Health::NotificationAddressSilent { said },
+        (None, None) => Health::Fine,
+    }
+}
+
+/// Consent is gone where the login says so, or without its knowledge, where no mailbox may be read. One mailbox alone
+/// proves nothing: it may be kept from us by itself.
+fn withdrawn(mailboxes: &[MailboxStatus]) -> Option<String> {
+    let states: Vec<_> = mailboxes.iter().map(|mailbox| &mailbox.health.health).collect();
+    let told = states.iter().find_map(|state| match state {
+        Health::ConsentWithdrawn { code } => Some(code.clone()),
+        _ => None,
+    });
+    let mut denied = Vec::new();
+    for state in states.into_iter().filter(|state| **state != Health::Disabled) {
+        match state {
+            Health::AccessDenied { code } => denied.push(code),
+            _ => return told,
+        }
+    }
+    told.or_else(|| denied.first().filter(|_| denied.len() > 1).map(|code| (*code).clone()))
 }
 
 pub(super) fn health(office: &OpenOffice, user: &User, state: &MailboxState, now: Timestamp) -> Health {

@@ -31,6 +31,9 @@ pub struct MailboxState {
     /// Who the alias is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Found>,
+    /// Whether nobody has the alias any more, while the user who had it can still be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub alias_lost: bool,
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
@@ -76,6 +79,9 @@ pub struct MailboxState {
     /// What stands in the way of reading the calendar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calendar_trouble: Option<Trouble>,
+    /// Since when the calendar has been kept from us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shut_out_since: Option<Timestamp>,
     /// What stands in the way of the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_trouble: Option<Trouble>,
@@ -115,6 +121,12 @@ pub struct WatchKept {
     pub expires: Timestamp,
     /// When it is to be renewed.
     pub renew_at: Timestamp,
+    /// When it was made or renewed last; `None` where an earlier version did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<Timestamp>,
+    /// Whether the server wants it confirmed, and may hold notifications back until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// Which of our subscriptions for this mailbox it is.
     pub generation: u32,
     /// Name of the key that signed its `clientState`.
@@ -205,6 +217,9 @@ impl MailboxState {
         }
         if self.timetable.is_none() {
             return Health::Starting;
+        }
+        if self.alias_lost {
+            return Health::AliasChanged { alias: self.alias.clone() };
         }
         match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
             Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },

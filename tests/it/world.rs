@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) client: reqwest::Client,
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
+    /// Where the public listener is seen from outside, where that is not where it is.
+    pub(crate) outside: Option<String>,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -91,7 +93,9 @@ impl World {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let state_keys = Default::default();
-        let mut world = Self { sim, clock, tenant, folder, client, state_keys, public, private, app: None };
+        let outside = None;
+        let mut world =
+            Self { sim, clock, tenant, folder, client, state_keys, outside, public, private, app: None };
         world.start().await;
         world
     }
@@ -116,13 +120,14 @@ impl World {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
         let store = self.folder.path().join("narvaro.db");
         let base = self.sim.base_url();
+        let outside = self.outside.clone().unwrap_or_else(|| self.public_url());
         let text = format!(
             r#"
             [listen]
             public = "{public}"
             private = "{private}"
             [webhook]
-            public_url = "http://{public}"
+            public_url = "{outside}"
             [store]
             url = "embedded:{}"
             [graph]
@@ -417,6 +422,12 @@ impl World {
             language: None,
         };
         self.operations().explain(request).await.unwrap()
+    }
+
+    /// How `acme` as a whole stands, by name.
+    pub(crate) async fn company_health(&self) -> String {
+        let status = self.operations().status(Some("acme".parse().unwrap())).await.unwrap();
+        status.companies[0].health.health.name()
     }
 
     /// How Anna's mailbox stands, by name.
