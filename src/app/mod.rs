@@ -29,7 +29,9 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep};
+use self::{
+    consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep,
+};
 use crate::{
     admin::{self, Operations, Surface},
     clock::{SharedClock, SystemClock},

@@ -58,16 +58,7 @@ impl Service {
         tasks: Tasks,
         self_test: Arc<SelfTest>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            offices,
-            consent,
-            turns,
-            clock,
-            tasks,
-            self_test,
-            jobs: Arc::default(),
-        })
+        Arc::new(Self { store, offices, consent, turns, clock, tasks, self_test, jobs: Arc::default() })
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -129,7 +120,8 @@ impl Service {
         }
         mailboxes.sort_by(|a, b| a.extension.cmp(&b.extension));
         let language = office.company.language();
-        let health = HealthReport::of(views::company_health(office, &mailboxes, self.self_test.wrong()), language);
+        let health =
+            HealthReport::of(views::company_health(office, &mailboxes, self.self_test.wrong()), language);
         Ok(CompanyStatus {
             id: office.company.id().clone(),
             name: office.company.name().to_owned(),

@@ -117,7 +117,9 @@ mod tests {
     async fn only_our_own_answer_counts() {
         let echo = |RawQuery(query): RawQuery| async move {
             let query = query.unwrap_or_default();
-            url::form_urlencoded::parse(query.as_bytes()).next().map_or_else(String::new, |(_, token)| token.into())
+            url::form_urlencoded::parse(query.as_bytes())
+                .next()
+                .map_or_else(String::new, |(_, token)| token.into())
         };
         let ours = serve(Router::new().route("/graph/v1/notify", post(echo))).await;
         assert_eq!(test_of(&ours).run().await, Ok(()));

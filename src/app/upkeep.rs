@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// When the night begins, by the clocks of the tenant's company, and how long it lasts.
-const NIGHT: (SignedDuration, SignedDuration) = (SignedDuration::from_mins(30), SignedDuration::from_hours(5));
+const NIGHT: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_mins(30), SignedDuration::from_hours(5));
 
 /// How often it is looked who has become a tenant.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -63,7 +64,9 @@ impl Failure {
     /// Whether it may pass within the night.
     fn passes(&self) -> bool {
         match self {
-            Self::Watches(WatchError::Read(error)) => matches!(error.disposition(), Disposition::Retry { .. }),
+            Self::Watches(WatchError::Read(error)) => {
+                matches!(error.disposition(), Disposition::Retry { .. })
+            }
             Self::Watches(_) => false,
             Self::Store(_) => true,
         }

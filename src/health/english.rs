@@ -25,7 +25,9 @@ impl Health {
                 format!("`{alias}` is a secondary address; the user's primary address is `{primary}`.")
             }
             Self::AliasChanged { alias } => {
-                format!("Nobody has the address `{alias}` any more; the calendar of the user who had it is still followed.")
+                format!(
+                    "Nobody has the address `{alias}` any more; the calendar of the user who had it is still followed."
+                )
             }
             Self::NoMailbox { code } => format!("The user has no mailbox in Microsoft 365 ({code})."),
             Self::UserGone { code } => format!("The user has been removed from Microsoft 365 ({code})."),
@@ -44,10 +46,14 @@ impl Health {
                 "There is no living subscription; the calendar is polled meanwhile.".into()
             }
             Self::WatchedElsewhere { host } => {
-                format!("Another installation with the same application watches the mailbox and reports to `{host}`; the calendar is polled meanwhile.")
+                format!(
+                    "Another installation with the same application watches the mailbox and reports to `{host}`; the calendar is polled meanwhile."
+                )
             }
             Self::PushUnreliable { since } => {
-                format!("Changes have not been announced by Microsoft 365 since {since}; calendars are polled instead.")
+                format!(
+                    "Changes have not been announced by Microsoft 365 since {since}; calendars are polled instead."
+                )
             }
             Self::NotificationAddressSilent { said } => {
                 format!("The service cannot reach its own notification address: {said}.")

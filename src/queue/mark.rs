@@ -341,7 +341,8 @@ mod tests {
 
     #[test]
     fn what_is_said_of_another_subscription_is_something_new() {
-        let removed = |generation| Mark::of_watch(MailboxId(1), Timestamp::UNIX_EPOCH, Reason::Removed, generation);
+        let removed =
+            |generation| Mark::of_watch(MailboxId(1), Timestamp::UNIX_EPOCH, Reason::Removed, generation);
         let mut gathered = Gathered::default();
         gathered.add(removed(1));
         assert!(gathered.covers(&removed(1)));

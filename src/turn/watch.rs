@@ -227,16 +227,15 @@ impl Turn<'_> {
         let share = super::retry::spread(self.lease.mailbox, watch.id.as_str());
         let renew_at = self.turns.settings.watches.renew_at(now, watch.expires, share);
         let key = self.turns.settings.watches.keys.current_name().to_owned();
-        self.state.watch =
-            Some(WatchKept {
-                id: watch.id,
-                expires: watch.expires,
-                renew_at,
-                renewed_at: Some(now),
-                unconfirmed: false,
-                generation,
-                key,
-            });
+        self.state.watch = Some(WatchKept {
+            id: watch.id,
+            expires: watch.expires,
+            renew_at,
+            renewed_at: Some(now),
+            unconfirmed: false,
+            generation,
+            key,
+        });
     }
 
     fn watch_failed(&mut self, error: &WatchError) {

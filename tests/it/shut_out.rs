@@ -76,7 +76,10 @@ async fn consent_that_comes_back_by_itself_within_the_day_is_noticed_and_nothing
         world.advance(SignedDuration::from_hours(1)).await;
     }
     assert_eq!(world.health().await, "fine");
-    assert_eq!((shown(&world), world.sim.journal().pbx_writes().len()), (["holiday".into(), "holiday".into()], writes));
+    assert_eq!(
+        (shown(&world), world.sim.journal().pbx_writes().len()),
+        (["holiday".into(), "holiday".into()], writes)
+    );
     world.end().await;
 }
 

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use narvaro_sim::{DeliveryOutcome, EventSpec, Fault, FaultFilter, FaultKind, LifecycleKind, UserSpec};
 use serde_json::{Value, json};
 
-use crate::world::{ANNA, CLIENT_ID, Pbx, World, at};
+use crate::world::{ANNA, CLIENT_ID, World, at};
 
 const BO: &str = "bo@acme.example";
 
@@ -257,7 +257,8 @@ async fn i7_a_new_key_is_taken_up_one_subscription_after_the_other_and_no_change
     }
     world.state_keys = [old.clone(), String::new()];
     world.restart().await;
-    let lines: Vec<_> = users.iter().map(|(extension, alias)| (extension.as_str(), alias.as_str(), "")).collect();
+    let lines: Vec<_> =
+        users.iter().map(|(extension, alias)| (extension.as_str(), alias.as_str(), "")).collect();
     world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &lines)).await;
     world.consent("acme").await;
     world.until_fine("acme").await;
@@ -297,13 +298,4 @@ async fn i7_a_new_key_is_taken_up_one_subscription_after_the_other_and_no_change
     world.settle().await;
     assert_eq!(world.shows(extension).profile, "sick", "the old key is not needed any more");
     world.end().await;
-}
-
-#[tokio::test]
-async fn where_all_is_well_a_company_of_asterisk_and_http_alike_says_so() {
-    for pbx in [Pbx::Http, Pbx::Asterisk] {
-        let world = World::with(pbx).await;
-        world.until("the company is fine", async || world.company_health().await == "fine").await;
-        world.end().await;
-    }
 }

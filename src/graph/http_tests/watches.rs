@@ -101,7 +101,9 @@ async fn the_watch_that_stands_in_the_way_is_named_and_looked_at_without_a_list(
         .graph(Reply::json(200, standing))
         .graph(Reply::refusal(404, "ResourceNotFound"));
     let company = fake.company();
-    let Err(WatchError::Exists { named }) = company.create(&watch_request()).await else { panic!("not told") };
+    let Err(WatchError::Exists { named }) = company.create(&watch_request()).await else {
+        panic!("not told")
+    };
     assert_eq!(named, Some(id()));
     let found = company.look(&id()).await.unwrap().unwrap();
     assert_eq!(found.reports_to, standing["notificationUrl"]);
@@ -113,7 +115,8 @@ async fn the_watch_that_stands_in_the_way_is_named_and_looked_at_without_a_list(
 #[tokio::test]
 async fn every_page_of_a_list_counts_towards_its_pace() {
     let fake = Fake::start().await;
-    let endless = json!({"value": [], "@odata.nextLink": format!("{}v1.0/subscriptions?$skiptoken=2", fake.base)});
+    let endless =
+        json!({"value": [], "@odata.nextLink": format!("{}v1.0/subscriptions?$skiptoken=2", fake.base)});
     for _ in 0..10 {
         fake.graph(Reply::json(200, &endless));
     }
