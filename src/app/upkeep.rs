@@ -90,16 +90,24 @@ struct Tenant {
     watches: Arc<dyn WatchKeeper>,
 }
 
-/// What mailboxes of one tenant believe.
+/// A mailbox's belief in its subscription.
+struct Belief {
+    mailbox: MailboxId,
+    watch: WatchKept,
+    /// Whether its company has this tenant, as far as is known.
+    is_of_tenant: bool,
+}
+
+/// What all mailboxes believe that may have a subscription in one tenant.
 struct Beliefs {
-    kept: Vec<(MailboxId, WatchKept)>,
+    kept: Vec<Belief>,
     /// Whether all of them could be read.
     complete: bool,
 }
 
 impl Beliefs {
     fn ids(&self) -> HashSet<&SubscriptionId> {
-        self.kept.iter().map(|(_, watch)| &watch.id).collect()
+        self.kept.iter().map(|belief| &belief.watch.id).collect()
     }
 }
 
@@ -219,7 +227,7 @@ impl Upkeep {
         let listed: HashSet<&SubscriptionId> = listed.iter().map(|watch| &watch.id).collect();
         let mut at = self.clock.now();
         let mut marks = Vec::new();
-        for (mailbox, watch) in &believed.kept {
+        for Belief { mailbox, watch, .. } in believed.kept.iter().filter(|belief| belief.is_of_tenant) {
             let is_missing = watch.expires > at && !listed.contains(&watch.id);
             // A list whose pages move while it is read may lack what is there.
             if is_missing && tenant.watches.look(&watch.id).await.map_err(Failure::Watches)?.is_none() {
@@ -255,21 +263,22 @@ impl Upkeep {
     /// What the mailboxes believe that may have subscriptions in this tenant: those of its companies, and of companies of
     /// which the tenant is not known.
     async fn beliefs(&self, tenant: &Tenant) -> Result<Beliefs, Failure> {
-        let others: HashSet<CompanyId> = self
-            .offices
-            .all()
-            .into_iter()
-            .filter(|open| open.tenant().is_some_and(|own| *own != tenant.id))
-            .map(|open| open.company.id().clone())
-            .collect();
+        let all = self.offices.all();
+        let tenant_of: HashMap<&CompanyId, &TenantId> =
+            all.iter().filter_map(|open| Some((open.company.id(), open.tenant()?))).collect();
         let mut beliefs = Beliefs { kept: Vec::new(), complete: true };
         for mailbox in self.store.mailboxes().await.map_err(Failure::Store)? {
-            if others.contains(&mailbox.company) {
+            let known = tenant_of.get(&mailbox.company);
+            let is_of_tenant = known.is_some_and(|known| **known == tenant.id);
+            if known.is_some() && !is_of_tenant {
                 continue;
             }
             let document = self.store.look(mailbox.id).await.map_err(Failure::Store)?;
             match MailboxState::read(&document.unwrap_or_default()) {
-                Ok(state) => beliefs.kept.extend(state.watch.map(|watch| (mailbox.id, watch))),
+                Ok(state) => {
+                    let belief = |watch| Belief { mailbox: mailbox.id, watch, is_of_tenant };
+                    beliefs.kept.extend(state.watch.map(belief));
+                }
                 Err(_) => beliefs.complete = false,
             }
         }

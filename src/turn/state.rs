@@ -31,9 +31,9 @@ pub struct MailboxState {
     /// Who the alias is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Found>,
-    /// Whether nobody has the alias any more, while the user who had it can still be read.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub alias_lost: bool,
+    /// The user who had the alias and has it no more, and whom nobody has followed in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias_lost_by: Option<MailboxRef>,
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
@@ -218,10 +218,11 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        if self.alias_lost {
+        let followed = self.resolved.as_ref();
+        if followed.is_some_and(|found| self.alias_lost_by.as_ref() == Some(&found.mailbox)) {
             return Health::AliasChanged { alias: self.alias.clone() };
         }
-        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
+        match followed.and_then(|found| found.primary_smtp.clone()) {
             Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
             None => Health::Fine,
         }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use narvaro_sim::{EventSpec, Fault, FaultFilter, FaultKind, UserSpec};
+use narvaro_sim::{EventSpec, Fault, FaultFilter, FaultKind, TenantSpec, UserSpec};
 
 use crate::world::{ANNA, CLIENT_ID, World, at};
 
@@ -98,6 +98,32 @@ async fn at_night_orphans_of_ours_are_ended_and_nobody_elses() {
     left.sort();
     expected.sort();
     assert_eq!(left, expected);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_company_without_a_known_tenant_keeps_is_neither_missed_nor_ended_elsewhere() {
+    let mut world = World::new().await;
+    let other = world.sim.add_tenant(TenantSpec::new("other.example")).unwrap();
+    world.sim.consent(&other, CLIENT_ID).unwrap();
+    world.sim.add_user(&other, UserSpec::new("ida@other.example")).unwrap();
+    let with = |integration: &str| {
+        let users = [("301", "ida@other.example", "")];
+        world.file("beta", "", integration, &world.http_pbx("beta"), &users)
+    };
+    world.apply(&with(&format!("tenant = \"{other}\""))).await;
+    world.until_fine("beta").await;
+    world.apply(&with("")).await;
+    world.restart().await;
+    world.settle().await;
+    let before: Vec<_> = world.sim.subscriptions().into_iter().map(|one| one.id).collect();
+    morning(&world, "2026-11-24").await;
+    world.advance(SignedDuration::from_mins(11)).await;
+    let asked = world.sim.journal().graph_calls();
+    let by_id = asked.iter().filter(|call| call.method == "GET" && call.path.contains("/subscriptions/"));
+    assert_eq!(by_id.count(), 0, "it is not asked for where it is not");
+    let after: Vec<_> = world.sim.subscriptions().into_iter().map(|one| one.id).collect();
+    assert_eq!(after, before);
     world.end().await;
 }
 

@@ -421,7 +421,7 @@ mod tests {
         let mut first_kept = None;
         for round in 0..10 {
             let entry = log.append(&many, first_kept.or(Some(1))).unwrap();
-            if round == 5 {
+            if round == 7 {
                 first_kept = Some(entry);
             }
         }

@@ -20,7 +20,7 @@ impl Turn<'_> {
         let Some(known) = self.state.resolved.clone() else { return false };
         match integration.source.resolve(&self.state.alias).await {
             Ok(found) if same(&found.mailbox, &known.mailbox) => {
-                self.state.alias_lost = false;
+                self.state.alias_lost_by = None;
                 self.state.resolved =
                     Some(Found { mailbox: known.mailbox, primary_smtp: found.primary_smtp });
             }
@@ -29,10 +29,9 @@ impl Turn<'_> {
                 return true;
             }
             Err(ReadError::UnknownAlias { .. } | ReadError::AmbiguousAlias { .. }) => {
-                if !self.state.alias_lost {
+                if self.state.alias_lost_by.replace(known.mailbox).is_none() {
                     warn!("Nobody has the alias of mailbox {} any more", self.lease.mailbox);
                 }
-                self.state.alias_lost = true;
             }
             Err(_) => {}
         }
