@@ -12,10 +12,12 @@ pub mod listener;
 mod offices;
 mod operations;
 mod renewal;
+mod self_test;
 mod signals;
 mod standing;
 mod tasks;
 mod tell;
+mod upkeep;
 mod views;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -30,7 +32,9 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, offices::Offices, operations::Service};
+use self::{
+    consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep,
+};
 use crate::{
     admin::{self, Operations, Surface},
     calendar::SweepPlan,
@@ -204,6 +208,13 @@ impl App {
 
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
+        let upkeep = Upkeep::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&offices),
+            Arc::clone(&clock),
+            settings.watches.notification_url.clone(),
+        );
+        let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
         let turns = Turns::new(
             Arc::clone(&queue),
             Arc::clone(&roster),
@@ -235,7 +246,7 @@ impl App {
             Arc::clone(&turns),
             Arc::clone(&clock),
             tasks.clone(),
-            public_url,
+            Arc::clone(&self_test),
         );
 
         operations.go_on_removing();
@@ -255,6 +266,10 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        if let Some(every) = config.webhook.self_test_every() {
+            tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
+        }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }

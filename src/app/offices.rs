@@ -208,6 +208,7 @@ impl Offices {
             language: company.language(),
             common,
             integration,
+            push: before.as_ref().map(|before| Arc::clone(&before.office.push)).unwrap_or_default(),
             driver: link.as_ref().map(|link| Arc::clone(&link.driver)),
         });
         let seats = seats(&company, &office, &mailboxes)?;

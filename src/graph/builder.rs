@@ -252,6 +252,12 @@ impl Requests {
         self.call("renew_subscription", Scope::Subscriptions, parts!(handler), None, Some(id.as_str()))
     }
 
+    /// One subscription.
+    pub(super) async fn subscription(&self, id: &SubscriptionId) -> Result<Call, ReadError> {
+        let handler = self.sdk.subscription(ITEM).get_subscription();
+        self.call("get_subscription", Scope::Subscriptions, parts!(handler), None, Some(id.as_str()))
+    }
+
     /// Ends a subscription.
     pub(super) async fn delete_subscription(&self, id: &SubscriptionId) -> Result<Call, ReadError> {
         let handler = self.sdk.subscription(ITEM).delete_subscription();
@@ -395,6 +401,8 @@ mod tests {
         assert_eq!(call.body.unwrap(), r#"{"a":1}"#);
         let call = requests.delete_subscription(&watch).await.unwrap();
         assert_eq!((call.method, call.url.path()), (Method::DELETE, "/v1.0/subscriptions/a4c2"));
+        let call = requests.subscription(&watch).await.unwrap();
+        assert_eq!((call.method, call.url.path()), (Method::GET, "/v1.0/subscriptions/a4c2"));
         assert_eq!(requests.list_subscriptions().await.unwrap().url.path(), "/v1.0/subscriptions");
         let call = requests.create_subscription(&serde_json::json!({})).await.unwrap();
         assert_eq!((call.method, call.url.path()), (Method::POST, "/v1.0/subscriptions"));

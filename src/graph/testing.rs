@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -72,23 +75,34 @@ pub(super) fn certificate() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A clock that is moved by hand.
-pub(super) struct HandClock(Mutex<Timestamp>);
+/// A clock that is moved by hand. Whoever sleeps by it fails the test, unless that was allowed.
+pub(super) struct HandClock {
+    now: Mutex<Timestamp>,
+    may_sleep: AtomicBool,
+}
 
 impl HandClock {
     pub(super) fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap();
+        let mut now = self.now.lock().unwrap();
         *now = now.checked_add(by).unwrap();
+    }
+
+    /// From now on whoever sleeps wakes at once, and the clock has moved to that moment.
+    pub(super) fn let_sleep(&self) {
+        self.may_sleep.store(true, Ordering::Relaxed);
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        *self.now.lock().unwrap()
     }
 
-    fn sleep_until(&self, _: Timestamp) -> Sleep {
-        panic!("nothing here may sleep")
+    fn sleep_until(&self, at: Timestamp) -> Sleep {
+        assert!(self.may_sleep.load(Ordering::Relaxed), "nothing here may sleep");
+        let mut now = self.now.lock().unwrap();
+        *now = at.max(*now);
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -178,7 +192,10 @@ impl Fake {
         let app = Router::new().fallback(answer).with_state(Arc::clone(&script));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let clock = Arc::new(HandClock(Mutex::new("2026-11-22T20:00:00Z".parse().unwrap())));
+        let clock = Arc::new(HandClock {
+            now: Mutex::new("2026-11-22T20:00:00Z".parse().unwrap()),
+            may_sleep: AtomicBool::new(false),
+        });
         Self { base, clock, script, _server: server }
     }
 

@@ -69,7 +69,10 @@ impl Turn<'_> {
     fn sweep_due_at(&self) -> Timestamp {
         let Some(proven) = self.state.proven_until else { return Timestamp::UNIX_EPOCH };
         let watched = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        proven + self.turns.settings.sweep.every(self.state.push.standing(watched, proven))
+        let plan = &self.turns.settings.sweep;
+        let every = plan.every(self.state.push.standing(watched, proven));
+        let suspicious = self.seat.office.push.now().suspicious_since().is_some();
+        proven + if suspicious { every.min(plan.unproven) } else { every }
     }
 
     /// When the window is rolled. Without a link there is nothing to go on from: long since.
@@ -262,13 +265,13 @@ impl Turn<'_> {
             changed = changes.count(),
             "What changed in the calendar of mailbox {} was read", self.lease.mailbox
         );
-        self.note_sweep(changes.count(), begun);
+        self.note_sweep(changes.count(), begun).await;
         Ok(())
     }
 
     /// Notes what a sweep found. Where something else made the round necessary, push is not to blame for what it
     /// brought.
-    fn note_sweep(&mut self, found: usize, begun: Timestamp) {
+    async fn note_sweep(&mut self, found: usize, begun: Timestamp) {
         let owed = self.state.owed.reasons;
         if owed.any(&ASK_FOR_CHANGES) || owed.contains(Reason::Notification) {
             return;
@@ -277,6 +280,9 @@ impl Turn<'_> {
         if found > 0 {
             warn!(found, "A sweep of mailbox {} found changes that were not announced", self.lease.mailbox);
             metrics::counter!("narvaro_unannounced_changes_total").increment(found as u64);
+            if self.seat.office.push.found_unannounced(&self.seat.office.company, begun) {
+                self.turns.doubt_company(&self.seat.office.company, self.lease.mailbox).await;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     calendar::CalendarSource,
     model::{CompanyId, Extension, Language, MailboxId, Rules, TenantId},
     presence::PbxDriver,
-    subscription::WatchKeeper,
+    subscription::{Push, WatchKeeper},
     timetable::Matcher,
 };
 
@@ -46,6 +46,8 @@ pub struct Office {
     pub common: Arc<Ruleset>,
     /// Calendars; `None` until the company has consented.
     pub integration: Option<Integration>,
+    /// Whether what changes is announced.
+    pub push: Arc<Push>,
     /// The PBX; `None` where the company names none.
     pub driver: Option<Arc<dyn PbxDriver>>,
 }

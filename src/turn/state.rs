@@ -31,6 +31,9 @@ pub struct MailboxState {
     /// Who the alias is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Found>,
+    /// The user who had the alias and has it no more, and whom nobody has followed in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias_lost_by: Option<MailboxRef>,
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
@@ -86,6 +89,9 @@ pub struct MailboxState {
     /// What stands in the way of reading the calendar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calendar_trouble: Option<Trouble>,
+    /// Since when the calendar has been kept from us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shut_out_since: Option<Timestamp>,
     /// What stands in the way of the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_trouble: Option<Trouble>,
@@ -136,6 +142,12 @@ pub struct WatchKept {
     pub expires: Timestamp,
     /// When it is to be renewed.
     pub renew_at: Timestamp,
+    /// When it was made or renewed last; `None` where an earlier version did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<Timestamp>,
+    /// Whether the server wants it confirmed, and may hold notifications back until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// Which of our subscriptions for this mailbox it is.
     pub generation: u32,
     /// Name of the key that signed its `clientState`.
@@ -227,12 +239,16 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        self.secondary_alias().unwrap_or(Health::Fine)
+        self.alias_trouble().unwrap_or(Health::Fine)
     }
 
-    /// Whether the alias works and is not the primary address.
-    pub fn secondary_alias(&self) -> Option<Health> {
-        let primary = self.resolved.as_ref()?.primary_smtp.clone()?;
+    /// Whether the alias leads elsewhere by now, or works and is not the primary address.
+    pub fn alias_trouble(&self) -> Option<Health> {
+        let followed = self.resolved.as_ref()?;
+        if self.alias_lost_by.as_ref() == Some(&followed.mailbox) {
+            return Some(Health::AliasChanged { alias: self.alias.clone() });
+        }
+        let primary = followed.primary_smtp.clone()?;
         Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 

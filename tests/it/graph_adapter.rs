@@ -357,9 +357,11 @@ async fn a_watch_lives_from_its_creation_to_its_end() {
     assert_eq!(made.expires, at("2026-11-29T19:45:00Z"));
     let kept = &world.sim.subscriptions()[0];
     assert!(kept.immutable && kept.lifecycle_url.is_some());
-    assert!(matches!(world.company.create(&request).await, Err(WatchError::Exists)));
+    assert!(matches!(world.company.create(&request).await, Err(WatchError::Exists { .. })));
     let found = world.company.find(&world.anna).await.unwrap();
-    assert_eq!(found, [(made.clone(), url.clone())]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].id, &found[0].reports_to), (&made.id, &url));
+    assert_eq!(world.company.look(&made.id).await.unwrap().as_ref(), found.first());
     assert_eq!(world.company.find(&MailboxRef { object: "other".to_owned() }).await.unwrap(), []);
 
     world.sim.clock().advance(SignedDuration::from_hours(24));

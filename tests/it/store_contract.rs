@@ -112,7 +112,7 @@ async fn settle(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) -> Res
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timestamp) -> Mark {
     let hint = Hint { item: item.parse().unwrap(), version };
-    Mark { mailbox, at, reason: Reason::Notification, hint: Some(hint) }
+    Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
 }
 
 async fn mark(

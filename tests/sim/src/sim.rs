@@ -26,7 +26,7 @@ use crate::{
     lock,
     login::LoginKnobs,
     pbx::{PbxAuth, PbxFault, PbxPresence},
-    subscriptions::{HANDSHAKE_TIMEOUT, Watched},
+    subscriptions::{self, HANDSHAKE_TIMEOUT, Watched},
     world::{AppSpec, MailboxKind, TenantSpec, User, UserSpec, World},
     write,
 };
@@ -242,6 +242,15 @@ impl Sim {
         let user = self.world.any_user(user)?;
         self.world.remove_user(&user);
         Ok(())
+    }
+
+    /// Gives a user another primary address; the one before stays as a secondary address if `keep`.
+    ///
+    /// # Errors
+    /// When the user is unknown or the address is none.
+    pub fn rename_user(&self, user: &str, alias: &str, keep: bool) -> Result<(), SimError> {
+        let user = self.world.any_user(user)?;
+        self.world.rename_user(&user, alias, keep)
     }
 
     /// Object id of a user, by any address or the id itself.
@@ -519,6 +528,16 @@ impl Sim {
                 immutable: one.immutable,
             })
             .collect()
+    }
+
+    /// Makes a subscription to a user's events as another installation of the same application would; nobody is asked at
+    /// `url`. Answers its id.
+    ///
+    /// # Errors
+    /// When the user is unknown, or the application watches the mailbox already.
+    pub fn plant_subscription(&self, client_id: &str, user: &str, url: &str) -> Result<String, SimError> {
+        let user = self.world.any_user(user)?;
+        subscriptions::plant(&self.world, client_id, &user, url)
     }
 
     /// Ends a subscription silently, as expiry does.

@@ -1,7 +1,7 @@
 //! The subscription table, and `/v1.0/subscriptions` with its validation handshakes.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     calendar::ChangeType,
     clock::wire,
+    error::SimError,
     graph::{Caller, error},
     http::{Reply, Request},
     journal::{Journal, Record, millis},
@@ -95,9 +96,27 @@ pub(crate) struct Subscriptions {
     by_user: HashMap<String, Vec<String>>,
     by_owner: HashMap<Owner, BTreeSet<String>>,
     by_key: HashMap<Key, String>,
+    /// Lists of the last 20 seconds, with the owner who asked.
+    lists: VecDeque<(Timestamp, Owner)>,
 }
 
+/// Microsoft's limits: lists in 20 seconds per application and tenant, and per application.
+const LISTS: (usize, usize) = (25, 40);
+
 impl Subscriptions {
+    /// Counts a list; what is wrong with it, if it is one too many.
+    fn listed(&mut self, owner: &Owner, now: Timestamp) -> Option<String> {
+        let window = SignedDuration::from_secs(20);
+        while self.lists.front().is_some_and(|(at, _)| now.duration_since(*at) >= window) {
+            self.lists.pop_front();
+        }
+        self.lists.push_back((now, owner.clone()));
+        let of_tenant = self.lists.iter().filter(|(_, who)| who == owner).count();
+        let of_app = self.lists.iter().filter(|(_, (app, _))| *app == owner.0).count();
+        let too_many = of_tenant > LISTS.0 || of_app > LISTS.1;
+        too_many.then(|| format!("{of_tenant} of the tenant, {of_app} of the application in 20 s"))
+    }
+
     fn insert(&mut self, subscription: Subscription) {
         let id = subscription.id.clone();
         self.by_user.entry(subscription.user.clone()).or_default().push(id.clone());
@@ -364,6 +383,38 @@ fn draft(
     Ok((subscription, user))
 }
 
+/// A subscription to a user's events that somebody else made with the same application.
+pub(crate) fn plant(world: &World, app: &str, user: &User, url: &str) -> Result<String, SimError> {
+    let now = world.clock.now();
+    let id = Uuid::new_v4().to_string();
+    let subscription = Subscription {
+        id: id.clone(),
+        app: app.to_lowercase(),
+        tenant: user.tenant.id.clone(),
+        user: user.id.clone(),
+        watched: Watched::Events,
+        resource: format!("/users/{}/events", user.id),
+        change_type: "created,updated,deleted".to_owned(),
+        changes: BTreeSet::from([ChangeType::Created, ChangeType::Updated, ChangeType::Deleted]),
+        url: url.to_owned(),
+        lifecycle_url: None,
+        client_state: None,
+        expires: now.checked_add(MAX_MINUTES.minutes()).unwrap_or(Timestamp::MAX),
+        immutable: true,
+        creator: String::new(),
+        tls: "v1_2".to_owned(),
+        token_until: Timestamp::MAX,
+        patched: None,
+        reauthorized: None,
+    };
+    let mut table = lock(&world.subscriptions);
+    if table.duplicate(&subscription.key(), now, &world.journal).is_some() {
+        return Err(SimError::invalid("the mailbox is watched already"));
+    }
+    table.insert(subscription);
+    Ok(id)
+}
+
 fn check_table(
     world: &World,
     request: &Request,
@@ -529,7 +580,12 @@ fn list(world: &Arc<World>, request: &Request, caller: &Caller) -> Reply {
     }
     let now = world.clock.now();
     let owner = (caller.app.clone(), caller.tenant.id.clone());
-    let all = lock(&world.subscriptions).of_owner(&owner, now, &world.journal);
+    let mut table = lock(&world.subscriptions);
+    if let Some(detail) = table.listed(&owner, now) {
+        world.journal.violation("subscriptions-listed-too-often", detail);
+    }
+    let all = table.of_owner(&owner, now, &world.journal);
+    drop(table);
     let after = request.param("$skiptoken").unwrap_or_default();
     let first = all.partition_point(|one| one.id.as_str() <= after);
     let page: Vec<Value> = all[first..].iter().take(PAGE).map(Subscription::json).collect();

@@ -361,6 +361,30 @@ impl World {
         Ok(id)
     }
 
+    /// Another primary address; the one before becomes a secondary one or goes.
+    pub(crate) fn rename_user(&self, user: &Arc<User>, alias: &str, keep: bool) -> Result<(), SimError> {
+        if !alias.contains('@') {
+            return Err(SimError::invalid("an alias is a mail address"));
+        }
+        let mut directory = write(&self.directory);
+        let mut of_tenant = write(&user.tenant.by_address);
+        let mut profile = write(&user.profile);
+        let before = std::mem::replace(&mut profile.spec.alias, alias.to_owned());
+        profile.proxies.retain(|proxy| !proxy.starts_with("SMTP:"));
+        profile.proxies.insert(0, format!("SMTP:{alias}"));
+        let lower = alias.to_lowercase();
+        directory.by_address.insert(lower.clone(), user.clone());
+        of_tenant.entry(lower).or_default().push(user.clone());
+        if keep {
+            profile.proxies.push(format!("smtp:{before}"));
+        } else {
+            let before = before.to_lowercase();
+            directory.by_address.remove(&before);
+            of_tenant.entry(before).or_default().retain(|other| other.id != user.id);
+        }
+        Ok(())
+    }
+
     pub(crate) fn remove_user(&self, user: &Arc<User>) {
         let mut directory = write(&self.directory);
         directory.by_id.remove(&user.id);
