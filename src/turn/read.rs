@@ -146,13 +146,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether changed items are not enough. A change of rules is an apply, which asks for all; words are compared besides,
+    /// as a new release may bring other ones.
     fn needs_all(&self) -> bool {
         let Some(timetable) = &self.state.timetable else { return true };
         let owed = &self.state.owed;
         let every = self.sweep_every();
         owed.overflow
             || owed.reasons.any(&ASK_FOR_ALL)
-            || timetable.rules_version != self.seat.ruleset().rules.version
+            || timetable.words_digest != Some(self.seat.ruleset().matcher.digest())
             || self.state.proven_until.is_none_or(|proven| proven + every <= self.now())
     }
 

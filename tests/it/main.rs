@@ -15,6 +15,7 @@ mod explain;
 mod failures;
 mod graph_adapter;
 mod health;
+mod held;
 mod killed;
 mod main_path;
 mod manual;
