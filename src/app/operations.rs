@@ -243,13 +243,10 @@ impl Service {
         let users = company.users().iter().map(|user| user.extension.clone()).collect();
         let document = company.to_json().into_bytes();
         let applied = self.store.apply(company.id(), document, users).await.map_err(store)?;
-        let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();
         self.offices
-            .seat(Arc::new(company), standing, applied.mailboxes)
+            .seat(Arc::new(company), standing, applied.mailboxes.clone())
             .map_err(|error| OperationError::Internal(Box::new(error)))?;
-        // The store has made them due already, so that a crash here loses nothing; but a turn that began before they
-        // were seated has gone by the old rules.
-        self.mark(mailboxes.into_iter(), Reason::Applied).await?;
+        self.store.make_due(&applied.mailboxes);
         Ok(())
     }
 

@@ -8,6 +8,9 @@
 //! Whole days are kept as dates and become instants only in [`Timetable::spans`], so that a changed zone
 //! or new daylight-saving rules need no new read. A change of rules does need one ([`Timetable::rebuild`]),
 //! as the words are matched against subjects that are not kept.
+//!
+//! A timetable knows which words it was made by ([`Matcher::digest`]). Why not which apply: outcomes that bind a person
+//! who invites from outside ([`Hold`]) are taken anew when the words change, and must not be when a colleague is added.
 
 mod counting;
 mod entry;
@@ -27,6 +30,7 @@ use serde_json::{Map, Value};
 pub use entry::{Cause, Counts, Entry, EventKey, Exclusion, HeldBack, interval_of};
 pub use hold::Hold;
 pub use judgement::{Hit, Judgement, Lost, LostBecause, MatchRule, NoProfile, Owner, Warning};
+pub(crate) use matcher::digest_of;
 pub use matcher::{Matcher, RuleError};
 pub use span::Span;
 pub use words::{MAX_CHARS, WordError, join, parse_list, same};
@@ -53,8 +57,9 @@ pub struct Timetable {
     pub zone: Zone,
     /// What the last complete read covered.
     pub window: Interval,
-    /// Version of the rules it was made by.
-    pub rules_version: u64,
+    /// What its words were chosen by ([`Matcher::digest`]); `None` where that was not kept yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words_digest: Option<u64>,
     /// What a newer release wrote and this one does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -94,7 +99,7 @@ impl Default for Timetable {
             holds: BTreeMap::new(),
             zone: Zone::default(),
             window: Interval::new(never, never),
-            rules_version: 0,
+            words_digest: None,
             extra: Map::new(),
         }
     }
@@ -111,17 +116,17 @@ impl Timetable {
         zone: Zone,
     ) -> Changes {
         let before = self.clone();
-        let rules_changed = self.rules_version != rules.version;
+        let words_changed = self.words_digest.is_some_and(|digest| digest != matcher.digest());
         self.schema = SCHEMA;
         self.window = window;
         self.zone = zone;
-        self.rules_version = rules.version;
+        self.words_digest = Some(matcher.digest());
         self.entries.clear();
         // The most typical event of a series speaks first where several are new to it.
         let mut events: Vec<&CalendarEvent> = events.iter().collect();
         events
             .sort_by_key(|event| (holder(event), speaks_after(event.kind), event.original_start, &event.id));
-        self.renew_holds(rules, matcher, &events, rules_changed);
+        self.renew_holds(rules, matcher, &events, words_changed);
         for event in events {
             self.place(rules, matcher, event);
         }
@@ -283,17 +288,17 @@ impl Timetable {
         }
     }
 
-    /// Before a complete read is placed: carriers are counted anew, and after a change of rules outcomes
-    /// that no change from outside has touched follow the new words.
+    /// Before a complete read is placed: carriers are counted anew, and after a change of words outcomes
+    /// that no change from outside has touched follow the new ones.
     fn renew_holds(
         &mut self,
         rules: &Rules,
         matcher: &Matcher,
         events: &[&CalendarEvent],
-        rules_changed: bool,
+        words_changed: bool,
     ) {
         let mut renewed: BTreeMap<&EventId, Option<Hit>> = BTreeMap::new();
-        if rules_changed {
+        if words_changed {
             for event in events.iter().filter(|event| binds(rules, event)) {
                 let id = holder(event);
                 let diverged = self.holds.get(id).is_some_and(|hold| hold.diverged.contains(&event.id));

@@ -208,12 +208,13 @@ impl Turn<'_> {
         self.read_items(mailbox).await
     }
 
+    /// Whether what changed since is not enough: other rules judge events of which no subject is kept.
     fn needs_all(&self, bookmark: &Bookmark) -> bool {
         let Some(timetable) = &self.state.timetable else { return true };
         let owed = &self.state.owed;
         owed.overflow
             || owed.reasons.any(&ASK_FOR_ALL)
-            || timetable.rules_version != self.seat.ruleset().rules.version
+            || bookmark.rules != self.seat.ruleset().digest
             || timetable.window != bookmark.window
             || self.roll_due_at() <= self.now()
     }
@@ -233,7 +234,8 @@ impl Turn<'_> {
         let ruleset = self.seat.ruleset();
         let timetable = self.state.timetable.get_or_insert_default();
         let changes = timetable.rebuild(&ruleset.rules, &ruleset.matcher, &round.events, window, zone);
-        self.state.bookmark = Some(Bookmark { link: round.link, window, since: begun });
+        self.state.bookmark =
+            Some(Bookmark { link: round.link, window, since: begun, rules: ruleset.digest });
         self.state.proven_until = Some(begun);
         metrics::counter!("narvaro_reads_total", "kind" => "full").increment(1);
         debug!(

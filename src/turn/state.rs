@@ -131,6 +131,8 @@ pub struct Bookmark {
     pub window: Interval,
     /// When the round from the start of that window began.
     pub since: Timestamp,
+    /// By which rules its events were judged ([`Ruleset::digest`](super::roster::Ruleset::digest)).
+    pub rules: u64,
 }
 
 /// A live subscription.

@@ -16,6 +16,7 @@ mod failures;
 mod gateway;
 mod graph_adapter;
 mod health;
+mod held;
 mod killed;
 mod main_path;
 mod manual;

@@ -208,7 +208,6 @@ impl Edited<'_> {
 
 fn rules() -> Rules {
     Rules {
-        version: 1,
         language: Language::Sv,
         time_zone: "Europe/Stockholm".into(),
         profiles: standard::profiles(Language::Sv),

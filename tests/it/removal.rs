@@ -101,7 +101,7 @@ async fn a_company_that_is_applied_again_before_it_is_gone_stays() {
     let world = in_a_meeting().await;
     world.sim.pbx().fault("acme", 100_000, PbxFault::Status { status: 503, retry_after: None });
     remove(&world, false).await.unwrap();
-    world.pass(5).await;
+    world.pass(20).await;
     assert!(remove(&world, false).await.unwrap().leaving, "asking again changes nothing");
     world.sim.pbx().clear_faults("acme");
     world.apply(&world.company(Pbx::Http, "")).await;

@@ -1,7 +1,7 @@
 //! The subscription table, and `/v1.0/subscriptions` with its validation handshakes.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -96,27 +96,9 @@ pub(crate) struct Subscriptions {
     by_user: HashMap<String, Vec<String>>,
     by_owner: HashMap<Owner, BTreeSet<String>>,
     by_key: HashMap<Key, String>,
-    /// Lists of the last 20 seconds, with the owner who asked.
-    lists: VecDeque<(Timestamp, Owner)>,
 }
 
-/// Microsoft's limits: lists in 20 seconds per application and tenant, and per application.
-const LISTS: (usize, usize) = (25, 40);
-
 impl Subscriptions {
-    /// Counts a list; what is wrong with it, if it is one too many.
-    fn listed(&mut self, owner: &Owner, now: Timestamp) -> Option<String> {
-        let window = SignedDuration::from_secs(20);
-        while self.lists.front().is_some_and(|(at, _)| now.duration_since(*at) >= window) {
-            self.lists.pop_front();
-        }
-        self.lists.push_back((now, owner.clone()));
-        let of_tenant = self.lists.iter().filter(|(_, who)| who == owner).count();
-        let of_app = self.lists.iter().filter(|(_, (app, _))| *app == owner.0).count();
-        let too_many = of_tenant > LISTS.0 || of_app > LISTS.1;
-        too_many.then(|| format!("{of_tenant} of the tenant, {of_app} of the application in 20 s"))
-    }
-
     fn insert(&mut self, subscription: Subscription) {
         let id = subscription.id.clone();
         self.by_user.entry(subscription.user.clone()).or_default().push(id.clone());
@@ -581,9 +563,6 @@ fn list(world: &Arc<World>, request: &Request, caller: &Caller) -> Reply {
     let now = world.clock.now();
     let owner = (caller.app.clone(), caller.tenant.id.clone());
     let mut table = lock(&world.subscriptions);
-    if let Some(detail) = table.listed(&owner, now) {
-        world.journal.violation("subscriptions-listed-too-often", detail);
-    }
     let all = table.of_owner(&owner, now, &world.journal);
     drop(table);
     let after = request.param("$skiptoken").unwrap_or_default();
