@@ -72,6 +72,13 @@ async fn act(sim: &Sim, world: &Arc<World>, request: &Request, path: &[&str], bo
             }
             Ok(json!(*knobs))
         }
+        ["rich"] => {
+            let mut knobs = lock(&world.rich.knobs);
+            if method != "GET" {
+                *knobs = merge(&*knobs, body)?;
+            }
+            Ok(json!(*knobs))
+        }
         ["tokens", "expire"] if method == "POST" => {
             sim.expire_tokens();
             Ok(Value::Null)

@@ -25,6 +25,7 @@ use crate::{
     lock,
     login::LoginKnobs,
     pbx::{PbxAuth, PbxFault, PbxPresence},
+    rich::{self, RichKnobs},
     subscriptions::{HANDSHAKE_TIMEOUT, Watched},
     world::{AppSpec, MailboxKind, TenantSpec, User, UserSpec, World},
     write,
@@ -116,6 +117,8 @@ pub struct SubscriptionInfo {
     pub expires: Timestamp,
     /// Whether its notifications carry immutable ids.
     pub immutable: bool,
+    /// Id of the certificate that resource data is encrypted for, where it is included.
+    pub certificate_id: Option<String>,
 }
 
 /// The running simulator; it ends when this is dropped.
@@ -509,6 +512,7 @@ impl Sim {
                 client_state: one.client_state,
                 expires: one.expires,
                 immutable: one.immutable,
+                certificate_id: one.data.map(|data| data.certificate.id),
             })
             .collect()
     }
@@ -529,6 +533,17 @@ impl Sim {
     /// Turns knobs of delivery; answers how they stand.
     pub fn delivery(&self, turn: impl FnOnce(&mut DeliveryKnobs)) -> DeliveryKnobs {
         self.world.delivery.turn(turn)
+    }
+
+    /// Turns knobs of resource data.
+    pub fn rich(&self, turn: impl FnOnce(&mut RichKnobs)) {
+        turn(&mut lock(&self.world.rich.knobs));
+    }
+
+    /// Sends a delivery with resource data once more as it was, the last one or that so many before it; the status
+    /// answered, if there was such a delivery and an answer.
+    pub async fn replay(&self, back: usize) -> Option<u16> {
+        rich::replay(&self.world, back).await
     }
 
     /// Retries at once what waits for its next attempt.

@@ -9,5 +9,6 @@ mod delivery;
 mod faults;
 mod login;
 mod pbx;
+mod rich;
 mod subscription;
 mod world;
