@@ -31,7 +31,7 @@ const MAILBOX: &str = "narvaro-mailbox";
 const ITEM: &str = "narvaro-item";
 
 /// What is read of a single event. On views nothing is selected, see [`Requests::calendar_view`].
-const EVENT_FIELDS: &[&str] = &[
+pub(super) const EVENT_FIELDS: &[&str] = &[
     "id",
     "type",
     "seriesMasterId",

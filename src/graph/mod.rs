@@ -4,7 +4,8 @@
 //!  GraphCompany ── builder ──> Call ── transport ──> Graph        what is asked for, and how it gets there
 //!       │        (graph-rs-sdk)         │     └─ gates            four at a time, pauses, pace
 //!       │                               └─ auth ── login ──> Entra   one token per company
-//!       └── events, users, subscriptions <── wire                what comes back, in our words
+//!       ├── events, users, subscriptions <── wire                what comes back, in our words
+//!  RichCompany ── rich <── what notifications brought             opened instead of asked for
 //! ```
 //!
 //! Promises: an answer is complete or an error; every id is an immutable id; every wait is returned to the queue
@@ -25,6 +26,7 @@ mod events;
 mod gates;
 mod login;
 mod refusal;
+mod rich;
 mod subscriptions;
 mod transport;
 mod users;
@@ -46,6 +48,7 @@ pub use consent::{
     fresh_nonce, issue, read_callback, verify,
 };
 pub use credential::{AppCredential, CredentialError};
+pub use rich::{KeyError, Rich, RichCompany};
 
 use self::{
     auth::{Application, TokenKeeper},

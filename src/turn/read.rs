@@ -190,7 +190,9 @@ impl Turn<'_> {
         }
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let now = self.now();
-        let stale = self.state.zone.as_ref().is_none_or(|zone| now.duration_since(zone.at) > ZONE_FRESH);
+        // Where events are sent along, a change is to cost no request: the complete read keeps the zone.
+        let stale = integration.brought.is_none()
+            && self.state.zone.as_ref().is_none_or(|zone| now.duration_since(zone.at) > ZONE_FRESH);
         let zone =
             async { if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) } };
         let changes = async {
@@ -222,7 +224,13 @@ impl Turn<'_> {
             return Ok(ItemChange::Nothing);
         };
         let source = &integration.source;
-        let Some(event) = source.event(mailbox, item).await? else {
+        let found = match &integration.brought {
+            Some(brought) => {
+                brought.event(self.lease.mailbox, mailbox, item, self.state.proven_until).await?
+            }
+            None => source.event(mailbox, item).await?,
+        };
+        let Some(event) = found else {
             return Ok(ItemChange::Gone(item.clone()));
         };
         let series = match (event.kind, &event.series) {
@@ -263,7 +271,10 @@ impl Turn<'_> {
         if timetable.knows(known_as) || !self.matters(event) {
             return Ok(true);
         }
-        integration.source.in_default_calendar(mailbox, event).await
+        match &integration.brought {
+            Some(brought) => brought.in_default_calendar(self.lease.mailbox, mailbox, event).await,
+            None => integration.source.in_default_calendar(mailbox, event).await,
+        }
     }
 
     fn matters(&self, event: &CalendarEvent) -> bool {

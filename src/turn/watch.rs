@@ -22,10 +22,16 @@ impl Turn<'_> {
     pub(super) fn watch_due_at(&self) -> Timestamp {
         match (&self.state.watch_trouble, &self.state.watch) {
             (Some(trouble), _) => trouble.retry_at,
+            (None, Some(watch)) if watch.rich != self.sent_along() => Timestamp::UNIX_EPOCH,
             (None, Some(watch)) => watch.renew_at,
             // Long since.
             (None, None) => Timestamp::UNIX_EPOCH,
         }
+    }
+
+    /// Whether the company has events sent along with notifications.
+    fn sent_along(&self) -> bool {
+        self.seat.office.integration.as_ref().is_some_and(|integration| integration.brought.is_some())
     }
 
     /// Creates, renews or replaces the subscription if it is time to.
@@ -50,7 +56,10 @@ impl Turn<'_> {
             return;
         }
         let outcome = match self.state.watch.clone() {
-            Some(watch) if watch.key != self.turns.settings.watches.keys.current_name() => {
+            Some(watch)
+                if watch.key != self.turns.settings.watches.keys.current_name()
+                    || watch.rich != self.sent_along() =>
+            {
                 self.replace(&integration, watch).await
             }
             Some(watch) => self.renew(&integration, watch).await,
@@ -85,10 +94,11 @@ impl Turn<'_> {
         }
     }
 
-    /// A renewal leaves the `clientState` as it is, so that under a changed key the subscription is made anew.
+    /// A renewal leaves the `clientState` as it is, and whether events are sent along: where either is to be another,
+    /// the subscription is made anew.
     async fn replace(&mut self, integration: &Integration, watch: WatchKept) -> Result<(), WatchError> {
         integration.watches.remove(&watch.id).await?;
-        info!("The subscription of mailbox {} is made anew under the new key", self.lease.mailbox);
+        info!("The subscription of mailbox {} is made anew as it is to be now", self.lease.mailbox);
         self.state.watch = None;
         // What changes in between goes nowhere.
         self.state.owed.reasons.insert(Reason::Missed);
@@ -152,8 +162,9 @@ impl Turn<'_> {
         let share = super::retry::spread(self.lease.mailbox, watch.id.as_str());
         let renew_at = self.turns.settings.watches.renew_at(now, watch.expires, share);
         let key = self.turns.settings.watches.keys.current_name().to_owned();
+        let rich = self.sent_along();
         self.state.watch =
-            Some(WatchKept { id: watch.id, expires: watch.expires, renew_at, generation, key });
+            Some(WatchKept { id: watch.id, expires: watch.expires, renew_at, generation, key, rich });
     }
 
     fn watch_failed(&mut self, error: &WatchError) {

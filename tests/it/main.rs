@@ -18,6 +18,7 @@ mod main_path;
 mod manual;
 mod proxy;
 mod readme;
+mod rich;
 mod silence;
 mod store_contract;
 mod support;
