@@ -108,7 +108,7 @@ impl Config {
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
-        config.queue.check(&mut checks);
+        config.queue.check(&config.pbx, &mut checks);
         config.pbx.check(&mut checks);
         config.log.check(&mut checks);
         checks.done()?;

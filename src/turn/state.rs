@@ -62,6 +62,10 @@ pub struct MailboxState {
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
+    /// When a renewal that a person asked for was last tried, whatever came of it; one that is still to be made is among
+    /// what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_tried_at: Option<Timestamp>,
     /// What marks asked for and no turn has managed yet.
     pub owed: Gathered,
     /// When the next span edge comes: lateness is measured from it.
@@ -209,10 +213,13 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
-            Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
-            None => Health::Fine,
-        }
+        self.secondary_alias().unwrap_or(Health::Fine)
+    }
+
+    /// Whether the alias works and is not the primary address.
+    pub fn secondary_alias(&self) -> Option<Health> {
+        let primary = self.resolved.as_ref()?.primary_smtp.clone()?;
+        Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 
     /// Forgets everything that was read under another alias; what people set by hand stays.

@@ -120,10 +120,11 @@ impl MarkLog {
     /// all are. Returns the entry that stands for all of them.
     pub(super) fn append(&mut self, marks: &[Mark], needed: Option<u64>) -> io::Result<u64> {
         let first = self.next_entry;
-        let needed = needed.unwrap_or(first);
+        // Nothing of this record is needed where it has no marks.
+        let needed = needed.unwrap_or(first + u64::from(marks.is_empty()));
         let (mut entry, mut offset) = (first, self.offset);
         let mut marks = marks.iter().peekable();
-        while marks.peek().is_some() {
+        loop {
             self.buffer.clear();
             self.buffer.resize(HEAD_BYTES, 0);
             while let Some(mark) = marks.next_if(|_| self.buffer.len() < RECORD_BYTES) {
@@ -142,11 +143,19 @@ impl MarkLog {
             self.active.last_entry = entry;
             offset += length;
             entry += 1;
+            if marks.peek().is_none() {
+                break;
+            }
         }
         self.active.file.sync_data()?;
         self.offset = offset;
         self.next_entry = entry;
         Ok(first)
+    }
+
+    /// Writes down what is worked off, before an orderly stop: a start after it reads nothing back that is.
+    pub(super) fn close(&mut self, needed: Option<u64>) -> io::Result<()> {
+        self.append(&[], needed).map(drop)
     }
 
     /// Goes on in a segment that nothing of is needed, or in a new one.
@@ -217,7 +226,9 @@ fn open_segment(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut magic = [0; MAGIC.len()];
-    let whole = file.metadata()?.len() >= SEGMENT_BYTES && file.read_exact_at(&mut magic, 0).is_ok();
+    let whole = file.metadata()?.len() >= SEGMENT_BYTES
+        && file.read_exact_at(&mut magic, 0).is_ok()
+        && magic != [0; MAGIC.len()];
     if whole && magic != *MAGIC {
         let said = format!("`{}` is no log of marks that this version knows", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, said));
@@ -410,7 +421,7 @@ mod tests {
         let mut first_kept = None;
         for round in 0..10 {
             let entry = log.append(&many, first_kept.or(Some(1))).unwrap();
-            if round == 5 {
+            if round == 7 {
                 first_kept = Some(entry);
             }
         }
@@ -436,6 +447,8 @@ mod tests {
         let (_folder, database) = database();
         drop(MarkLog::open(&database).unwrap());
         first_segment(&database).set_len(100).unwrap();
+        assert!(read_back(&database).is_empty());
+        first_segment(&database).write_all_at(&[0; 8], 0).unwrap();
         assert!(read_back(&database).is_empty());
         first_segment(&database).write_all_at(b"NVRMARK9", 0).unwrap();
         let refused = MarkLog::open(&database).err().unwrap();

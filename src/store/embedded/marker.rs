@@ -71,6 +71,10 @@ impl Marker {
                 std::thread::sleep(GATHER);
             }
         }
+        let needed = self.shared.index().first_needed_entry();
+        if let Err(error) = self.log.close(needed) {
+            error!(error = %Chain(&error), "The store's log of marks could not be closed; the next start reads it all");
+        }
     }
 
     fn append(&mut self, marks: &mut Vec<Mark>, replies: &mut Vec<Reply<()>>) {

@@ -26,6 +26,7 @@ use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -50,7 +51,7 @@ use crate::{
     clock::SharedClock,
     company::records::{Applied, CompanyRecord, MailboxRecord, Records},
     model::{CompanyId, Extension, MailboxId},
-    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, StoreError, Tally, Urgency},
+    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
 };
 
 /// Commands that may wait for each of the two threads: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
@@ -64,8 +65,8 @@ const READERS: usize = 2;
 pub struct EmbeddedSettings {
     /// The file; made if absent.
     pub path: PathBuf,
-    /// Most mailboxes of one company leased at a time.
-    pub most_per_company: usize,
+    /// How many mailboxes may be leased at a time.
+    pub shares: Shares,
 }
 
 /// Why the file cannot be opened.
@@ -119,7 +120,8 @@ pub struct Embedded {
     appends: Option<mpsc::Sender<Append>>,
     shared: Arc<Shared>,
     readers: Vec<Mutex<Connection>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    marker: Option<JoinHandle<()>>,
     _lock: File,
 }
 
@@ -141,7 +143,7 @@ impl Embedded {
         schema::prepare(&mut connection).map_err(schema)?;
         let epoch = schema::next_epoch(&connection).map_err(sqlite)?;
 
-        let mut index = DueIndex::new(epoch, settings.most_per_company);
+        let mut index = DueIndex::new(epoch, settings.shares);
         let now = clock.now();
         let (log, records) = MarkLog::open(path).map_err(io)?;
         fill(&mut index, &connection, records, now).map_err(sqlite)?;
@@ -157,11 +159,17 @@ impl Embedded {
         let (appends, marks) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, Arc::clone(&shared));
         let marker = Marker::new(log, Arc::clone(&shared));
-        let threads = vec![
-            thread("store-writer", move || writer.run(writes)).map_err(io)?,
-            thread("store-marker", move || marker.run(marks)).map_err(io)?,
-        ];
-        Ok(Self { commands: Some(commands), appends: Some(appends), shared, readers, threads, _lock: lock })
+        let writer = Some(thread("store-writer", move || writer.run(writes)).map_err(io)?);
+        let marker = Some(thread("store-marker", move || marker.run(marks)).map_err(io)?);
+        Ok(Self {
+            commands: Some(commands),
+            appends: Some(appends),
+            shared,
+            readers,
+            writer,
+            marker,
+            _lock: lock,
+        })
     }
 
     async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
@@ -202,16 +210,16 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        // The log last: what turns leave behind says which marks are worked off.
+        // A panic of a thread has been printed by the runtime; there is nobody left to tell.
         self.commands = None;
+        drop(self.writer.take().map(JoinHandle::join));
         self.appends = None;
-        for thread in self.threads.drain(..) {
-            // A panic of it has been printed by the runtime; there is nobody left to tell.
-            drop(thread.join());
-        }
+        drop(self.marker.take().map(JoinHandle::join));
     }
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
@@ -318,6 +326,7 @@ impl DueStore for Embedded {
                     generation: taken.generation,
                     until: taken.until,
                     gathered: taken.gathered.clone(),
+                    reads: taken.reads,
                     state,
                     intent,
                 });
@@ -356,6 +365,16 @@ impl DueStore for Embedded {
         } else {
             Err(lost(lease))
         }
+    }
+
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let now = self.shared.clock.now();
+        let begun = self.shared.index().begin_reading(lease.mailbox, lease.generation, now);
+        if begun == Some(true) {
+            // There is room for another one to show.
+            self.shared.changed.notify_waiters();
+        }
+        begun.ok_or_else(|| lost(lease))
     }
 
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {
