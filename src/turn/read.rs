@@ -160,6 +160,9 @@ impl Turn<'_> {
     async fn read_all(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
+        if let Some(brought) = &integration.brought {
+            brought.expect(self.lease.mailbox);
+        }
         let (back, ahead) = self.turns.settings.window;
         let window = Interval::new(begun - back, begun + ahead);
         let (zone, events) = tokio::try_join!(

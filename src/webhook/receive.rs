@@ -239,17 +239,15 @@ impl Brought {
         let Some((mailbox, hint)) = mark.and_then(|mark| Some((mark.mailbox, mark.hint.as_ref()?))) else {
             return;
         };
+        if !sealed.expects(mailbox) {
+            return;
+        }
         let unvouched = item.encrypted().map(|it| Unvouched {
             certificate: it.encryption_certificate_id.to_string(),
             key: it.data_key.to_string(),
             signature: it.data_signature.to_string(),
             data: it.data.to_string(),
         });
-        match unvouched {
-            Some(_) => sealed.expect(mailbox),
-            None if !sealed.expects(mailbox) => return,
-            None => {}
-        }
         self.items.push((mailbox, hint.item.clone(), unvouched));
     }
 

@@ -6,10 +6,12 @@
 //! request and no truth. That is why this is memory, bounded in bytes and in age, and not the store.
 //!
 //! An answer of [`SealedBox::take`] is all that was brought of an item, or nothing: when one notification of several
-//! came without, or was too much to keep, the others are not to be trusted to be the newest.
+//! came without, or was too much to keep, the others are not to be trusted to be the newest. It says as well since when
+//! nothing was lost: what was changed before that may have a successor that was dropped here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    mem::size_of,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,6 +24,9 @@ use crate::{
 
 /// Most notifications of one item that are kept: opening each costs an RSA operation, fetching is cheaper then.
 const MOST_PER_ITEM: usize = 8;
+
+/// What an item takes beside its ids and what was brought of it, about, in bytes: its places in both maps.
+const PLACE_BYTES: usize = 256;
 
 /// An item as it came: texts in base64, nothing of it looked at.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,7 +47,7 @@ impl Sealed {
     fn bytes(&self) -> usize {
         let own = [&self.certificate, &self.key, &self.signature, &self.data];
         let tokens = self.delivery.tokens.iter().map(String::len).sum::<usize>();
-        own.into_iter().map(String::len).sum::<usize>() + tokens
+        own.into_iter().map(String::len).sum::<usize>() + tokens + size_of::<Self>()
     }
 }
 
@@ -79,7 +84,19 @@ pub struct SealedBox {
     inner: Mutex<Inner>,
 }
 
+/// What was brought of an item.
+pub struct Taken {
+    /// All of it, or nothing.
+    pub sealed: Vec<Sealed>,
+    /// Nothing that came for the mailbox after this was dropped.
+    pub complete_since: Timestamp,
+}
+
 type Key = (MailboxId, EventId);
+
+fn place_bytes((_, item): &Key) -> usize {
+    PLACE_BYTES + 2 * item.as_str().len()
+}
 
 #[derive(Default)]
 struct Inner {
@@ -88,21 +105,21 @@ struct Inner {
     order: BTreeMap<u64, Key>,
     arrivals: u64,
     bytes: usize,
-    /// Mailboxes that something was brought for.
-    mailboxes: HashSet<MailboxId>,
+    /// Mailboxes whose items are expected, and since when nothing that was brought for them was dropped.
+    complete_since: HashMap<MailboxId, Timestamp>,
 }
 
 struct Waiting {
     arrival: u64,
     since: Timestamp,
-    brought: Vec<Sealed>,
-    /// Whether a notification of it came without, or could not be kept.
-    incomplete: bool,
+    latest: Timestamp,
+    /// Nothing where a notification came without, or could not be kept.
+    brought: Option<Vec<Sealed>>,
 }
 
 impl Waiting {
-    fn bytes(&self) -> usize {
-        self.brought.iter().map(Sealed::bytes).sum()
+    fn brought(&self) -> &[Sealed] {
+        self.brought.as_deref().unwrap_or_default()
     }
 }
 
@@ -118,18 +135,22 @@ impl SealedBox {
 
     /// From now on, notifications of this mailbox are expected to bring their items.
     pub fn expect(&self, mailbox: MailboxId) {
-        self.inner().mailboxes.insert(mailbox);
+        let now = self.clock.now();
+        self.inner().complete_since.entry(mailbox).or_insert(now);
     }
 
-    /// Whether they are: where they are not, one that comes without need not be [put](Self::put).
+    /// Whether they are: where they are not, nothing need be [put](Self::put).
     pub fn expects(&self, mailbox: MailboxId) -> bool {
-        self.inner().mailboxes.contains(&mailbox)
+        self.inner().complete_since.contains_key(&mailbox)
     }
 
     /// Notes that a notification of an item came, with the item or without.
     pub fn put(&self, mailbox: MailboxId, item: EventId, sealed: Option<Sealed>) {
         let now = self.clock.now();
         let mut inner = self.inner();
+        if !inner.complete_since.contains_key(&mailbox) {
+            return;
+        }
         inner.add((mailbox, item), sealed, now);
         let outdated = inner.drop_while(|_, first| now.duration_since(first.since) > self.limits.age);
         count("expired", outdated);
@@ -138,47 +159,55 @@ impl SealedBox {
     }
 
     /// Takes out what was brought of an item: all that is to be known of it, or nothing.
-    pub fn take(&self, mailbox: MailboxId, item: &EventId) -> Vec<Sealed> {
+    pub fn take(&self, mailbox: MailboxId, item: &EventId) -> Taken {
+        let now = self.clock.now();
         let mut inner = self.inner();
-        let Some(waiting) = inner.remove(&(mailbox, item.clone())) else { return Vec::new() };
-        let outdated = self.clock.now().duration_since(waiting.since) > self.limits.age;
-        count("expired", if outdated { waiting.brought.len() } else { 0 });
-        if outdated || waiting.incomplete { Vec::new() } else { waiting.brought }
+        let complete_since = inner.complete_since.get(&mailbox).copied().unwrap_or(now);
+        let waiting = inner.remove(&(mailbox, item.clone()));
+        let outdated =
+            waiting.as_ref().is_some_and(|waiting| now.duration_since(waiting.since) > self.limits.age);
+        let mut sealed = waiting.and_then(|waiting| waiting.brought).unwrap_or_default();
+        if outdated {
+            count("expired", sealed.len());
+            sealed.clear();
+        }
+        Taken { sealed, complete_since }
     }
 }
 
 impl Inner {
     fn add(&mut self, key: Key, sealed: Option<Sealed>, now: Timestamp) {
-        if !self.waiting.contains_key(&key) {
-            self.arrivals += 1;
-            self.order.insert(self.arrivals, key.clone());
-        }
-        let arrival = self.arrivals;
-        let waiting = self.waiting.entry(key).or_insert_with(|| Waiting {
-            arrival,
-            since: now,
-            brought: Vec::new(),
-            incomplete: false,
-        });
+        let waiting = match self.waiting.entry(key) {
+            Entry::Occupied(waiting) => waiting.into_mut(),
+            Entry::Vacant(place) => {
+                self.arrivals += 1;
+                self.order.insert(self.arrivals, place.key().clone());
+                self.bytes += place_bytes(place.key());
+                let brought = Some(Vec::new());
+                place.insert(Waiting { arrival: self.arrivals, since: now, latest: now, brought })
+            }
+        };
+        waiting.latest = now;
+        let Some(brought) = &mut waiting.brought else { return };
         match sealed {
             // The same delivery again.
-            Some(sealed) if waiting.brought.contains(&sealed) => {}
-            Some(sealed) if waiting.brought.len() < MOST_PER_ITEM => {
+            Some(sealed) if brought.contains(&sealed) => {}
+            Some(sealed) if brought.len() < MOST_PER_ITEM => {
                 self.bytes += sealed.bytes();
-                waiting.brought.push(sealed);
+                brought.push(sealed);
             }
-            Some(_) => {
-                waiting.incomplete = true;
-                count("overflow", 1);
+            incomplete => {
+                count("overflow", usize::from(incomplete.is_some()));
+                self.bytes -= brought.iter().map(Sealed::bytes).sum::<usize>();
+                waiting.brought = None;
             }
-            None => waiting.incomplete = true,
         }
     }
 
     fn remove(&mut self, key: &Key) -> Option<Waiting> {
         let waiting = self.waiting.remove(key)?;
         self.order.remove(&waiting.arrival);
-        self.bytes -= waiting.bytes();
+        self.bytes -= place_bytes(key) + waiting.brought().iter().map(Sealed::bytes).sum::<usize>();
         Some(waiting)
     }
 
@@ -188,7 +217,10 @@ impl Inner {
         while let Some(key) = self.order.values().next().cloned()
             && self.waiting.get(&key).is_some_and(|first| is_over(self.bytes, first))
         {
-            dropped += self.remove(&key).map_or(0, |waiting| waiting.brought.len());
+            let Some(waiting) = self.remove(&key) else { break };
+            dropped += waiting.brought().len();
+            let since = self.complete_since.entry(key.0).or_insert(waiting.latest);
+            *since = waiting.latest.max(*since);
         }
         dropped
     }
@@ -204,7 +236,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{Clock, ManualClock};
 
     const ANNA: MailboxId = MailboxId(1);
 
@@ -222,69 +254,133 @@ mod tests {
     fn with(bytes: usize) -> (Arc<SealedBox>, Arc<ManualClock>) {
         let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
         let limits = BoxLimits { bytes, age: SignedDuration::from_mins(10) };
-        (SealedBox::new(limits, Arc::clone(&clock) as SharedClock), clock)
+        let kept = SealedBox::new(limits, Arc::clone(&clock) as SharedClock);
+        kept.expect(ANNA);
+        kept.expect(MailboxId(2));
+        (kept, clock)
     }
 
-    fn texts(taken: &[Sealed]) -> Vec<&str> {
-        taken.iter().map(|one| one.data.as_str()).collect()
+    /// Room for this many items, with ten bytes brought of each.
+    fn room_for(items: usize) -> usize {
+        items * (place_bytes(&(ANNA, item("a"))) + sealed("0123456789").bytes())
+    }
+
+    fn taken(kept: &SealedBox, mailbox: MailboxId, id: &str) -> Vec<String> {
+        kept.take(mailbox, &item(id)).sealed.into_iter().map(|one| one.data).collect()
     }
 
     #[test]
     fn all_that_was_brought_of_an_item_is_taken_once() {
-        let (kept, _) = with(1_000);
+        let (kept, _) = with(room_for(20));
         kept.put(ANNA, item("a"), Some(sealed("1")));
         kept.put(ANNA, item("a"), Some(sealed("2")));
         kept.put(ANNA, item("a"), Some(sealed("2")));
         kept.put(MailboxId(2), item("a"), Some(sealed("another's")));
-        assert_eq!(texts(&kept.take(ANNA, &item("a"))), ["1", "2"]);
-        assert!(kept.take(ANNA, &item("a")).is_empty());
-        assert_eq!(texts(&kept.take(MailboxId(2), &item("a"))), ["another's"]);
+        assert_eq!(taken(&kept, ANNA, "a"), ["1", "2"]);
+        assert!(taken(&kept, ANNA, "a").is_empty());
+        assert_eq!(taken(&kept, MailboxId(2), "a"), ["another's"]);
         assert_eq!(kept.inner().bytes, 0);
         assert!(kept.inner().order.is_empty());
     }
 
     #[test]
     fn one_notification_without_makes_the_others_worth_nothing() {
-        let (kept, _) = with(1_000);
+        let (kept, _) = with(room_for(20));
         kept.put(ANNA, item("a"), Some(sealed("1")));
         kept.put(ANNA, item("a"), None);
-        assert!(kept.take(ANNA, &item("a")).is_empty());
+        assert!(taken(&kept, ANNA, "a").is_empty());
         // In whatever order they come.
         kept.put(ANNA, item("a"), None);
         kept.put(ANNA, item("a"), Some(sealed("1")));
-        assert!(kept.take(ANNA, &item("a")).is_empty());
+        assert!(taken(&kept, ANNA, "a").is_empty());
         kept.put(ANNA, item("a"), Some(sealed("2")));
-        assert_eq!(texts(&kept.take(ANNA, &item("a"))), ["2"]);
+        assert_eq!(taken(&kept, ANNA, "a"), ["2"]);
     }
 
     #[test]
     fn more_than_is_kept_of_one_item_is_worth_nothing() {
-        let (kept, _) = with(1_000);
+        let (kept, _) = with(room_for(20));
         for n in 0..=MOST_PER_ITEM {
             kept.put(ANNA, item("a"), Some(sealed(&n.to_string())));
         }
-        assert!(kept.take(ANNA, &item("a")).is_empty());
+        assert!(taken(&kept, ANNA, "a").is_empty());
     }
 
     #[test]
     fn too_much_drops_the_longest_waiting_with_all_that_was_brought_of_it() {
-        let (kept, _) = with(35);
+        let (kept, _) = with(room_for(2) + 10);
         kept.put(ANNA, item("a"), Some(sealed("0123456789")));
         kept.put(ANNA, item("b"), Some(sealed("0123456789")));
         kept.put(ANNA, item("a"), Some(sealed("9876543210")));
-        assert!(kept.take(ANNA, &item("a")).is_empty());
-        assert_eq!(texts(&kept.take(ANNA, &item("b"))), ["0123456789"]);
+        assert!(taken(&kept, ANNA, "a").is_empty());
+        assert_eq!(taken(&kept, ANNA, "b"), ["0123456789"]);
         assert_eq!(kept.inner().bytes, 0);
     }
 
     #[test]
     fn what_has_waited_too_long_is_worth_nothing() {
-        let (kept, clock) = with(1_000);
+        let (kept, clock) = with(room_for(20));
         kept.put(ANNA, item("a"), Some(sealed("1")));
         kept.put(ANNA, item("b"), Some(sealed("1")));
         clock.advance(Duration::from_secs(601));
-        assert!(kept.take(ANNA, &item("a")).is_empty());
+        assert!(taken(&kept, ANNA, "a").is_empty());
         kept.put(ANNA, item("c"), Some(sealed("1")));
         assert_eq!(kept.inner().waiting.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_mailbox_that_brings_nothing() {
+        let (kept, _) = with(room_for(20));
+        kept.put(MailboxId(3), item("a"), Some(sealed("1")));
+        kept.put(MailboxId(3), item("b"), None);
+        assert!(kept.inner().waiting.is_empty());
+        assert_eq!(kept.inner().bytes, 0);
+    }
+
+    #[test]
+    fn what_comes_without_or_empty_takes_room_too() {
+        let (kept, _) = with(room_for(3));
+        for n in 0..100 {
+            kept.put(ANNA, item(&format!("without {n}")), None);
+            kept.put(ANNA, item(&format!("empty {n}")), Some(sealed("")));
+        }
+        let inner = kept.inner();
+        assert!(inner.bytes <= room_for(3));
+        assert!(inner.waiting.len() < 10);
+        assert_eq!(inner.order.len(), inner.waiting.len());
+    }
+
+    #[test]
+    fn what_is_worth_nothing_takes_no_room_for_its_content() {
+        let (kept, _) = with(room_for(20));
+        kept.put(ANNA, item("a"), Some(sealed("0123456789")));
+        kept.put(ANNA, item("a"), None);
+        assert_eq!(kept.inner().bytes, place_bytes(&(ANNA, item("a"))));
+        assert!(taken(&kept, ANNA, "a").is_empty());
+        assert_eq!(kept.inner().bytes, 0);
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_by_the_moment_since_when_all_is_here() {
+        let (kept, clock) = with(room_for(2));
+        let begun = clock.now();
+        let since = |mailbox: MailboxId| kept.take(mailbox, &item("none")).complete_since;
+        kept.put(ANNA, item("a"), Some(sealed("0123456789")));
+        clock.advance(Duration::from_secs(60));
+        kept.put(ANNA, item("a"), Some(sealed("0")));
+        assert_eq!((since(ANNA), since(MailboxId(2))), (begun, begun));
+        // Too much: the newest of what was dropped counts.
+        clock.advance(Duration::from_secs(60));
+        kept.put(MailboxId(2), item("b"), Some(sealed("0123456789")));
+        let first = begun + SignedDuration::from_mins(1);
+        assert_eq!((since(ANNA), since(MailboxId(2))), (first, begun));
+        // Too long.
+        clock.advance(Duration::from_secs(601));
+        kept.put(ANNA, item("c"), Some(sealed("0")));
+        let second = begun + SignedDuration::from_mins(2);
+        assert_eq!((since(ANNA), since(MailboxId(2))), (first, second));
+        // To be expected once more makes nothing complete or incomplete.
+        kept.expect(ANNA);
+        assert_eq!(since(ANNA), first);
     }
 }

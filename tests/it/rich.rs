@@ -4,7 +4,9 @@
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
-use narvaro_sim::{EventSpec, PbxPresence, Record, SeriesSpec, Tamper, TokenVersion, UserSpec};
+use narvaro_sim::{
+    EventSpec, Fault, FaultKind, PbxPresence, Record, SeriesSpec, Tamper, TokenVersion, UserSpec,
+};
 use serde_json::Value;
 
 use crate::{
@@ -43,11 +45,16 @@ async fn rich() -> World {
     world.apply(&with_rich(&world.company(Pbx::Http, ""))).await;
     world.consent("acme").await;
     world.until_fine("acme").await;
-    second(&world).await;
+    minute(&world).await;
     world
 }
 
-/// A second later: what is changed then is newer than what was read.
+/// A minute later: what is changed then is newer than what was read, however clocks differ.
+async fn minute(world: &World) {
+    world.advance(SignedDuration::from_mins(1)).await;
+}
+
+/// A second later: what is changed then is newer than what was sent along before.
 async fn second(world: &World) {
     world.advance(SignedDuration::from_secs(1)).await;
 }
@@ -157,7 +164,7 @@ async fn b4_what_is_tampered_with_is_fetched_and_the_presence_is_right() {
         assert_eq!(world.anna(), format!("meeting: Möte till {end}"), "{tamper:?}");
     }
     world.sim.rich(|knobs| *knobs = Default::default());
-    second(&world).await;
+    minute(&world).await;
     assert_eq!(requests(&world, async || world.patch(&id, until("13:00")).await).await, NONE);
     assert_eq!(world.anna(), "meeting: Möte till 13:00");
     assert!(world.sim.journal().deliveries().iter().all(|delivery| delivery.status == Some(202)));
@@ -236,6 +243,36 @@ async fn b4_of_several_changes_the_newest_shows_in_whatever_order_they_come() {
     world.end().await;
 }
 
+/// What is brought, and lost with a fetch that fails, leaves older news no way in.
+#[tokio::test]
+async fn b4_after_a_fetch_that_failed_an_older_delivery_does_not_count() {
+    let (world, id) = in_a_meeting().await;
+    second(&world).await;
+    // Its delivery does not arrive, and will be tried again.
+    world.sim.delivery(|knobs| {
+        knobs.cut = true;
+        knobs.retry_base_ms = 600_000;
+    });
+    world.sim.patch_event(ANNA, &id, until("12:00")).unwrap();
+    let failed = |record: &Record| matches!(record, Record::Delivery(attempt) if attempt.status.is_none());
+    assert!(world.sim.journal().until(LIMIT, failed).await.is_some());
+    world.sim.delivery(|knobs| knobs.cut = false);
+    world.sim.set_time(world.now() + SignedDuration::from_secs(1));
+    // It is gone; nobody can tell, because Graph is out of order.
+    world.sim.fault(Fault::lasting(FaultKind::Status { status: 503, code: None, retry_after: None }));
+    world.sim.delete_event(ANNA, &id).unwrap();
+    let refused = |record: &Record| matches!(record, Record::Graph(call) if call.status == 503);
+    assert!(world.sim.journal().until(LIMIT, refused).await.is_some());
+    // What was changed before comes now, and then Graph is well again.
+    world.sim.retry_now();
+    world.settle().await;
+    world.sim.clear_faults();
+    minute(&world).await;
+    world.advance(SignedDuration::from_mins(5)).await;
+    assert_eq!(world.anna(), AVAILABLE);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_series_and_its_occurrences_are_fetched() {
     let (world, _) = in_a_meeting().await;
@@ -297,7 +334,7 @@ async fn after_a_year_a_new_certificate_takes_over_at_the_renewal_and_nothing_is
     fs::write(&path, keys.to_string()).unwrap();
     world.start().await;
     world.until_fine("acme").await;
-    second(&world).await;
+    minute(&world).await;
     // Until the subscription is renewed, events are sealed for the old one.
     assert_eq!(certificate_of(&world), first);
     assert_eq!(requests(&world, async || world.patch(&id, until("23:00")).await).await, NONE);
@@ -348,6 +385,8 @@ async fn b4_what_is_refused_is_counted_with_its_reason_and_nothing_that_was_open
         let name = format!("narvaro_rich_notifications_total{{outcome=\"{outcome}\"}}");
         service.counter(&name).await
     };
+    // Microsoft's clock is ahead, so that what is changed is newer than any look.
+    service.sim.advance_time(SignedDuration::from_mins(1));
     // One word after the other, so that each change shows.
     let mut words = [("HOL amnesmarke7q", "holiday"), ("MÖT amnesmarke7q", "meeting")].into_iter().cycle();
     let none = [(None, "used")];

@@ -13,8 +13,10 @@
 //!
 //! Notifications come late, twice, and out of order, and what one brings is the event as it was then. A fetched event
 //! is as it is now. So what was brought is used only if it was changed later than all looks at that event: the last
-//! complete read, the last fetch of it, and the last that was used. That is remembered here for a while; what is older
-//! than the memory is not news either, and so a restart costs a few requests.
+//! complete read, the last fetch of it (or the last try), and the last that was used; and later than the last that was
+//! brought for the mailbox and dropped. That is remembered here for a while; what is older than the memory is not news
+//! either, and so a restart costs a few requests. Looks are timed by our clock and changes by Microsoft's: what was changed
+//! about when we looked is fetched.
 //!
 //! # Which calendar
 //!
@@ -57,27 +59,34 @@ use crate::{
     clock::SharedClock,
     model::{CalendarEvent, EventId, EventKind, MailboxId, SubscriptionId, TenantId},
     subscription::{Watch, WatchError, WatchKeeper, WatchRequest},
-    webhook::sealed::{Sealed, SealedBox},
+    webhook::sealed::{Sealed, SealedBox, Taken},
 };
 
 /// How long it is remembered when an event was looked at: longer than most deliveries take. What Graph tries again
 /// after that is fetched.
 const REMEMBERED_FOR: SignedDuration = SignedDuration::from_mins(15);
 
+/// How far our clock and Microsoft's may differ where a change is held against a look. Both follow time servers, so
+/// that this is plenty, and a fetch of what is changed within it costs little.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(10);
+
 /// Most looks that are remembered; about 250 bytes each.
 const MOST_REMEMBERED: usize = 100_000;
 
 /// What must stand in what was brought: a member that is missing would be taken for one that says nothing.
-const NEEDED: [&str; 10] = [
+const NEEDED: [&str; 13] = [
     "type",
     "subject",
     "start",
     "end",
     "isAllDay",
     "isCancelled",
+    "isOrganizer",
     "showAs",
     "sensitivity",
     "responseStatus",
+    "categories",
+    "organizer",
     "lastModifiedDateTime",
 ];
 
@@ -115,7 +124,7 @@ impl Rich {
             keys: EncryptionKeys::load(keys, Arc::clone(&clock))?,
             signers: Signers::new(graph.client.clone(), &authority, Arc::clone(&clock)),
             audience: Audience { client_id: graph.client_id().to_owned(), authority },
-            looks: Mutex::new(Looks { floor: clock.now(), seen: HashMap::new() }),
+            looks: Mutex::new(Looks { floor: clock.now() + CLOCKS_DIFFER, seen: HashMap::new() }),
             folders: Mutex::default(),
             clock,
             graph,
@@ -144,8 +153,14 @@ impl Rich {
         tenant: &TenantId,
         proven_until: Option<Timestamp>,
     ) -> Result<CalendarEvent, Unused> {
+        let Taken { sealed: brought, complete_since } = self.brought.take(whose, id);
+        // What was taken out may be lost from here on, where the reading is given up or the fetch fails. Then nothing
+        // that was changed before now may take its place.
+        let seen_until = self.begin_look(whose, id);
+        let dropped_until = proven_until.map_or(complete_since, |proven| proven.max(complete_since));
+        let known_until = seen_until.max(dropped_until + CLOCKS_DIFFER);
         let mut newest: Option<Opened> = None;
-        for sealed in self.brought.take(whose, id) {
+        for sealed in brought {
             let opened = self.open(&sealed, id, tenant).await?;
             let is_newer = |before: &Opened| before.event.last_modified <= opened.event.last_modified;
             if newest.as_ref().is_none_or(is_newer) {
@@ -154,11 +169,10 @@ impl Rich {
         }
         let Opened { event, folder } = newest.ok_or(Unused("nothing_brought"))?;
         let modified = event.last_modified.ok_or(Unused("not_whole"))?;
-        let is_news = proven_until.is_none_or(|proven| modified >= proven)
-            && self.looks.lock().unwrap_or_else(PoisonError::into_inner).is_news(whose, id, modified);
         match event.kind {
-            _ if !is_news => Err(Unused("not_news")),
+            _ if modified <= known_until => Err(Unused("not_news")),
             EventKind::Single => {
+                self.looks().note(whose, id, modified, self.clock.now());
                 self.folders().entry(whose).or_default().latest = folder.map(|folder| (id.clone(), folder));
                 Ok(event)
             }
@@ -181,9 +195,21 @@ impl Rich {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn looked(&self, whose: MailboxId, id: &EventId, at: Timestamp) {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.note(whose, id, at, self.clock.now());
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an event is looked at now; up to when it was known before.
+    fn begin_look(&self, whose: MailboxId, id: &EventId) -> Timestamp {
+        self.looked(whose, id, self.clock.now() + CLOCKS_DIFFER)
+    }
+
+    /// Notes that a look has shown an event as it was at a time; up to when it was known before.
+    fn looked(&self, whose: MailboxId, id: &EventId, until: Timestamp) -> Timestamp {
+        let mut looks = self.looks();
+        let before = looks.known_until(whose, id);
+        looks.note(whose, id, before.max(until), self.clock.now());
+        before
     }
 }
 
@@ -238,23 +264,22 @@ struct Looks {
 }
 
 impl Looks {
-    fn is_news(&self, whose: MailboxId, id: &EventId, modified: Timestamp) -> bool {
-        let seen = self.seen.get(&(whose, id.clone()));
-        modified >= self.floor && seen.is_none_or(|seen| modified >= *seen)
+    /// What was changed up to then is not news.
+    fn known_until(&self, whose: MailboxId, id: &EventId) -> Timestamp {
+        self.seen.get(&(whose, id.clone())).map_or(self.floor, |seen| self.floor.max(*seen))
     }
 
-    fn note(&mut self, whose: MailboxId, id: &EventId, at: Timestamp, now: Timestamp) {
+    fn note(&mut self, whose: MailboxId, id: &EventId, until: Timestamp, now: Timestamp) {
         if self.seen.len() >= MOST_REMEMBERED {
             self.floor = self.floor.max(now - REMEMBERED_FOR);
             let floor = self.floor;
             self.seen.retain(|_, seen| *seen >= floor);
         }
         if self.seen.len() >= MOST_REMEMBERED {
-            self.floor = now;
+            self.floor = self.floor.max(now + CLOCKS_DIFFER);
             self.seen.clear();
         }
-        let seen = self.seen.entry((whose, id.clone())).or_insert(at);
-        *seen = at.max(*seen);
+        self.seen.insert((whose, id.clone()), until);
     }
 }
 
@@ -266,6 +291,10 @@ pub struct RichCompany {
 
 #[async_trait]
 impl BroughtEvents for RichCompany {
+    fn expect(&self, whose: MailboxId) {
+        self.rich.brought.expect(whose);
+    }
+
     async fn event(
         &self,
         whose: MailboxId,
@@ -279,16 +308,16 @@ impl BroughtEvents for RichCompany {
         match self.rich.use_brought(whose, id, &self.company.tenant, proven_until).await {
             Ok(event) => {
                 count("used");
-                self.rich.looked(whose, id, event.last_modified.unwrap_or(Timestamp::MIN));
                 Ok(Some(event))
             }
             Err(Unused(reason)) => {
                 count(reason);
-                let begun = self.rich.clock.now();
+                self.rich.begin_look(whose, id);
                 let event = self.company.event(mailbox, id).await?;
-                let modified = event.as_ref().and_then(|event| event.last_modified);
-                // The server's clock may be ahead of ours.
-                self.rich.looked(whose, id, begun.max(modified.unwrap_or(begun)));
+                // Should Microsoft's clock be far ahead of ours.
+                if let Some(modified) = event.as_ref().and_then(|event| event.last_modified) {
+                    self.rich.looked(whose, id, modified);
+                }
                 Ok(event)
             }
         }
@@ -363,6 +392,9 @@ mod tests {
         let mut event: Value = serde_json::from_str(vector["plaintext"].as_str().unwrap()).unwrap();
         // It was recorded with fewer members than we have sent along.
         event["responseStatus"] = json!({"response": "organizer"});
+        event["isOrganizer"] = json!(true);
+        event["categories"] = json!([]);
+        event["organizer"] = json!({"emailAddress": {"address": "anna@example.org"}});
         event
     }
 
@@ -405,18 +437,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_any_look_is_no_news() {
+    fn what_is_not_newer_than_the_last_look_is_no_news() {
         let born = at("2026-11-23T08:00:00Z");
         let minutes = |minutes: i64| born + SignedDuration::from_mins(minutes);
         let mut looks = Looks { floor: born, seen: HashMap::new() };
         let anna = MailboxId(1);
-        assert!(looks.is_news(anna, &id(), born));
-        assert!(!looks.is_news(anna, &id(), minutes(-1)));
+        assert_eq!(looks.known_until(anna, &id()), born);
         looks.note(anna, &id(), minutes(10), minutes(10));
-        looks.note(anna, &id(), minutes(5), minutes(10));
-        assert!(!looks.is_news(anna, &id(), minutes(9)));
-        assert!(looks.is_news(anna, &id(), minutes(10)));
-        assert!(looks.is_news(MailboxId(2), &id(), minutes(9)));
+        assert_eq!(looks.known_until(anna, &id()), minutes(10));
+        assert_eq!(looks.known_until(MailboxId(2), &id()), born);
+        looks.note(anna, &id(), minutes(-10), minutes(10));
+        assert_eq!(looks.known_until(anna, &id()), born);
     }
 
     #[test]
@@ -431,10 +462,9 @@ mod tests {
         }
         assert_eq!(looks.seen.len(), MOST_REMEMBERED);
         looks.note(anna, &"one more".parse().unwrap(), later, later);
-        assert!(!looks.is_news(anna, &id(), later - SignedDuration::from_mins(16)));
-        assert!(looks.is_news(anna, &id(), later - SignedDuration::from_mins(14)));
+        assert_eq!(looks.known_until(anna, &id()), later - REMEMBERED_FOR);
         looks.note(anna, &"another".parse().unwrap(), later, later);
-        assert!(!looks.is_news(anna, &id(), later - SignedDuration::from_secs(1)));
+        assert_eq!(looks.known_until(anna, &id()), later + CLOCKS_DIFFER);
         assert_eq!(looks.seen.len(), 1);
     }
 }

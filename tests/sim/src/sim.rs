@@ -200,6 +200,11 @@ impl Sim {
         self.world.clock.set_time(now);
     }
 
+    /// Moves the clock, which runs on if it runs.
+    pub fn advance_time(&self, by: SignedDuration) {
+        self.world.clock.advance(by);
+    }
+
     /// The journal.
     pub fn journal(&self) -> &Journal {
         &self.world.journal
