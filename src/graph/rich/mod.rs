@@ -157,8 +157,8 @@ impl Rich {
         // What was taken out may be lost from here on, where the reading is given up or the fetch fails. Then nothing
         // that was changed before now may take its place.
         let seen_until = self.begin_look(whose, id);
-        let dropped_until = proven_until.map_or(complete_since, |proven| proven.max(complete_since));
-        let known_until = seen_until.max(dropped_until + CLOCKS_DIFFER);
+        let read_or_dropped = proven_until.map_or(complete_since, |proven| proven.max(complete_since));
+        let known_until = seen_until.max(read_or_dropped + CLOCKS_DIFFER);
         let mut newest: Option<Opened> = None;
         for sealed in brought {
             let opened = self.open(&sealed, id, tenant).await?;
