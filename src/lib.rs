@@ -30,6 +30,9 @@
 //! [`queue`] hands the mailbox to a [`turn`]; it fetches that one event, holds its subject against the trigger
 //! words and forgets it, rebuilds the spans, [`decide`]s, and writes the PBX if something else should show.
 //!
+//! Where the company has its events sent along ([`webhook::sealed`]), the turn opens what came instead of asking; what
+//! does not hold, it fetches.
+//!
 //! **A meeting starts.** Nobody announces that. The last turn left its next edge as the mailbox's due time; at
 //! that second the turn decides from the stored timetable and writes, without asking the calendar anything.
 //!

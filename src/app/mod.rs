@@ -40,7 +40,10 @@ use crate::{
     calendar::SweepPlan,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
-    graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
+    graph::{
+        AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, KeyError as EncryptionKeyError, Rich,
+        StateKey as ConsentKey,
+    },
     queue::{Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
     store::{
         Store,
@@ -52,6 +55,7 @@ use crate::{
     webhook::{
         Receiver, ReceiverLimits,
         client_state::{KeyError, StateKey, StateKeys},
+        sealed::{BoxLimits, SealedBox},
     },
 };
 
@@ -86,6 +90,9 @@ pub enum StartError {
     /// The application's credential cannot be used.
     #[error("the application for Microsoft Graph cannot be set up")]
     Graph(#[source] GraphConfigError),
+    /// The keys for events that are sent along cannot be read.
+    #[error("the keys for events that are sent along cannot be used")]
+    Encryption(#[source] EncryptionKeyError),
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[source] OpenError),
@@ -191,6 +198,10 @@ impl App {
         let graph = graph(&config, Arc::clone(&clock))?;
         let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
 
+        let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
+        let rich = Rich::new(Arc::clone(&graph), Arc::clone(&brought), config.encryption_keys_file())
+            .map_err(StartError::Encryption)?;
+
         let tasks = Tasks::default();
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
@@ -198,7 +209,7 @@ impl App {
         let offices = Offices::new(
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&roster),
-            Arc::clone(&graph),
+            rich,
             environment,
             config.pbx.clone(),
             Arc::clone(&clock),
@@ -231,7 +242,7 @@ impl App {
         );
         let limits =
             ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
-        let receiver = Receiver::new(keys, Arc::clone(&queue), Arc::clone(&clock), limits);
+        let receiver = Receiver::new(keys, Arc::clone(&queue), brought, Arc::clone(&clock), limits);
         let consent = ConsentDesk::new(
             consent_key(&secret),
             Arc::clone(&graph),

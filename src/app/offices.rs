@@ -20,7 +20,7 @@ use crate::{
         records::{CompanyRecord, MailboxRecord},
     },
     config::{self, Environment},
-    graph::{ConsentTicket, Graph},
+    graph::{ConsentTicket, Rich},
     model::{CompanyId, Extension, MailboxId, TenantId},
     pbx::{
         asterisk_ami::AsteriskAmi,
@@ -83,7 +83,7 @@ struct Link {
 pub(super) struct Offices {
     store: Arc<dyn Store>,
     roster: Arc<Roster>,
-    graph: Arc<Graph>,
+    rich: Arc<Rich>,
     environment: Environment,
     pbx: config::Pbx,
     clock: SharedClock,
@@ -96,7 +96,7 @@ impl Offices {
     pub(super) fn new(
         store: Arc<dyn Store>,
         roster: Arc<Roster>,
-        graph: Arc<Graph>,
+        rich: Arc<Rich>,
         environment: Environment,
         pbx: config::Pbx,
         clock: SharedClock,
@@ -105,7 +105,7 @@ impl Offices {
         Arc::new(Self {
             store,
             roster,
-            graph,
+            rich,
             environment,
             pbx,
             clock,
@@ -199,10 +199,9 @@ impl Offices {
             (None, _) => (None, false),
         };
         let tenant = company.tenant().or(standing.tenant.as_ref()).cloned();
-        let integration = company.file().integration.as_ref().and(tenant).map(|tenant| {
-            let calendars = self.graph.company(tenant.clone());
-            Integration { tenant, source: Arc::clone(&calendars) as _, watches: calendars as _ }
-        });
+        let declared = company.file().integration.as_ref();
+        let integration =
+            declared.zip(tenant).map(|(declared, tenant)| self.integration(declared.rich, tenant));
         let office = Arc::new(Office {
             company: id.clone(),
             language: company.language(),
@@ -225,6 +224,25 @@ impl Offices {
             self.start_link(id, link);
         }
         Ok(())
+    }
+
+    fn integration(&self, rich: bool, tenant: TenantId) -> Integration {
+        let calendars = self.rich.graph().company(tenant.clone());
+        if !rich {
+            return Integration {
+                tenant,
+                source: Arc::clone(&calendars) as _,
+                brought: None,
+                watches: calendars,
+            };
+        }
+        let sent_along = self.rich.company(tenant.clone());
+        Integration {
+            tenant,
+            source: calendars,
+            brought: Some(Arc::clone(&sent_along) as _),
+            watches: sent_along,
+        }
     }
 
     fn driver(&self, company: &CompanyId, target: &PbxTarget) -> Result<Arc<dyn PbxDriver>, SetupError> {

@@ -1,6 +1,6 @@
 //! What a turn reads: rounds over a window, and single changes.
 //!
-//! Declares [`CalendarSource`], implemented by `graph/` (and later by Exchange on-premises). An answer is
+//! Declares [`CalendarSource`] and [`BroughtEvents`], implemented by `graph/` (and later by Exchange on-premises). An answer is
 //! complete or it is an error: page two failing never looks like a short day (invariant I4).
 //!
 //! The truth comes by rounds. One from the start of a window brings all that it holds; it ends with a
@@ -16,13 +16,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use jiff::Timestamp;
+
 pub use self::{
     roll::next_roll,
     round::{DeltaLink, Round},
     sweep::{Push, PushRecord, SweepPlan},
 };
 
-use crate::model::{CalendarEvent, Disposition, EventId, Interval};
+use crate::model::{CalendarEvent, Disposition, EventId, Interval, MailboxId};
 
 /// A mailbox in its calendar server's terms.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -199,4 +201,38 @@ pub trait CalendarSource: Send + Sync + 'static {
     /// # Errors
     /// What a technician has to mend.
     async fn check(&self) -> Result<String, ReadError>;
+}
+
+/// Events that came with their notifications, where a company has them sent along.
+#[async_trait]
+pub trait BroughtEvents: Send + Sync + 'static {
+    /// A complete read of `whose` calendar begins: what its notifications bring from now on may be newer. Before the
+    /// first, nothing that they bring is kept.
+    fn expect(&self, whose: MailboxId);
+
+    /// One event as [`CalendarSource::event`] reads it; without a request to the server where what a notification
+    /// brought of it is genuine, whole, and newer than all that is known of it: `proven_until` says up to when a
+    /// complete read has shown everything.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn event(
+        &self,
+        whose: MailboxId,
+        mailbox: &MailboxRef,
+        id: &EventId,
+        proven_until: Option<Timestamp>,
+    ) -> Result<Option<CalendarEvent>, ReadError>;
+
+    /// As [`CalendarSource::in_default_calendar`], for the event that was read last; without a request where what was
+    /// brought tells.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn in_default_calendar(
+        &self,
+        whose: MailboxId,
+        mailbox: &MailboxRef,
+        event: &CalendarEvent,
+    ) -> Result<bool, ReadError>;
 }

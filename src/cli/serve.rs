@@ -22,6 +22,9 @@ fn hint(error: &StartError) -> &'static str {
         StartError::Incomplete(_) | StartError::Secret(_) | StartError::Key(_) => {
             "`narvaro check` names every place of the configuration that does not hold"
         }
+        StartError::Encryption(_) => {
+            "let the service's account read `encryption.keys` beside the store, or move it away: another is made"
+        }
         StartError::Cloud(_) | StartError::Graph(_) => "check the keys under `[graph]`",
         StartError::Load(_) | StartError::Telemetry(_) => "see the causes above",
     }

@@ -74,6 +74,9 @@ pub struct Integration {
     /// The tenant; where absent it comes from the consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
+    /// Whether events are sent along with notifications, sealed, instead of being fetched.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub rich: bool,
 }
 
 /// Kinds of calendar servers.
@@ -203,6 +206,10 @@ fn default_sets() -> Vec<String> {
 
 fn yes() -> bool {
     true
+}
+
+fn is_no(value: &bool) -> bool {
+    !*value
 }
 
 fn is_yes(value: &bool) -> bool {

@@ -38,7 +38,7 @@ pub use finding::{Finding, Findings};
 pub use graph::{Cloud, Credential, Endpoints, Graph};
 pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
-pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret};
+pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret, replace_secret};
 pub use store::{Store, StoreUrl};
 pub use sweep::Sweep;
 pub use webhook::Webhook;
@@ -165,6 +165,11 @@ impl Config {
     /// Where the generated `clientState` key lies while none is configured: beside the store.
     pub fn client_state_file(&self) -> PathBuf {
         self.store.beside("client-state.key")
+    }
+
+    /// Where the generated keys lie that events sent along with notifications are sealed for: beside the store.
+    pub fn encryption_keys_file(&self) -> PathBuf {
+        self.store.beside("encryption.keys")
     }
 
     fn missing(&self, key: &str, why: &str) -> Finding {

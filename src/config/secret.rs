@@ -156,17 +156,38 @@ fn create(path: &Path) -> std::io::Result<SecretString> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }
+    // Unlike a rename, a link does not replace what another process has put there meanwhile.
+    drafted(path, &secret, |draft| std::fs::hard_link(draft, path))?;
+    Ok(secret)
+}
+
+/// Puts a secret into the place of the one before it, in a file that only the service's account can read.
+///
+/// # Errors
+/// Where the file cannot be made; the one before is still there then.
+pub fn replace_secret(key: &str, path: &Path, secret: &SecretString) -> Result<(), SecretError> {
+    drafted(path, secret, |draft| std::fs::rename(draft, path)).map_err(|source| SecretError::NotCreated {
+        key: key.to_owned(),
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn drafted(
+    path: &Path,
+    secret: &SecretString,
+    put: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", std::process::id()));
     let draft = PathBuf::from(draft);
     let written = private_file(&draft).and_then(|mut file| {
         writeln!(file, "{}", secret.expose_secret())?;
         file.sync_all()?;
-        // Unlike a rename, a link does not replace what another process has put there meanwhile.
-        std::fs::hard_link(&draft, path)
+        put(&draft)
     });
     let _ = std::fs::remove_file(&draft);
-    written.map(|()| secret)
+    written
 }
 
 fn private_file(path: &Path) -> std::io::Result<std::fs::File> {

@@ -34,7 +34,7 @@ const ITEM: &str = "narvaro-item";
 const DELTA: &str = "calendar_view_delta";
 
 /// What is read of a single event. On views nothing is selected, see [`Requests::calendar_view`].
-const EVENT_FIELDS: &[&str] = &[
+pub(super) const EVENT_FIELDS: &[&str] = &[
     "id",
     "type",
     "seriesMasterId",

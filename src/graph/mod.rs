@@ -8,7 +8,8 @@
 //!       │                               │     ├─ line             what is pressing first, small ones together
 //!       │                               │     └─ courier ── batch
 //!       │                               └─ auth ── login ──> Entra   one token per company
-//!       └── round, events, users, subscriptions <── wire         what comes back, in our words
+//!       ├── round, events, users, subscriptions <── wire         what comes back, in our words
+//!  RichCompany ── rich <── what notifications brought             opened instead of asked for
 //! ```
 //!
 //! Promises: an answer is complete or an error; every id is an immutable id; every wait is returned to the queue
@@ -35,6 +36,7 @@ mod gates;
 mod line;
 mod login;
 mod refusal;
+mod rich;
 mod round;
 mod subscriptions;
 mod transport;
@@ -57,6 +59,7 @@ pub use consent::{
     fresh_nonce, issue, read_callback, verify,
 };
 pub use credential::{AppCredential, CredentialError};
+pub use rich::{KeyError, Rich, RichCompany};
 
 use self::{
     auth::{Application, TokenKeeper},

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     GraphCompany,
+    builder::EVENT_FIELDS,
     refusal::{CallError, Refusal},
+    rich::Certificate,
     wire::{self, Page, unreadable},
 };
 use crate::{
@@ -22,6 +24,13 @@ use crate::{
 
 /// Longest life that is asked for: Graph's 10,080 minutes, less a quarter of an hour for clocks and the way.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080 - 15);
+
+/// The same where events are sent along: 1,440 minutes.
+const LONGEST_RICH_LIFE: SignedDuration = SignedDuration::from_mins(1_440 - 15);
+
+/// The entry id of the folder that the event lies in (PidTagParentEntryId). Extended properties are all that can be
+/// expanded in the resource of a subscription, and nothing that can be selected tells the calendar.
+const EVENT_FOLDER: &str = "singleValueExtendedProperties($filter=id eq 'Binary 0x0E09')";
 
 /// Longest secret that Graph keeps, in characters.
 const LONGEST_CLIENT_STATE: usize = 128;
@@ -49,12 +58,32 @@ struct NewSubscription<'a> {
     expiration_date_time: WireInstant<Utc>,
     client_state: &'a str,
     latest_supported_tls_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    include_resource_data: Option<bool>,
+    #[serde(flatten)]
+    encryption: Option<Encryption<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Renewal {
+struct Renewal<'a> {
     expiration_date_time: WireInstant<Utc>,
+    #[serde(flatten)]
+    encryption: Option<Encryption<'a>>,
+}
+
+/// What events are sealed for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Encryption<'a> {
+    encryption_certificate: &'a str,
+    encryption_certificate_id: &'a str,
+}
+
+impl<'a> Encryption<'a> {
+    fn with(certificate: &'a Certificate) -> Self {
+        Self { encryption_certificate: &certificate.base64, encryption_certificate_id: &certificate.id }
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,7 +113,9 @@ impl WireSubscription {
 
 /// The mailbox of `/users/{id}/events`, however that is spelled.
 fn mailbox_of(resource: &str) -> Option<MailboxRef> {
-    let mut parts = resource.trim_start_matches('/').split('/');
+    // With or without what is sent along.
+    let path = resource.split_once('?').map_or(resource, |(path, _)| path);
+    let mut parts = path.trim_start_matches('/').split('/');
     let (users, object, events) = (parts.next()?, parts.next()?, parts.next()?);
     let named = users.eq_ignore_ascii_case("users") && events.eq_ignore_ascii_case("events");
     (named && parts.next().is_none()).then(|| MailboxRef { object: object.to_owned() })
@@ -98,6 +129,11 @@ fn named_in(message: &str) -> Option<SubscriptionId> {
 
 fn events_of(mailbox: &MailboxRef) -> String {
     format!("/users/{}/events", mailbox.object)
+}
+
+/// The same with what is sent along: what is read of a fetched event, and where it lies.
+fn rich_events_of(mailbox: &MailboxRef) -> String {
+    format!("{}?$select={}&$expand={EVENT_FOLDER}", events_of(mailbox), EVENT_FIELDS.join(","))
 }
 
 fn on_the_wire(at: Timestamp) -> Result<WireInstant<Utc>, WatchError> {
@@ -115,26 +151,32 @@ fn read(error: impl Into<ReadError>) -> WatchError {
 
 impl GraphCompany {
     /// The end that is asked for: Graph refuses what is too far away.
-    fn clamped(&self, until: Timestamp) -> Timestamp {
-        let furthest = self.graph.clock.now().checked_add(LONGEST_LIFE).unwrap_or(until);
+    fn clamped(&self, until: Timestamp, certificate: Option<&Certificate>) -> Timestamp {
+        let longest = certificate.map_or(LONGEST_LIFE, |_| LONGEST_RICH_LIFE);
+        let furthest = self.graph.clock.now().checked_add(longest).unwrap_or(until);
         until.min(furthest)
     }
-}
 
-#[async_trait]
-impl WatchKeeper for GraphCompany {
-    async fn create(&self, request: &WatchRequest) -> Result<Watch, WatchError> {
+    /// Sets up a watch; with a certificate, events are sent along, sealed for it.
+    pub(super) async fn create_watch(
+        &self,
+        request: &WatchRequest,
+        certificate: Option<&Certificate>,
+    ) -> Result<Watch, WatchError> {
         if request.client_state.chars().count() > LONGEST_CLIENT_STATE {
             return Err(refused("the client state is longer than 128 characters"));
         }
+        let mailbox = &request.mailbox;
         let body = NewSubscription {
             change_type: "created,updated,deleted",
-            resource: events_of(&request.mailbox),
+            resource: certificate.map_or_else(|| events_of(mailbox), |_| rich_events_of(mailbox)),
             notification_url: &request.notification_url,
             lifecycle_notification_url: &request.lifecycle_url,
-            expiration_date_time: on_the_wire(self.clamped(request.until))?,
+            expiration_date_time: on_the_wire(self.clamped(request.until, certificate))?,
             client_state: &request.client_state,
             latest_supported_tls_version: "v1_2",
+            include_resource_data: certificate.map(|_| true),
+            encryption: certificate.map(Encryption::with),
         };
         let call = self.graph.requests.create_subscription(&body).await.map_err(WatchError::Read)?;
         match self.transport.send(&call).await {
@@ -144,14 +186,34 @@ impl WatchKeeper for GraphCompany {
         }
     }
 
-    async fn renew(&self, id: &SubscriptionId, until: Timestamp) -> Result<Watch, WatchError> {
-        let body = Renewal { expiration_date_time: on_the_wire(self.clamped(until))? };
+    /// Extends a watch; with a certificate, events are sealed for that one from now on.
+    pub(super) async fn renew_watch(
+        &self,
+        id: &SubscriptionId,
+        until: Timestamp,
+        certificate: Option<&Certificate>,
+    ) -> Result<Watch, WatchError> {
+        let body = Renewal {
+            expiration_date_time: on_the_wire(self.clamped(until, certificate))?,
+            encryption: certificate.map(Encryption::with),
+        };
         let call = self.graph.requests.update_subscription(id, &body).await.map_err(WatchError::Read)?;
         match self.transport.send(&call).await {
             Ok(body) => wire::read::<WireSubscription>(&body).and_then(|made| made.watch()).map_err(read),
             Err(CallError::Refused(refusal)) => Err(change_refused(refusal)),
             Err(error) => Err(read(error)),
         }
+    }
+}
+
+#[async_trait]
+impl WatchKeeper for GraphCompany {
+    async fn create(&self, request: &WatchRequest) -> Result<Watch, WatchError> {
+        self.create_watch(request, None).await
+    }
+
+    async fn renew(&self, id: &SubscriptionId, until: Timestamp) -> Result<Watch, WatchError> {
+        self.renew_watch(id, until, None).await
     }
 
     async fn remove(&self, id: &SubscriptionId) -> Result<(), WatchError> {

@@ -60,11 +60,14 @@ fixtures!(
     "event-series-master.json",
     "event-single.json",
     "events-showas-matrix.json",
+    "rich-notification.json",
+    "rich-notification-vector.json",
     "subscription-create-response.json",
     "subscription-list-response.json",
     "subscription-renew.json",
     "token-errors.json",
     "users-lookup.json",
+    "validation-tokens.json",
 );
 
 /// A certificate and its RSA key, both as PEM.

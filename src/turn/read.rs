@@ -223,6 +223,7 @@ impl Turn<'_> {
     async fn read_all(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
+        self.expect_brought(&integration);
         let (back, ahead) = self.turns.settings.window;
         let window = Interval::new(begun - back, begun + ahead);
         let (zone, round) = tokio::try_join!(
@@ -247,10 +248,18 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Has what notifications bring kept from now on: all that was before is in the round that begins.
+    fn expect_brought(&self, integration: &Integration) {
+        if let Some(brought) = &integration.brought {
+            brought.expect(self.lease.mailbox);
+        }
+    }
+
     /// A round from the last link.
     async fn read_changes(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
+        self.expect_brought(&integration);
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
         let zone = if round.is_empty() { None } else { self.fresh_zone(&integration, mailbox).await? };
         self.take_zone(zone);
@@ -295,7 +304,13 @@ impl Turn<'_> {
             return Ok(());
         }
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
-        let zone = self.fresh_zone(&integration, mailbox);
+        // Where events are sent along, a change is to cost no request: rounds keep the zone.
+        let zone = async {
+            match &integration.brought {
+                Some(_) => Ok(None),
+                None => self.fresh_zone(&integration, mailbox).await,
+            }
+        };
         let changes = async {
             let mut changes = Vec::with_capacity(items.len());
             for item in &items {
@@ -344,7 +359,13 @@ impl Turn<'_> {
             return Ok(ItemChange::Nothing);
         };
         let source = &integration.source;
-        let Some(event) = source.event(mailbox, item).await? else {
+        let found = match &integration.brought {
+            Some(brought) => {
+                brought.event(self.lease.mailbox, mailbox, item, self.state.proven_until).await?
+            }
+            None => source.event(mailbox, item).await?,
+        };
+        let Some(event) = found else {
             return Ok(ItemChange::Gone(item.clone()));
         };
         let series = match (event.kind, &event.series) {
@@ -385,7 +406,10 @@ impl Turn<'_> {
         if timetable.knows(known_as) || !self.matters(event) {
             return Ok(true);
         }
-        integration.source.in_default_calendar(mailbox, event).await
+        match &integration.brought {
+            Some(brought) => brought.in_default_calendar(self.lease.mailbox, mailbox, event).await,
+            None => integration.source.in_default_calendar(mailbox, event).await,
+        }
     }
 
     fn matters(&self, event: &CalendarEvent) -> bool {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    calendar::CalendarSource,
+    calendar::{BroughtEvents, CalendarSource},
     model::{CompanyId, Extension, Language, MailboxId, Rules, TenantId},
     presence::PbxDriver,
     subscription::{Push, WatchKeeper},
@@ -47,6 +47,8 @@ pub struct Integration {
     pub tenant: TenantId,
     /// Reads calendars.
     pub source: Arc<dyn CalendarSource>,
+    /// What notifications bring of events, where the company has them sent along.
+    pub brought: Option<Arc<dyn BroughtEvents>>,
     /// Keeps watches.
     pub watches: Arc<dyn WatchKeeper>,
 }

@@ -155,6 +155,9 @@ pub struct WatchKept {
     /// Name of the key that signed its `clientState`.
     #[serde(default)]
     pub key: String,
+    /// Whether events are sent along with its notifications.
+    #[serde(default)]
+    pub rich: bool,
 }
 
 /// What the PBX shows, in our words.

@@ -46,10 +46,16 @@ impl Turn<'_> {
     pub(super) fn watch_due_at(&self) -> Timestamp {
         match (&self.state.watch_trouble, &self.state.watch) {
             (Some(trouble), _) => trouble.retry_at,
+            (None, Some(watch)) if watch.rich != self.sent_along() => Timestamp::UNIX_EPOCH,
             (None, Some(watch)) => watch.due_at(),
             // Long since.
             (None, None) => Timestamp::UNIX_EPOCH,
         }
+    }
+
+    /// Whether the company has events sent along with notifications.
+    fn sent_along(&self) -> bool {
+        self.seat.office.integration.as_ref().is_some_and(|integration| integration.brought.is_some())
     }
 
     /// Creates, renews or replaces the subscription if it is time to.
@@ -72,7 +78,10 @@ impl Turn<'_> {
             return;
         }
         let outcome = match self.state.watch.clone() {
-            Some(watch) if watch.key != self.turns.settings.watches.keys.current_name() => {
+            Some(watch)
+                if watch.key != self.turns.settings.watches.keys.current_name()
+                    || watch.rich != self.sent_along() =>
+            {
                 self.replace(&integration, watch).await
             }
             Some(watch) => self.renew(&integration, watch).await,
@@ -143,10 +152,11 @@ impl Turn<'_> {
         }
     }
 
-    /// A renewal leaves the `clientState` as it is, so that under a changed key the subscription is made anew.
+    /// A renewal leaves the `clientState` as it is, and whether events are sent along: where either is to be another,
+    /// the subscription is made anew.
     async fn replace(&mut self, integration: &Integration, watch: WatchKept) -> Result<(), WatchError> {
         integration.watches.remove(&watch.id).await?;
-        info!("The subscription of mailbox {} is made anew under the new key", self.lease.mailbox);
+        info!("The subscription of mailbox {} is made anew as it is to be now", self.lease.mailbox);
         self.state.watch = None;
         // What changes in between goes nowhere.
         self.state.owed.reasons.insert(Reason::Missed);
@@ -235,6 +245,7 @@ impl Turn<'_> {
             unconfirmed: false,
             generation,
             key,
+            rich: self.sent_along(),
         });
     }
 

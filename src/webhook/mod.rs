@@ -2,6 +2,7 @@
 //!
 //! A notification is a hint, never data: it says *look at this mailbox*. The receiver checks that the hint is
 //! ours (`clientState`), marks the mailbox, and answers 202 once the mark is durable; it calls nobody (I2).
+//! Where a notification brings its item, sealed, that is put aside unopened ([`sealed`]) and the rest is the same.
 //! Statuses, all of them:
 //!
 //! | Request | Answer |
@@ -24,5 +25,6 @@
 pub mod client_state;
 mod notification;
 mod receive;
+pub mod sealed;
 
 pub use receive::{Receiver, ReceiverLimits};

@@ -8,15 +8,18 @@ use std::{
     ops::Deref,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::queue::Reason;
 
 /// One delivery.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Delivery<'a> {
     #[serde(borrow)]
     pub(super) value: Vec<Item<'a>>,
+    #[serde(borrow, default)]
+    validation_tokens: Option<Lenient<Vec<Text<'a>>>>,
 }
 
 /// One notification.
@@ -33,6 +36,41 @@ pub(super) struct Item<'a> {
     lifecycle_event: Option<Text<'a>>,
     #[serde(borrow, default)]
     resource_data: Option<ResourceData<'a>>,
+    #[serde(borrow, default)]
+    encrypted_content: Option<Lenient<Encrypted<'a>>>,
+}
+
+/// What a notification brings of its item.
+///
+/// Shape: <https://learn.microsoft.com/graph/api/resources/changenotificationencryptedcontent>.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Encrypted<'a> {
+    #[serde(borrow)]
+    pub(super) data: Text<'a>,
+    #[serde(borrow)]
+    pub(super) data_key: Text<'a>,
+    #[serde(borrow)]
+    pub(super) data_signature: Text<'a>,
+    #[serde(borrow)]
+    pub(super) encryption_certificate_id: Text<'a>,
+}
+
+/// What a hint does not need to be a hint: of another shape, it is as good as absent.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Lenient<T> {
+    As(T),
+    Odd(IgnoredAny),
+}
+
+impl<T> Lenient<T> {
+    fn get(&self) -> Option<&T> {
+        match self {
+            Self::As(value) => Some(value),
+            Self::Odd(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +110,12 @@ pub(super) enum Kind<'a> {
 }
 
 impl Item<'_> {
+    /// What it brings of its item; a deletion brings nothing.
+    pub(super) fn encrypted(&self) -> Option<&Encrypted<'_>> {
+        let gone = self.change_type.as_ref().is_some_and(|change| change.eq_ignore_ascii_case("deleted"));
+        self.encrypted_content.as_ref().filter(|_| !gone)?.get()
+    }
+
     pub(super) fn kind(&self) -> Kind<'_> {
         if let Some(event) = &self.lifecycle_event {
             let known = [
@@ -105,26 +149,37 @@ impl Item<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotADelivery;
 
+/// The rest of a delivery.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// How many notifications have not the documented shape.
+    pub(super) unreadable: usize,
+    /// The validation tokens.
+    pub(super) tokens: Vec<String>,
+}
+
 /// Reads a body: `readable` is called with each notification that has the documented shape.
-/// Returns how many had not.
-pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<usize, NotADelivery> {
+pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<Rest, NotADelivery> {
     // Looked at as a whole once, instead of each text by itself.
     let body = std::str::from_utf8(body).map_err(|_| NotADelivery)?;
     if let Ok(delivery) = serde_json::from_str::<Delivery<'_>>(body) {
         delivery.value.iter().for_each(readable);
-        return Ok(0);
+        let tokens = delivery.validation_tokens.as_ref().and_then(Lenient::get);
+        let tokens = tokens.into_iter().flatten().map(|token| token.to_string()).collect();
+        return Ok(Rest { unreadable: 0, tokens });
     }
     // Something is odd. Slower, and one by one, so that a single odd notification does not cost the others.
     let whole: serde_json::Value = serde_json::from_str(body).map_err(|_| NotADelivery)?;
     let items = whole.get("value").and_then(serde_json::Value::as_array).ok_or(NotADelivery)?;
-    let mut unreadable = 0;
+    // Who vouches for a delivery vouches for all of it, and a part of it is not to be read.
+    let mut rest = Rest::default();
     for item in items {
         match Item::deserialize(item) {
             Ok(item) => readable(&item),
-            Err(_) => unreadable += 1,
+            Err(_) => rest.unreadable += 1,
         }
     }
-    Ok(unreadable)
+    Ok(rest)
 }
 
 #[cfg(test)]
@@ -140,5 +195,33 @@ mod tests {
         let delivery: Delivery<'_> = serde_json::from_str(escaped).unwrap();
         assert_eq!(delivery.value[0].client_state.as_deref(), Some("abc"));
         assert!(delivery.value[0].tenant_id.is_none());
+    }
+
+    #[test]
+    fn what_is_brought_in_another_shape_is_left_out_and_the_hint_stays() {
+        let whole = r#"{"data":"d","dataKey":"k","dataSignature":"s","encryptionCertificateId":"c"}"#;
+        for (change, content, brings) in [
+            ("updated", whole, true),
+            ("Deleted", whole, false),
+            ("updated", "null", false),
+            ("updated", "[1]", false),
+            ("updated", r#"{"data":1}"#, false),
+        ] {
+            let body = format!(
+                r#"{{"value":[{{"changeType":"{change}","resourceData":{{"id":"a"}},"encryptedContent":{content}}}],
+                     "validationTokens":["t","u"]}}"#
+            );
+            let mut seen = Vec::new();
+            let rest = read(body.as_bytes(), |item| {
+                seen.push(item.encrypted().map(|it| it.data_key.to_string()));
+                assert!(matches!(item.kind(), Kind::Changed { item: Some("a"), .. }));
+            });
+            assert_eq!(seen, [brings.then(|| "k".to_owned())], "{change} {content}");
+            assert_eq!(rest.unwrap().tokens, ["t", "u"]);
+        }
+        for tokens in ["null", "{}", "[1]"] {
+            let body = format!(r#"{{"value":[{{}}],"validationTokens":{tokens}}}"#);
+            assert_eq!(read(body.as_bytes(), |_| {}), Ok(Rest::default()), "{tokens}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From request to answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -17,11 +17,13 @@ use tracing::warn;
 
 use super::{
     client_state::{Resource, StateKeys},
-    notification::{self, Item, Kind, NotADelivery},
+    notification::{self, Item, Kind, NotADelivery, Rest},
+    sealed::{Delivered, Sealed, SealedBox},
 };
 use crate::{
     chain::Chain,
     clock::SharedClock,
+    model::{EventId, MailboxId},
     queue::{DueStore, Hint, Mark, Reason, Tally},
 };
 
@@ -58,10 +60,11 @@ impl Default for ReceiverLimits {
     }
 }
 
-/// The receiver: it knows the keys, the queue and the time, and nothing else.
+/// The receiver: it knows the keys, the queue, the box for what is brought and the time, and nothing else.
 pub struct Receiver {
     keys: StateKeys,
     queue: Arc<dyn DueStore>,
+    sealed: Arc<SealedBox>,
     clock: SharedClock,
     limits: ReceiverLimits,
     under_way: Semaphore,
@@ -112,16 +115,17 @@ impl Counts {
 }
 
 impl Receiver {
-    /// A receiver that marks in `queue` what verifies under `keys`.
+    /// A receiver that marks in `queue` what verifies under `keys`, and puts what is brought with it into `sealed`.
     pub fn new(
         keys: StateKeys,
         queue: Arc<dyn DueStore>,
+        sealed: Arc<SealedBox>,
         clock: SharedClock,
         limits: ReceiverLimits,
     ) -> Arc<Self> {
         let under_way = Semaphore::new(limits.requests);
         let bodies = Semaphore::new((limits.bodies_bytes / 1024).max(limits.body_bytes / 1024 + 1));
-        Arc::new(Self { keys, queue, clock, limits, under_way, bodies, counts: Counts::new() })
+        Arc::new(Self { keys, queue, sealed, clock, limits, under_way, bodies, counts: Counts::new() })
     }
 
     /// The two addresses Graph is given. Each takes both kinds, because Graph may be told one address for both.
@@ -143,8 +147,15 @@ impl Receiver {
     fn marks(&self, body: &[u8]) -> Result<Vec<Mark>, NotADelivery> {
         let now = self.clock.now();
         let mut marks = Vec::with_capacity(body.len() / NOTIFICATION_BYTES);
-        let unreadable = notification::read(body, |item| marks.extend(self.mark_of(item, now)))?;
-        self.counts.unreadable.increment(unreadable as u64);
+        let mut brought = Brought::default();
+        let rest = notification::read(body, |item| {
+            let mark = self.mark_of(item, now);
+            brought.note(item, mark.as_ref(), &self.sealed);
+            marks.extend(mark);
+        })?;
+        self.counts.unreadable.increment(rest.unreadable as u64);
+        // Before the marks, so that the turn they lead to finds it.
+        brought.put_into(&self.sealed, rest);
         Ok(marks)
     }
 
@@ -201,6 +212,64 @@ impl Receiver {
                 warn!("Notifications were not taken in time: the sender will deliver them again");
                 StatusCode::SERVICE_UNAVAILABLE
             }
+        }
+    }
+}
+
+/// What a delivery brings, until all of it is read.
+#[derive(Default)]
+struct Brought {
+    tenants: BTreeSet<String>,
+    items: Vec<(MailboxId, EventId, Option<Unvouched>)>,
+}
+
+/// An item, before it is known who vouches for it.
+struct Unvouched {
+    certificate: String,
+    key: String,
+    signature: String,
+    data: String,
+}
+
+impl Brought {
+    fn note(&mut self, item: &Item<'_>, mark: Option<&Mark>, sealed: &SealedBox) {
+        let tenant = item.tenant_id.as_deref().unwrap_or("");
+        if !self.tenants.contains(tenant) {
+            self.tenants.insert(tenant.to_ascii_lowercase());
+        }
+        let Some((mailbox, hint)) = mark.and_then(|mark| Some((mark.mailbox, mark.hint.as_ref()?))) else {
+            return;
+        };
+        if !sealed.expects(mailbox) {
+            return;
+        }
+        let unvouched = item.encrypted().map(|it| Unvouched {
+            certificate: it.encryption_certificate_id.to_string(),
+            key: it.data_key.to_string(),
+            signature: it.data_signature.to_string(),
+            data: it.data.to_string(),
+        });
+        self.items.push((mailbox, hint.item.clone(), unvouched));
+    }
+
+    fn put_into(mut self, sealed: &SealedBox, rest: Rest) {
+        if self.items.is_empty() {
+            return;
+        }
+        if rest.unreadable > 0 {
+            // Nobody can tell whose it is, so that nobody vouches for all.
+            self.tenants.insert(String::new());
+        }
+        let delivery = Arc::new(Delivered { tokens: rest.tokens, tenants: self.tenants });
+        for (mailbox, item, unvouched) in self.items {
+            let content = unvouched.map(|Unvouched { certificate, key, signature, data }| Sealed {
+                certificate,
+                key,
+                signature,
+                data,
+                delivery: Arc::clone(&delivery),
+            });
+            sealed.put(mailbox, item, content);
         }
     }
 }

@@ -121,6 +121,8 @@ async fn i9_every_notification_that_is_dropped_or_joined_is_counted() {
         post(vec![json!("odd"), json!({ "clientState": [1] }), json!(7)]).await;
     })
     .await;
+    let turns = async || service.counter("narvaro_turns_total").await;
+    let before = turns().await;
     grows(&service, &[(&outcome("marked"), 1), (&outcome("duplicate"), 2)], async || {
         for _ in 0..3 {
             post(vec![item(&genuine, &tenant, "a", Some("W/\"1\""))]).await;
@@ -129,8 +131,10 @@ async fn i9_every_notification_that_is_dropped_or_joined_is_counted() {
     .await;
     // While a turn hangs, marks wait: what says nothing new is joined with them.
     service.sim.fault(Fault::lasting(FaultKind::Slow { millis: 5_000 }));
+    service.until("the turn before has begun", async || turns().await > before).await;
+    let before = turns().await;
     post(vec![item(&genuine, &tenant, "b", None)]).await;
-    service.until("a turn hangs", async || service.counter("narvaro_turns_total").await > 0).await;
+    service.until("a turn hangs", async || turns().await > before).await;
     let seen = service.sim.journal().last_seq();
     grows(&service, &[(&outcome("marked"), 1), (&outcome("coalesced"), 3)], async || {
         for _ in 0..4 {

@@ -25,6 +25,7 @@ mod proxy;
 mod reading;
 mod readme;
 mod removal;
+mod rich;
 mod shut_out;
 mod silence;
 mod store_contract;

@@ -21,6 +21,7 @@ use narvaro::{
     webhook::{
         Receiver, ReceiverLimits,
         client_state::{Claim, Resource, StateKey, StateKeys},
+        sealed::{BoxLimits, SealedBox},
     },
 };
 use secrecy::SecretSlice;
@@ -115,7 +116,8 @@ async fn hook_with(limits: ReceiverLimits) -> Hook {
     let key = StateKey::new("k1", &SecretSlice::from(vec![7; 32])).unwrap();
     let keys = StateKeys::new(key, None);
     let queue: Arc<dyn DueStore> = store.clone();
-    let receiver = Receiver::new(keys.clone(), queue, clock, limits);
+    let sealed = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
+    let receiver = Receiver::new(keys.clone(), queue, sealed, clock, limits);
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", socket.local_addr().unwrap());
     let shutdown = CancellationToken::new();

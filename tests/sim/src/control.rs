@@ -79,6 +79,13 @@ async fn act(sim: &Sim, world: &Arc<World>, request: &Request, path: &[&str], bo
             let knobs = merge(&sim.delta(|_| {}), body)?;
             Ok(json!(sim.delta(|current| *current = knobs)))
         }
+        ["rich"] => {
+            let mut knobs = lock(&world.rich.knobs);
+            if method != "GET" {
+                *knobs = merge(&*knobs, body)?;
+            }
+            Ok(json!(*knobs))
+        }
         ["tokens", "expire"] if method == "POST" => {
             sim.expire_tokens();
             Ok(Value::Null)

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::{
-    calendar::{Change, change_key},
+    calendar::{Change, ChangeType, change_key},
     clock::wire,
     error::SimError,
+    events,
     journal::{DeliveryAttempt, DeliveryOutcome, Record, millis},
-    lock,
+    lock, rich,
     subscriptions::{Subscription, Watched, chain},
     world::{User, World},
 };
@@ -109,6 +110,7 @@ impl LifecycleKind {
 #[derive(Clone)]
 struct Pending {
     id: String,
+    app: String,
     subscription: String,
     url: String,
     lifecycle: bool,
@@ -233,7 +235,13 @@ pub(crate) fn notify(world: &Arc<World>, user: &User, changes: &[Change]) {
             }
             let item = change.item.id(user.number, subscription.immutable);
             let etag = change_key(user.number, change.item, change.version);
-            let pending = event_item(world, user, subscription, change, &item, &etag, now);
+            let mut pending = event_item(world, user, subscription, change, &item, &etag, now);
+            if let Some(data) = subscription.data.as_ref().filter(|_| change.kind != ChangeType::Deleted)
+                && let Some(event) = events::sent_along(world, user, subscription, data, change.item)
+                && let Some(content) = rich::content(world, data, event)
+            {
+                pending.item["encryptedContent"] = content;
+            }
             world.journal.write(Record::Notified {
                 id: pending.id.clone(),
                 subscription: subscription.id.clone(),
@@ -283,6 +291,7 @@ fn event_item(
     });
     Pending {
         id,
+        app: subscription.app.clone(),
         subscription: subscription.id.clone(),
         url: subscription.url.clone(),
         lifecycle: false,
@@ -319,6 +328,7 @@ pub(crate) fn lifecycle(world: &Arc<World>, id: &str, kind: LifecycleKind) -> Re
         world,
         Pending {
             id: notification,
+            app: subscription.app.clone(),
             subscription: subscription.id.clone(),
             url,
             lifecycle: true,
@@ -529,14 +539,8 @@ fn token_expired(world: &World, batch: &[Pending]) -> bool {
 }
 
 async fn post(world: &World, url: &str, batch: &[Pending], limit: Duration) -> (Option<u16>, Option<String>) {
-    let items: Vec<&Value> = batch.iter().map(|one| &one.item).collect();
-    let answer = world
-        .http
-        .post(url)
-        .timeout(limit)
-        .json(&json!({"value": items, "validationTokens": null}))
-        .send()
-        .await;
+    let items = batch.iter().map(|one| (one.app.as_str(), one.item.clone())).collect();
+    let answer = world.http.post(url).timeout(limit).json(&rich::delivery(world, url, items)).send().await;
     match answer {
         Ok(answer) => {
             let status = answer.status().as_u16();

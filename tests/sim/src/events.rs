@@ -14,9 +14,11 @@ use serde_json::{Map, Value, json};
 use crate::{
     calendar::{CalendarKind, Event, Every, IdProblem, ItemRef, Mailbox, Row, When, change_key, plus_days},
     clock::wire,
-    graph::{Caller, error},
+    graph::{Caller, Prefer, error},
     http::{Reply, Request},
     lock, read,
+    rich::ResourceData,
+    subscriptions::Subscription,
     world::{User, World},
     zones,
 };
@@ -67,6 +69,66 @@ const PROPERTIES: [&str; 44] = [
     "cancelledOccurrences",
     "occurrenceId",
 ];
+
+/// Whether an event has such a property.
+pub(crate) fn is_property(name: &str) -> bool {
+    PROPERTIES.contains(&name)
+}
+
+/// An event as it is sent along with a notification: what was selected, annotated as Graph does.
+pub(crate) fn sent_along(
+    world: &World,
+    user: &User,
+    subscription: &Subscription,
+    data: &ResourceData,
+    item: ItemRef,
+) -> Option<Value> {
+    let request = Request {
+        method: hyper::Method::GET,
+        path: String::new(),
+        raw_query: String::new(),
+        segments: Vec::new(),
+        query: Vec::new(),
+        headers: hyper::HeaderMap::new(),
+        body: bytes::Bytes::new(),
+    };
+    let caller = Caller {
+        tenant: world.tenant(&subscription.tenant)?,
+        app: subscription.app.clone(),
+        principal: String::new(),
+        token_expires: subscription.token_until,
+        permissions: Arc::default(),
+        immutable: subscription.immutable,
+        prefer: Prefer::default(),
+    };
+    let view = View::new(world, &request, &caller, user).ok()?;
+    let mailbox = lock(&user.mailbox);
+    let row = view.row(&mailbox, item).ok()?;
+    let mut members = view.render(&row, Some(&data.select), true);
+    if data.folder {
+        let folder = format!("{}/{:?}", user.id, row.event.calendar);
+        let value = base64::prelude::BASE64_STANDARD.encode(folder);
+        let property = json!([{"id": "Binary 0xe09", "value": value}]);
+        members.insert("singleValueExtendedProperties".to_owned(), property);
+    }
+    drop(mailbox);
+    for (name, kind) in [
+        ("lastModifiedDateTime", "#DateTimeOffset"),
+        ("showAs", "#microsoft.graph.freeBusyStatus"),
+        ("sensitivity", "#microsoft.graph.sensitivity"),
+        ("type", "#microsoft.graph.eventType"),
+    ] {
+        if members.contains_key(name) {
+            members.insert(format!("{name}@odata.type"), json!(kind));
+        }
+    }
+    for name in ["start", "end"] {
+        if let Some(Value::Object(time)) = members.get_mut(name) {
+            time.insert("@odata.type".to_owned(), json!("#microsoft.graph.dateTimeTimeZone"));
+        }
+    }
+    Some(Value::Object(members))
+}
 
 /// Everything under `/users/{id}/` that is about events.
 pub(crate) fn handle(

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::{control, graph, login, pbx, world::World};
+use crate::{control, graph, login, pbx, rich, world::World};
 
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -199,6 +199,8 @@ async fn route(world: &Arc<World>, request: &Request) -> Reply {
         ["sim", rest @ ..] => control::handle(world, request, rest).await,
         ["pbx", rest @ ..] => pbx::handle(world, request, rest).await,
         [tenant, "oauth2", "v2.0", "token"] => login::token(world, request, tenant).await,
+        ["common", "v2.0", ".well-known", "openid-configuration"] => rich::metadata(world, request),
+        ["common", "discovery", "v2.0", "keys"] => rich::keys(world, request),
         [tenant, "v2.0", "adminconsent"] => login::admin_consent(world, request, tenant, true),
         [tenant, "adminconsent"] => login::admin_consent(world, request, tenant, false),
         [""] => Reply::text(200, "text/plain; charset=utf-8", "narvaro-sim\n"),

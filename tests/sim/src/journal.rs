@@ -133,6 +133,11 @@ pub enum Record {
         /// AADSTS number answered.
         code: Option<u32>,
     },
+    /// The login service's metadata or signing keys were asked for.
+    SigningKeys {
+        /// Which of the two.
+        path: String,
+    },
     /// The admin consent page was asked for.
     Consent {
         /// Tenant that signed in.

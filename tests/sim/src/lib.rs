@@ -11,7 +11,7 @@
 //!                               ├─ /pbx/…             pbx
 //!                               └─ /sim/…             control: every knob, for curl
 //!             └─► one TCP port ─── AMI                ami
-//!  a change in calendar ──► subscriptions ──► delivery ──► POST to the product
+//!  a change in calendar ──► subscriptions ──► delivery (rich) ──► POST to the product
 //!  everything ──► journal
 //! ```
 #![expect(
@@ -34,6 +34,7 @@ mod journal;
 mod limits;
 mod login;
 mod pbx;
+mod rich;
 mod seed;
 mod sim;
 mod subscriptions;
@@ -55,6 +56,7 @@ pub use faults::{Fault, FaultFilter, FaultKind};
 pub use journal::{DeliveryAttempt, DeliveryOutcome, Entry, GraphCall, Journal, PbxWrite, Record};
 pub use login::{ConsentAnswer, LoginKnobs};
 pub use pbx::{PbxAuth, PbxFault, PbxPresence};
+pub use rich::{RichKnobs, Tamper, TokenVersion};
 pub use seed::{Seed, SeedEvent, SeedPbx, SeedTenant};
 pub use sim::{Ami, EventIds, Pbx, Sim, SimOptions, SubscriptionInfo};
 pub use world::{AppSpec, FederatedSpec, MailboxKind, TenantSpec, UserKind, UserSpec};

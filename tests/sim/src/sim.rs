@@ -26,6 +26,7 @@ use crate::{
     lock,
     login::LoginKnobs,
     pbx::{PbxAuth, PbxFault, PbxPresence},
+    rich::{self, RichKnobs},
     subscriptions::{self, HANDSHAKE_TIMEOUT, Watched},
     world::{AppSpec, MailboxKind, TenantSpec, User, UserSpec, World},
     write,
@@ -117,6 +118,8 @@ pub struct SubscriptionInfo {
     pub expires: Timestamp,
     /// Whether its notifications carry immutable ids.
     pub immutable: bool,
+    /// Id of the certificate that resource data is encrypted for, where it is included.
+    pub certificate_id: Option<String>,
 }
 
 /// The running simulator; it ends when this is dropped.
@@ -196,6 +199,11 @@ impl Sim {
     /// Sets the time and stops the clock there.
     pub fn set_time(&self, now: Timestamp) {
         self.world.clock.set_time(now);
+    }
+
+    /// Moves the clock, which runs on if it runs.
+    pub fn advance_time(&self, by: SignedDuration) {
+        self.world.clock.advance(by);
     }
 
     /// The journal.
@@ -526,6 +534,7 @@ impl Sim {
                 client_state: one.client_state,
                 expires: one.expires,
                 immutable: one.immutable,
+                certificate_id: one.data.map(|data| data.certificate.id),
             })
             .collect()
     }
@@ -556,6 +565,17 @@ impl Sim {
     /// Turns knobs of delivery; answers how they stand.
     pub fn delivery(&self, turn: impl FnOnce(&mut DeliveryKnobs)) -> DeliveryKnobs {
         self.world.delivery.turn(turn)
+    }
+
+    /// Turns knobs of resource data.
+    pub fn rich(&self, turn: impl FnOnce(&mut RichKnobs)) {
+        turn(&mut lock(&self.world.rich.knobs));
+    }
+
+    /// Sends a delivery with resource data once more as it was, the last one or that so many before it; the status
+    /// answered, if there was such a delivery and an answer.
+    pub async fn replay(&self, back: usize) -> Option<u16> {
+        rich::replay(&self.world, back).await
     }
 
     /// Retries at once what waits for its next attempt.

@@ -18,6 +18,7 @@ use crate::{
     http::{Reply, Request},
     journal::{Journal, Record, millis},
     lock,
+    rich::{self, Certificate, ResourceData},
     world::{MailboxKind, User, World},
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Subscription {
     pub(crate) tls: String,
     /// When the access token captured with it runs out.
     pub(crate) token_until: Timestamp,
+    /// What is sent along with its notifications.
+    pub(crate) data: Option<ResourceData>,
     patched: Option<Timestamp>,
     reauthorized: Option<Timestamp>,
 }
@@ -68,10 +71,10 @@ impl Subscription {
             "lifecycleNotificationUrl": self.lifecycle_url,
             "expirationDateTime": wire(self.expires),
             "creatorId": self.creator,
-            "includeResourceData": null,
+            "includeResourceData": self.data.as_ref().map(|_| true),
             "latestSupportedTlsVersion": self.tls,
-            "encryptionCertificate": null,
-            "encryptionCertificateId": null,
+            "encryptionCertificate": self.data.as_ref().map(|data| &data.certificate.text),
+            "encryptionCertificateId": self.data.as_ref().map(|data| &data.certificate.id),
             "notificationUrlAppId": null,
         })
     }
@@ -205,7 +208,13 @@ fn context(world: &World, mut value: Value) -> Value {
 }
 
 /// Expiry as stored: short ones are raised, long ones refused.
-fn expiry(world: &World, request: &Request, text: Option<&Value>) -> Result<Timestamp, Box<Reply>> {
+fn expiry(
+    world: &World,
+    request: &Request,
+    text: Option<&Value>,
+    with_data: bool,
+) -> Result<Timestamp, Box<Reply>> {
+    let most = if with_data { rich::MAX_MINUTES } else { MAX_MINUTES };
     let text = text
         .and_then(Value::as_str)
         .ok_or_else(|| Box::new(bad(request, "expirationDateTime is required.")))?;
@@ -213,10 +222,10 @@ fn expiry(world: &World, request: &Request, text: Option<&Value>) -> Result<Time
         text.parse().map_err(|_| Box::new(bad(request, "expirationDateTime is not an RFC 3339 instant.")))?;
     let now = world.clock.now();
     let plus = |minutes: i64| now.checked_add(minutes.minutes()).unwrap_or(Timestamp::MAX);
-    if asked > plus(MAX_MINUTES) {
+    if asked > plus(most) {
         return Err(Box::new(bad(
             request,
-            format!("Subscription expiration can only be {MAX_MINUTES} minutes in the future."),
+            format!("Subscription expiration can only be {most} minutes in the future."),
         )));
     }
     Ok(asked.max(plus(MIN_MINUTES)))
@@ -234,10 +243,7 @@ fn check_url(request: &Request, url: &str, name: &str) -> Result<(), Box<Reply>>
 }
 
 fn parse_resource(caller: &Caller, resource: &str) -> Result<(Arc<User>, Watched), String> {
-    let (path, query) = resource.split_once('?').unwrap_or((resource, ""));
-    if !query.is_empty() {
-        return Err(format!("query options are not supported here: {query}"));
-    }
+    let path = resource.split_once('?').map_or(resource, |(path, _)| path);
     let path = path.trim_start_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
     let (user, what) = match parts.as_slice() {
@@ -291,9 +297,6 @@ fn draft(
     if let Some(unknown) = body.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(refuse(&format!("The property '{unknown}' is not allowed here.")));
     }
-    if body.get("includeResourceData").and_then(Value::as_bool) == Some(true) {
-        return Err(refuse("Resource data is not simulated."));
-    }
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let change_type = text("changeType").ok_or_else(|| refuse("changeType is required."))?;
     let mut changes = BTreeSet::new();
@@ -307,6 +310,8 @@ fn draft(
     }
     let normal: Vec<&str> = changes.iter().map(|change| change.as_str()).collect();
     let resource = text("resource").ok_or_else(|| refuse("resource is required."))?;
+    let query = resource.split_once('?').map_or("", |(_, query)| query);
+    let data = rich::asked_for(&body, query).map_err(|why| refuse(&why))?;
     let (user, watched) = parse_resource(caller, resource).map_err(|why| {
         Box::new(if why == "\0" {
             error(request, 404, "ExtensionError", "Operation: Create; Exception: [Status Code: NotFound; Reason: The requested user is invalid.]")
@@ -333,7 +338,7 @@ fn draft(
     if !["v1_0", "v1_1", "v1_2", "v1_3"].contains(&tls) {
         return Err(refuse("latestSupportedTlsVersion is not supported."));
     }
-    let expires = expiry(world, request, body.get("expirationDateTime"))?;
+    let expires = expiry(world, request, body.get("expirationDateTime"), data.is_some())?;
     if !caller.may(match watched {
         Watched::Events => "Calendars.Read",
         Watched::Contacts => "Contacts.Read",
@@ -358,6 +363,7 @@ fn draft(
         creator: caller.principal.clone(),
         tls: tls.to_owned(),
         token_until: caller.token_expires,
+        data,
         patched: None,
         reauthorized: None,
     };
@@ -386,6 +392,7 @@ pub(crate) fn plant(world: &World, app: &str, user: &User, url: &str) -> Result<
         creator: String::new(),
         tls: "v1_2".to_owned(),
         token_until: Timestamp::MAX,
+        data: None,
         patched: None,
         reauthorized: None,
     };
@@ -633,16 +640,25 @@ async fn patch(world: &Arc<World>, request: &Request, caller: &Caller, id: &str)
         Ok(Value::Object(body)) => body,
         _ => return error(request, 400, "BadRequest", "Unable to read JSON request payload."),
     };
-    if let Some(wrong) =
-        body.keys().find(|key| !["expirationDateTime", "notificationUrl"].contains(&key.as_str()))
-    {
+    const CHANGEABLE: [&str; 4] =
+        ["expirationDateTime", "notificationUrl", "encryptionCertificate", "encryptionCertificateId"];
+    if let Some(wrong) = body.keys().find(|key| !CHANGEABLE.contains(&key.as_str())) {
         return bad(request, format!("The property '{wrong}' cannot be changed."));
     }
-    if mine(&mut lock(&world.subscriptions), world, caller, id).is_none() {
+    let Some(with_data) =
+        mine(&mut lock(&world.subscriptions), world, caller, id).map(|found| found.data.is_some())
+    else {
         return gone(request);
-    }
+    };
+    let certificate = match Certificate::of(&body) {
+        Ok(Some(_)) if !with_data => {
+            return bad(request, "encryptionCertificate is for includeResourceData only.");
+        }
+        Ok(certificate) => certificate,
+        Err(why) => return bad(request, why),
+    };
     let expires = match body.get("expirationDateTime") {
-        Some(text) => match expiry(world, request, Some(text)) {
+        Some(text) => match expiry(world, request, Some(text), with_data) {
             Ok(expires) => Some(expires),
             Err(reply) => return *reply,
         },
@@ -670,6 +686,9 @@ async fn patch(world: &Arc<World>, request: &Request, caller: &Caller, id: &str)
     }
     if let Some(url) = url {
         url.clone_into(&mut found.url);
+    }
+    if let (Some(data), Some(certificate)) = (&mut found.data, certificate) {
+        data.certificate = certificate;
     }
     Reply::json(200, &context(world, found.json()))
 }

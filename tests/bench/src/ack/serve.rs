@@ -33,7 +33,10 @@ use narvaro::{
     model::Extension,
     queue::{DueStore, Settled, Shares, StoreError, Urgency},
     store::embedded::{Embedded, EmbeddedSettings},
-    webhook::{Receiver, ReceiverLimits},
+    webhook::{
+        Receiver, ReceiverLimits,
+        sealed::{BoxLimits, SealedBox},
+    },
 };
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
@@ -128,7 +131,8 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
         // Without a consumer the figures are of another path; the load sees the connection go.
         std::process::abort();
     })?;
-    Ok(Receiver::new(deliveries::keys()?, store, clock, ReceiverLimits::default()).routes())
+    let sealed = SealedBox::new(BoxLimits::default(), Arc::clone(&clock) as _);
+    Ok(Receiver::new(deliveries::keys()?, store, sealed, clock, ReceiverLimits::default()).routes())
 }
 
 /// Leases all that is due and settles it.

@@ -10,5 +10,6 @@ mod delivery;
 mod faults;
 mod login;
 mod pbx;
+mod rich;
 mod subscription;
 mod world;
