@@ -27,8 +27,8 @@
 //!
 //! **A meeting is moved.** Graph posts a notification. [`webhook`] verifies its `clientState` (made from our key,
 //! nothing is looked up), marks the mailbox with the item's id, answers 202 when the mark is on disk. The
-//! [`queue`] hands the mailbox to a [`turn`]; it fetches that one event, holds its subject against the trigger
-//! words and forgets it, rebuilds the spans, [`decide`]s, and writes the PBX if something else should show.
+//! [`queue`] hands the mailbox to a [`turn`]; it fetches what has changed, holds subjects against the trigger
+//! words and forgets them, rebuilds the spans, [`decide`]s, and writes the PBX if something else should show.
 //!
 //! Where the company has its events sent along ([`webhook::sealed`]), the turn opens what came instead of asking; what
 //! does not hold, it fetches.
@@ -75,11 +75,12 @@
 //! - The order of work is kept in memory and rebuilt at start ([`store::embedded`]): the store of one process
 //!   needs only what must survive on disk.
 //! - The truth comes by rounds of `calendarView/delta` ([`calendar`]): all of a window at the first and once a night, and
-//!   in between what has changed, for one request where nothing has. A notification still fetches just the event that
-//!   it names: that is cheaper and newer, since a round may lag behind it, and the next round brings the same. Of a
-//!   series that a later round speaks of, all occurrences are read anew: nowhere is written which of them it holds.
+//!   in between what has changed, for one request where nothing has. A notification is answered by such a round too, unless one has just been: that costs
+//!   no more than the one event, and proves all of the calendar, so that a calendar in which somebody writes needs no
+//!   sweeps. Since a round may lag behind its notification, the event is fetched where the round does not have the
+//!   version that was announced. Of a series that a later round speaks of, all occurrences are read anew: nowhere is written which of them it holds.
 //! - Silence proves nothing, and seldom means anything: the time between two sweeps of a silent mailbox doubles with
-//!   each that finds nothing, and is short again once one finds what was not announced.
+//!   each that finds nothing, up to half a day, and is short again once one finds what was not announced.
 //! - All PBX writes are announced in the store first. It costs one group commit; without it a crash between write and
 //!   settling would make our own write look like a change by hand, and lock a person in.
 

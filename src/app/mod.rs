@@ -404,6 +404,7 @@ fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSet
         write_within: config.pbx.timeout(),
         read_within: config.queue.read_within(),
         sweep: SweepPlan {
+            trusted: config.sweep.trusted(),
             proven: config.sweep.proven(),
             unproven: config.sweep.unproven(),
             unwatched: config.sweep.unwatched(),

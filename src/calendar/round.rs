@@ -1,10 +1,10 @@
 //! A round: all that a calendar's window holds, or what has changed in it since the round before.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CalendarEvent, EventId};
+use crate::model::{CalendarEvent, EventId, ItemVersion};
 
 /// Where a round ended and the next one goes on: the calendar server's own words, kept and used as they are. The
 /// window of the round is frozen in it.
@@ -42,11 +42,33 @@ pub struct Round {
     pub series: Vec<(EventId, Vec<CalendarEvent>)>,
     /// Events and series that are gone, or have left the window. Some were never known.
     pub gone: Vec<EventId>,
+    /// In which version the round had an item, of those that it names a version of.
+    pub versions: HashMap<EventId, ItemVersion>,
     /// Where the next round goes on.
     pub link: DeltaLink,
 }
 
 impl Round {
+    /// Whether this says how an item is of which that version was announced; a round may lag behind what it follows,
+    /// and speak of an older one.
+    pub fn answers(&self, item: &EventId, announced: Option<ItemVersion>) -> bool {
+        let Some(announced) = announced else { return false };
+        if announced.is_of_deleted() {
+            return self.gone.contains(item);
+        }
+        // Series are not as the round had them: each was read anew after it.
+        let of_series = |(series, occurrences): &(EventId, Vec<CalendarEvent>)| {
+            series == item || occurrences.iter().any(|occurrence| occurrence.id == *item)
+        };
+        self.versions.get(item) == Some(&announced) || self.series.iter().any(of_series)
+    }
+
+    /// Whether any of it lasts whole days, which begin by the clocks of the mailbox.
+    pub fn has_whole_days(&self) -> bool {
+        let of_series = self.series.iter().flat_map(|(_, occurrences)| occurrences);
+        self.events.iter().chain(of_series).any(CalendarEvent::is_of_whole_days)
+    }
+
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.series.is_empty() && self.gone.is_empty()

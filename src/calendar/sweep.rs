@@ -7,13 +7,14 @@
 //! |---|---|
 //! | There is no living subscription | after [`SweepPlan::unwatched`] |
 //! | The last sweep found what push had not announced | after [`SweepPlan::unproven`] |
-//! | Nothing has been announced since push was last in doubt | after [`SweepPlan::unproven`] at first; each sweep that finds nothing doubles it, up to [`SweepPlan::proven`] |
-//! | Something has been announced since | after [`SweepPlan::proven`] |
+//! | Nothing has been announced since push was last in doubt | after [`SweepPlan::unproven`] at first; each sweep that finds nothing doubles it, up to [`SweepPlan::trusted`] |
+//! | Something has been announced since | after [`SweepPlan::proven`] at first, and longer, up to [`SweepPlan::trusted`], the longer nothing was found lost |
 //!
 //! Why doubling, and not the short time for as long as nothing is announced: most calendars are silent because
 //! nobody writes in them. Looking at each of them a hundred times a day would be most of all requests, and says
-//! no more than looking six times: whatever push loses there is found by the next sweep, and makes push
-//! suspicious.
+//! no more than looking twice: whatever push loses there is found by the next sweep, and makes push suspicious. A
+//! calendar in which somebody writes is not looked at by sweeps at all: each change that is announced is read by a
+//! round, which proves all of it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,9 @@ use serde::{Deserialize, Serialize};
 /// How long to wait for the next sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepPlan {
-    /// Where push is proven to work.
+    /// Where push has lost nothing for as long.
+    pub trusted: SignedDuration,
+    /// Where push is proven to work, and not yet for long.
     pub proven: SignedDuration,
     /// Where it is not, or not yet.
     pub unproven: SignedDuration,
@@ -38,8 +41,8 @@ pub enum Push {
     Suspicious,
     /// It has said nothing for so long, and was not found to have lost anything in that time.
     Silent(SignedDuration),
-    /// It works.
-    Proven,
+    /// It works, and was not found to have lost anything for so long.
+    Proven(SignedDuration),
 }
 
 impl SweepPlan {
@@ -48,8 +51,8 @@ impl SweepPlan {
         match push {
             Push::Absent => self.unwatched,
             Push::Suspicious => self.unproven,
-            Push::Silent(so_far) => so_far.max(self.unproven).min(self.proven),
-            Push::Proven => self.proven,
+            Push::Silent(so_far) => so_far.max(self.unproven).min(self.trusted),
+            Push::Proven(so_far) => so_far.max(self.proven).min(self.trusted),
         }
     }
 }
@@ -106,7 +109,9 @@ impl PushRecord {
             return Push::Suspicious;
         }
         match (self.doubted_at, self.notified_at) {
-            (Some(doubted), Some(notified)) if notified > doubted => Push::Proven,
+            (Some(doubted), Some(notified)) if notified > doubted => {
+                Push::Proven(read_at.duration_since(doubted))
+            }
             (Some(doubted), _) => Push::Silent(read_at.duration_since(doubted)),
             (None, _) => Push::Silent(SignedDuration::ZERO),
         }
@@ -118,6 +123,7 @@ mod tests {
     use super::*;
 
     const PLAN: SweepPlan = SweepPlan {
+        trusted: SignedDuration::from_hours(12),
         proven: SignedDuration::from_hours(4),
         unproven: SignedDuration::from_mins(15),
         unwatched: SignedDuration::from_mins(5),
@@ -149,21 +155,22 @@ mod tests {
     fn a_new_subscription_is_looked_at_often_and_less_often_with_each_sweep_that_finds_nothing() {
         let push = new_at(0);
         let mut read = 0;
-        let sweeps: Vec<i64> = (0..7)
+        let sweeps: Vec<i64> = (0..9)
             .map(|_| {
                 let wait = next(&push, read);
                 read += wait;
                 wait
             })
             .collect();
-        assert_eq!(sweeps, [15, 15, 30, 60, 120, 240, 240]);
+        assert_eq!(sweeps, [15, 15, 30, 60, 120, 240, 480, 720, 720]);
     }
 
     #[test]
-    fn a_notification_proves_push_at_once() {
+    fn a_notification_proves_push_at_once_and_time_without_a_loss_makes_it_trusted() {
         let mut push = new_at(0);
         push.notified(minute(3));
-        assert_eq!(next(&push, 3), 240);
+        let waits = [3, 240, 300, 720, 10_000].map(|read| next(&push, read));
+        assert_eq!(waits, [240, 240, 300, 720, 720]);
     }
 
     #[test]

@@ -9,13 +9,19 @@ use super::layers::Checks;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
+    trusted_secs: u32,
     proven_secs: u32,
     unproven_secs: u32,
     unwatched_secs: u32,
 }
 
 impl Sweep {
-    /// Where notifications are proven to arrive.
+    /// Where nothing was found lost for as long.
+    pub fn trusted(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.trusted_secs.into())
+    }
+
+    /// Where notifications are proven to arrive, and not yet for long.
     pub fn proven(&self) -> SignedDuration {
         SignedDuration::from_secs(self.proven_secs.into())
     }
@@ -32,11 +38,18 @@ impl Sweep {
 
     pub(super) fn check(&self, checks: &mut Checks<'_>) {
         checks.within(
-            "sweep.proven_secs",
-            self.proven_secs.into(),
+            "sweep.trusted_secs",
+            self.trusted_secs.into(),
             900..=86_400,
             "it is how late a change may show that Microsoft 365 failed to announce",
         );
+        if self.proven_secs > self.trusted_secs {
+            checks.refuse(
+                "sweep.proven_secs",
+                "is longer than `sweep.trusted_secs`",
+                "look more often where less is known, not less often",
+            );
+        }
         for (key, secs) in
             [("sweep.unproven_secs", self.unproven_secs), ("sweep.unwatched_secs", self.unwatched_secs)]
         {

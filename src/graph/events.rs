@@ -15,7 +15,10 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use super::wire::unreadable;
 use crate::{
     calendar::ReadError,
-    model::{CalendarEvent, EventId, EventKind, Interval, Response, Sensitivity, ShowAs, Subject, When},
+    model::{
+        CalendarEvent, EventId, EventKind, Interval, ItemVersion, Response, Sensitivity, ShowAs, Subject,
+        When,
+    },
     timetable,
 };
 
@@ -24,6 +27,8 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireEvent {
     id: String,
+    #[serde(rename = "@odata.etag")]
+    etag: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
     series_master_id: Option<String>,
@@ -118,6 +123,11 @@ impl WireEvent {
     /// Its id, as the server has it.
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// In which version it is.
+    pub(super) fn version(&self) -> Option<ItemVersion> {
+        self.etag.as_deref().map(ItemVersion::of)
     }
 
     /// The id of its series.

@@ -61,7 +61,7 @@ impl GraphCompany {
             events.retain(|event| event.series.as_ref() != Some(&series));
             events.extend(self.instances(mailbox, &series, window).await?);
         }
-        Ok(Round { events, series: Vec::new(), gone: Vec::new(), link })
+        Ok(Round { events, series: Vec::new(), gone: Vec::new(), versions: HashMap::new(), link })
     }
 
     /// What has changed since a round ended.
@@ -75,6 +75,8 @@ impl GraphCompany {
         // Kept from a time when Graph had another address: nothing here knows it.
         let first = first.ok_or(ReadError::LinkExpired)?;
         let (rows, link) = self.delta_pages(first, true).await?;
+        let versions =
+            rows.iter().filter_map(|(_, row)| Some((row.id().parse().ok()?, row.version()?))).collect();
         let Sorted { gone, masters, of_series, singles } = Sorted::of(rows)?;
         let mut changed = BTreeSet::new();
         for id in masters.into_keys() {
@@ -88,7 +90,7 @@ impl GraphCompany {
             let occurrences = self.instances(mailbox, &id, window).await?;
             series.push((id, occurrences));
         }
-        Ok(Round { events: into_events(singles)?, series, gone, link })
+        Ok(Round { events: into_events(singles)?, series, gone, versions, link })
     }
 
     /// All rows of a round, each id once, and the link of the next one. `by_link` says whether the first page is

@@ -136,6 +136,13 @@ pub struct CalendarEvent {
     pub last_modified: Option<Timestamp>,
 }
 
+impl CalendarEvent {
+    /// Whether it lasts whole days.
+    pub fn is_of_whole_days(&self) -> bool {
+        matches!(self.when, When::AllDay { .. })
+    }
+}
+
 impl fmt::Debug for CalendarEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CalendarEvent")

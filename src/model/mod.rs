@@ -10,6 +10,7 @@ pub mod interval;
 pub mod presence;
 pub mod profile;
 pub mod rules;
+mod version;
 
 pub use disposition::Disposition;
 pub use event::{CalendarEvent, EventKind, Response, Sensitivity, ShowAs, Subject, When};
@@ -22,3 +23,4 @@ pub use profile::{AsteriskState, AsteriskTerms, PbxTerms, Profile};
 pub use rules::{
     Counting, EndTo, ExternalChange, Fallback, Language, MatchMode, Matching, OverrideRule, Position, Rules,
 };
+pub use version::ItemVersion;

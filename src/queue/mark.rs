@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{MOST_HINTS, Urgency};
-use crate::model::{EventId, MailboxId};
+use crate::model::{EventId, ItemVersion, MailboxId};
 
 /// Why a mailbox is due, when it is not its own timetable that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,9 +152,16 @@ impl Reasons {
 pub struct Hint {
     /// The item's immutable id.
     pub item: EventId,
-    /// A fingerprint of kind of change and version (etag); the same again is a duplicate. `None`: no version was given.
+    /// Into which version; the same again is a duplicate. `None`: no version was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
+    pub version: Option<ItemVersion>,
+}
+
+impl Hint {
+    /// Whether `other` says nothing that this does not say.
+    fn covers(&self, other: &Self) -> bool {
+        self.item == other.item && (self.version.is_none() || self.version == other.version)
+    }
 }
 
 /// *Mailbox M is due at time T, because of R.*
@@ -193,7 +200,7 @@ pub struct Gathered {
     pub reasons: Reasons,
     /// Items that changed, each once; meaningful only while `overflow` is false.
     #[serde(default)]
-    pub hints: Vec<EventId>,
+    pub hints: Vec<Hint>,
     /// Whether more changed than is kept, or a change came without an item: read everything.
     #[serde(default)]
     pub overflow: bool,
@@ -214,20 +221,25 @@ impl Gathered {
             self.add_watch((mark.reason, generation));
         }
         match mark.hint {
-            Some(hint) => self.add_item(hint.item),
+            Some(hint) => self.add_hint(hint),
             None => self.overflow |= mark.reason == Reason::Notification,
         }
     }
 
-    fn add_item(&mut self, item: EventId) {
-        if self.overflow || self.hints.contains(&item) {
+    fn add_hint(&mut self, hint: Hint) {
+        if self.overflow {
+            return;
+        }
+        if let Some(known) = self.hints.iter_mut().find(|known| known.item == hint.item) {
+            // Notifications come in any order: of two versions nobody knows which is the newer one.
+            known.version = known.version.filter(|version| hint.version == Some(*version));
             return;
         }
         if self.hints.len() == MOST_HINTS {
             self.hints.clear();
             self.overflow = true;
         } else {
-            self.hints.push(item);
+            self.hints.push(hint);
         }
     }
 
@@ -257,8 +269,8 @@ impl Gathered {
             (a, b) => a.or(b),
         };
         self.overflow |= other.overflow;
-        for item in &other.hints {
-            self.add_item(item.clone());
+        for hint in &other.hints {
+            self.add_hint(hint.clone());
         }
         if self.overflow {
             self.hints.clear();
@@ -273,7 +285,7 @@ impl Gathered {
         self.reasons.contains(mark.reason)
             && mark.watch.is_none_or(|generation| self.watches.contains(&(mark.reason, generation)))
             && match &mark.hint {
-                Some(hint) => self.overflow || self.hints.contains(&hint.item),
+                Some(hint) => self.overflow || self.hints.iter().any(|known| known.covers(hint)),
                 None => mark.reason != Reason::Notification || self.overflow,
             }
     }

@@ -65,7 +65,10 @@ pub struct TurnSettings {
 }
 
 /// How old the mailbox's zone may be when a change is read; at the latest it is read again with a complete read.
-const ZONE_FRESH: SignedDuration = SignedDuration::from_mins(10);
+const ZONE_FRESH: SignedDuration = SignedDuration::from_hours(6);
+
+/// The same where the change is one of whole days, which begin by it.
+const ZONE_FRESH_FOR_DAYS: SignedDuration = SignedDuration::from_mins(10);
 
 /// When a mailbox without a seat is looked at again: its company is about to be seated, or is gone.
 const UNSEATED: SignedDuration = SignedDuration::from_secs(60);

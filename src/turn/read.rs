@@ -5,18 +5,21 @@
 //! - `full`, a round from the start of a window: for the first timetable, where words or rules have changed (no
 //!   subjects are kept that they could be held against), when the night rolls the window, where more has changed
 //!   than is kept, where a person asks, where the server has forgotten the link.
-//! - `delta`, a round from the last link: for sweeps, after a start of the service, after the server says that it
-//!   lost something. What it says and what it brings are stored in one step with the link to the next.
-//! - `items`, each by its id as notifications named it: one request, and as new as can be.
+//! - `delta`, a round from the last link: for what notifications announce, for sweeps, after a start of the service,
+//!   after the server says that it lost something. What it says and what it brings are stored in one step with the link
+//!   to the next.
+//! - `items`, each by its id: small, and as new as can be. For what notifications announce soon after a round, or where
+//!   events are sent along; and where a round does not speak of the announced version: it may lag behind its
+//!   notification, or the item lies elsewhere.
 //!
 //! Only the first two prove the timetable, up to the moment at which they began. What a sweep finds though nothing
 //! was announced is counted, and makes push suspicious ([`crate::calendar::PushRecord`]).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, info, warn};
 
 use super::{
-    Turn, ZONE_FRESH,
+    Turn, ZONE_FRESH, ZONE_FRESH_FOR_DAYS,
     retry::spread,
     roster::Integration,
     state::{Bookmark, Found, Trouble, ZoneRead},
@@ -26,7 +29,7 @@ use crate::{
     chain::Chain,
     health::Health,
     model::{CalendarEvent, EventId, EventKind, Interval},
-    queue::Reason,
+    queue::{Hint, Reason},
     timetable::Zone,
 };
 
@@ -36,6 +39,9 @@ const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
 
 /// Marks that make a round necessary: something may have changed unheard.
 const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
+
+/// What is announced is read by a round unless the last was as lately as this.
+const PROVEN_LATELY: SignedDuration = SignedDuration::from_hours(1);
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time.
 const DO_NOT_WAIT: [Reason; 5] =
@@ -201,11 +207,16 @@ impl Turn<'_> {
     }
 
     async fn read_news(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
-        if self.state.owed.reasons.any(&ASK_FOR_CHANGES) || self.sweep_due_at() <= self.now() {
-            self.read_changes(mailbox, bookmark).await?;
+        let brought = self.seat.office.integration.as_ref().is_some_and(|one| one.brought.is_some());
+        // Where events are not sent along, what has changed costs no more than one item and proves the timetable; one
+        // item is smaller, and goes together with others.
+        let stale = self.state.proven_until.is_none_or(|proven| proven + PROVEN_LATELY <= self.now());
+        let by_round = stale && !brought && !self.state.owed.hints.is_empty();
+        let mut items = self.state.owed.hints.clone();
+        if by_round || self.state.owed.reasons.any(&ASK_FOR_CHANGES) || self.sweep_due_at() <= self.now() {
+            self.read_changes(mailbox, bookmark, &mut items).await?;
         }
-        // What a notification names is read though a round was: a round may lag behind its notification.
-        self.read_items(mailbox).await
+        self.read_items(mailbox, items).await
     }
 
     /// Whether what changed since is not enough: other rules judge events of which no subject is kept.
@@ -255,19 +266,29 @@ impl Turn<'_> {
         }
     }
 
-    /// A round from the last link.
-    async fn read_changes(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
+    /// A round from the last link; whatever of `items` it answers for is taken out.
+    async fn read_changes(
+        &mut self,
+        mailbox: &MailboxRef,
+        bookmark: Bookmark,
+        items: &mut Vec<Hint>,
+    ) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
         self.expect_brought(&integration);
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
-        let zone = if round.is_empty() { None } else { self.fresh_zone(&integration, mailbox).await? };
+        items.retain(|hint| !round.answers(&hint.item, hint.version));
+        let zone = if round.is_empty() {
+            None
+        } else {
+            self.fresh_zone(&integration, mailbox, round.has_whole_days()).await?
+        };
         self.take_zone(zone);
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         let Some(timetable) = &mut self.state.timetable else { return Ok(()) };
         timetable.set_zone(zone);
-        let Round { events, series, gone, link } = round;
+        let Round { events, series, gone, link, .. } = round;
         let changes = timetable.take_in(&ruleset.rules, &ruleset.matcher, &gone, &series, &events);
         self.state.bookmark = Some(Bookmark { link, ..bookmark });
         self.state.proven_until = Some(begun);
@@ -297,28 +318,24 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads the items that notifications named, each as it is now.
-    async fn read_items(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
-        let items = self.state.owed.hints.clone();
+    /// Reads items that notifications named, each as it is now.
+    async fn read_items(&mut self, mailbox: &MailboxRef, items: Vec<Hint>) -> Result<(), ReadError> {
         if items.is_empty() {
             return Ok(());
         }
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
-        // Where events are sent along, a change is to cost no request: rounds keep the zone.
-        let zone = async {
-            match &integration.brought {
-                Some(_) => Ok(None),
-                None => self.fresh_zone(&integration, mailbox).await,
+        let mut changes = Vec::with_capacity(items.len());
+        for hint in &items {
+            changes.push(self.read_item(mailbox, &hint.item).await?);
+        }
+        let zone = match &integration.brought {
+            // Where events are sent along, a change is to cost no request: rounds keep the zone.
+            Some(_) => None,
+            None => {
+                let whole_days = changes.iter().any(ItemChange::has_whole_days);
+                self.fresh_zone(&integration, mailbox, whole_days).await?
             }
         };
-        let changes = async {
-            let mut changes = Vec::with_capacity(items.len());
-            for item in &items {
-                changes.push(self.read_item(mailbox, item).await?);
-            }
-            Ok(changes)
-        };
-        let (zone, changes) = tokio::try_join!(zone, changes)?;
         self.take_zone(zone);
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
@@ -333,14 +350,16 @@ impl Turn<'_> {
     }
 
     /// The mailbox's zone, read again where what is known of it is not fresh: it comes with changes, since nothing
-    /// announces it.
+    /// announces it. Where days change it has to be right, elsewhere only texts are told by it.
     async fn fresh_zone(
         &self,
         integration: &Integration,
         mailbox: &MailboxRef,
+        whole_days: bool,
     ) -> Result<Option<ZoneRead>, ReadError> {
         let at = self.now();
-        if self.state.zone.as_ref().is_some_and(|zone| at.duration_since(zone.at) <= ZONE_FRESH) {
+        let fresh = if whole_days { ZONE_FRESH_FOR_DAYS } else { ZONE_FRESH };
+        if self.state.zone.as_ref().is_some_and(|zone| at.duration_since(zone.at) <= fresh) {
             return Ok(None);
         }
         let name = integration.source.time_zone(mailbox).await?;
@@ -437,6 +456,14 @@ enum ItemChange {
 }
 
 impl ItemChange {
+    fn has_whole_days(&self) -> bool {
+        match self {
+            Self::Nothing | Self::Gone(_) => false,
+            Self::Single(event) => event.is_of_whole_days(),
+            Self::Series(_, instances) => instances.iter().any(CalendarEvent::is_of_whole_days),
+        }
+    }
+
     fn enter(
         self,
         timetable: &mut crate::timetable::Timetable,

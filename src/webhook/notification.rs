@@ -2,15 +2,11 @@
 //!
 //! Shape: <https://learn.microsoft.com/graph/api/resources/changenotificationcollection>.
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hash, Hasher},
-    ops::Deref,
-};
+use std::{borrow::Cow, ops::Deref};
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::queue::Reason;
+use crate::{model::ItemVersion, queue::Reason};
 
 /// One delivery.
 #[derive(Debug, Deserialize)]
@@ -100,8 +96,8 @@ pub(super) enum Kind<'a> {
     Changed {
         /// Its id.
         item: Option<&'a str>,
-        /// Fingerprint of kind of change and version.
-        version: Option<u64>,
+        /// Into which version.
+        version: Option<ItemVersion>,
     },
     /// The subscription itself is concerned.
     Lifecycle(Reason),
@@ -134,13 +130,9 @@ impl Item<'_> {
         }
         let data = self.resource_data.as_ref();
         let etag = data.and_then(|data| data.etag.as_deref()).filter(|etag| !etag.is_empty());
-        let version = etag.map(|etag| {
-            let mut hasher = DefaultHasher::new();
-            // A deletion may carry the etag of the last change.
-            change.eq_ignore_ascii_case("deleted").hash(&mut hasher);
-            etag.hash(&mut hasher);
-            hasher.finish()
-        });
+        let deleted = change.eq_ignore_ascii_case("deleted");
+        let version =
+            etag.map(|etag| if deleted { ItemVersion::of_deleted(etag) } else { ItemVersion::of(etag) });
         Kind::Changed { item: data.and_then(|data| data.id.as_deref()), version }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use narvaro::{
     clock::SystemClock,
-    model::MailboxId,
+    model::{ItemVersion, MailboxId},
     queue::{DueStore, Gathered, Hint, Mark, Reason, Settled, Shares, Urgency},
     store::{
         Store,
@@ -26,7 +26,7 @@ use narvaro::{
 use narvaro_sim::{EventSpec, Fault, FaultKind, UserSpec};
 use serde_json::json;
 
-use crate::support::service::Service;
+use crate::support::{items, service::Service};
 
 const ROUNDS: u64 = 100;
 const HOLD: Duration = Duration::from_secs(60);
@@ -71,7 +71,7 @@ fn say(line: &str) {
 }
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>) -> Mark {
-    let hint = Hint { item: item.parse().unwrap(), version };
+    let hint = Hint { item: item.parse().unwrap(), version: version.map(ItemVersion::from_bits) };
     Mark {
         mailbox,
         at: jiff::Timestamp::UNIX_EPOCH,
@@ -97,7 +97,7 @@ async fn marks_until_it_is_killed() {
             worker.wait().await;
             for lease in worker.lease(1, HOLD).await.unwrap() {
                 // Said before it is done: from here on the marks may be worked off.
-                for item in &lease.gathered.hints {
+                for item in items(&lease.gathered) {
                     say(&format!("worked {} {item}", lease.mailbox));
                 }
                 let next =
@@ -208,7 +208,7 @@ async fn i1_every_acknowledged_mark_survives_a_hundred_kills() {
         .filter(|(mailbox, item)| {
             !waiting
                 .get(mailbox)
-                .is_some_and(|gathered| gathered.hints.iter().any(|hint| hint.as_str() == item))
+                .is_some_and(|gathered| gathered.hints.iter().any(|hint| hint.item.as_str() == item))
         })
         .collect();
     assert!(lost.is_empty(), "seed {seed}: {} of {} lost: {lost:?}", lost.len(), owed.len());
@@ -229,7 +229,7 @@ async fn owed_items(store: &Path) -> (BTreeSet<String>, bool) {
         let state = MailboxState::read(&lease.state).unwrap();
         for gathered in [&lease.gathered, &state.owed] {
             all |= gathered.overflow;
-            items.extend(gathered.hints.iter().map(|item| item.as_str().to_owned()));
+            items.extend(gathered.hints.iter().map(|hint| hint.item.as_str().to_owned()));
         }
     }
     (items, all)

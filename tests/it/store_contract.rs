@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use narvaro::{
     clock::{Clock, ManualClock, SharedClock},
-    model::{CompanyId, Extension, MailboxId},
+    model::{CompanyId, Extension, ItemVersion, MailboxId},
     queue::{Hint, Lease, Mark, Reason, Settled, Shares, StoreError, Urgency},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
     },
 };
+
+use crate::support::items;
 
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -112,7 +114,7 @@ async fn settle(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) -> Res
 }
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timestamp) -> Mark {
-    let hint = Hint { item: item.parse().unwrap(), version };
+    let hint = Hint { item: item.parse().unwrap(), version: version.map(ItemVersion::from_bits) };
     Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
 }
 
@@ -136,7 +138,7 @@ async fn a_mark_makes_its_mailbox_due_with_reason_and_item() {
         assert_eq!(leases.len(), 1);
         assert_eq!(leases[0].mailbox, mailbox);
         assert!(leases[0].gathered.reasons.contains(Reason::Notification));
-        assert_eq!(leases[0].gathered.hints, ["item".parse().unwrap()]);
+        assert_eq!(items(&leases[0].gathered), ["item"]);
         assert_eq!(leases[0].state, b"state");
     }
 }
@@ -170,8 +172,8 @@ async fn drain_and_expect(bench: &dyn Bench, expected: &[(MailboxId, &str)]) {
             break;
         }
         for lease in leases {
-            for item in &lease.gathered.hints {
-                found.insert((lease.mailbox, item.to_string()));
+            for hint in &lease.gathered.hints {
+                found.insert((lease.mailbox, hint.item.to_string()));
             }
             settle(bench, &lease, None).await.unwrap();
         }
@@ -190,7 +192,7 @@ async fn a_mailbox_is_leased_once_at_a_time_and_a_mark_meanwhile_comes_after() {
         assert!(lease_all(&*bench).await.is_empty());
         settle(&*bench, &first, None).await.unwrap();
         let second = lease_all(&*bench).await.remove(0);
-        assert_eq!(second.gathered.hints, ["meanwhile".parse().unwrap()]);
+        assert_eq!(items(&second.gathered), ["meanwhile"]);
         assert!(second.generation > first.generation);
     }
 }

@@ -31,7 +31,7 @@ use tracing::warn;
 
 use crate::{
     chain::Chain,
-    model::MailboxId,
+    model::{ItemVersion, MailboxId},
     queue::{Hint, Mark, Reason},
 };
 
@@ -305,7 +305,7 @@ fn put_mark(buffer: &mut Vec<u8>, mark: &Mark) {
     let nanoseconds = i64::try_from(mark.at.as_nanosecond()).unwrap_or(i64::MAX);
     buffer.extend_from_slice(&mark.mailbox.0.to_le_bytes());
     buffer.extend_from_slice(&nanoseconds.to_le_bytes());
-    let version = mark.hint.as_ref().and_then(|hint| hint.version);
+    let version = mark.hint.as_ref().and_then(|hint| hint.version).map(ItemVersion::bits);
     let flags = if mark.hint.is_some() { HAS_ITEM } else { 0 }
         | version.map_or(0, |_| HAS_VERSION)
         | mark.watch.map_or(0, |_| HAS_WATCH);
@@ -336,7 +336,10 @@ fn take_mark(rest: &mut &[u8]) -> Option<Mark> {
         let length = usize::from(u16::from_le_bytes(take(rest)?));
         let (item, after) = rest.split_at_checked(length)?;
         *rest = after;
-        Some(Hint { item: std::str::from_utf8(item).ok()?.parse().ok()?, version })
+        Some(Hint {
+            item: std::str::from_utf8(item).ok()?.parse().ok()?,
+            version: version.map(ItemVersion::from_bits),
+        })
     };
     let at = Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
     Some(Mark { mailbox, at, reason: Reason::try_from(reason).ok()?, watch, hint })
@@ -360,7 +363,10 @@ mod tests {
             at: "2026-11-23T08:00:00.123456789Z".parse().unwrap(),
             reason: Reason::Notification,
             watch: None,
-            hint: item.map(|item| Hint { item: item.parse().unwrap(), version }),
+            hint: item.map(|item| Hint {
+                item: item.parse().unwrap(),
+                version: version.map(ItemVersion::from_bits),
+            }),
         }
     }
 

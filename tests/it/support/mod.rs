@@ -3,3 +3,8 @@
 pub(crate) mod asterisk;
 pub(crate) mod service;
 pub(crate) mod sip;
+
+/// The items that notifications named, as they were gathered.
+pub(crate) fn items(gathered: &narvaro::queue::Gathered) -> Vec<&str> {
+    gathered.hints.iter().map(|hint| hint.item.as_str()).collect()
+}
