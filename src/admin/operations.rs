@@ -1,11 +1,18 @@
 //! The port: what an operator may ask of the running service.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::types::{
-    ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported,
-    JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-    TryRequest,
+use super::{
+    audit::{AuditLine, AuditRequest},
+    jobs::{JobInfo, JobProgress, JobStarted},
+    page::{Page, PageRequest},
+    types::{
+        ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained,
+        Exported, JobId, MailboxStatus, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
+        TryRequest, UserInfo,
+    },
 };
 use crate::config::Finding;
 use crate::model::{CompanyId, Extension};
@@ -58,6 +65,9 @@ pub enum OperationError {
 /// What an operator may ask of the running service.
 #[async_trait]
 pub trait Operations: Send + Sync + 'static {
+    /// The same, in somebody's name: what they do is written down under it.
+    fn on_behalf_of(&self, who: &str) -> Arc<dyn Operations>;
+
     /// Whether turns are being worked on and the store answers; the sentence says what is missing.
     async fn ready(&self) -> Result<(), String>;
 
@@ -112,17 +122,55 @@ pub trait Operations: Send + Sync + 'static {
         company: Option<CompanyId>,
     ) -> Result<Vec<SubscriptionInfo>, OperationError>;
 
-    /// Starts the renewal of subscriptions and returns at once.
+    /// A company's users, by extension.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError>;
+
+    /// How a company's mailboxes stand, by extension.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn mailboxes(
+        &self,
+        company: CompanyId,
+        page: PageRequest,
+    ) -> Result<Page<MailboxStatus>, OperationError>;
+
+    /// A company's subscriptions, by extension.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn watches(
+        &self,
+        company: CompanyId,
+        page: PageRequest,
+    ) -> Result<Page<SubscriptionInfo>, OperationError>;
+
+    /// Starts the renewal of subscriptions and returns at once. One that is under way for the same is not started again.
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError>;
+
+    /// Jobs that are remembered, the newest first: those about one company, or all.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError>;
 
     /// How far a job has come.
     ///
     /// # Errors
     /// [`OperationError::NoSuchJob`].
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError>;
+
+    /// Ends a job early: what has not begun stays as it is.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchJob`].
+    async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError>;
 
     /// Tries every outside system once.
     ///
@@ -135,4 +183,10 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError>;
+
+    /// Who did what, the newest first.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`]; [`OperationError::Refused`] where `after` is none of ours.
+    async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError>;
 }

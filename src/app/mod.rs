@@ -6,7 +6,11 @@
 //! then PBX links; the store last.
 
 mod consent;
+mod credential;
+mod deeds;
+mod feeder;
 pub mod listener;
+mod lists;
 mod offices;
 mod operations;
 mod renewal;
@@ -27,9 +31,9 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, offices::Offices, operations::Service};
+use self::{consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service};
 use crate::{
-    admin::{self, Operations, Surface},
+    admin::{self, Caller, Operations, Surface},
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
@@ -62,6 +66,9 @@ pub enum StartError {
     /// A secret is not to be had.
     #[error("a secret of the configuration cannot be had")]
     Secret(#[source] config::SecretError),
+    /// Two names for one token: the audit trail could not tell them apart.
+    #[error("the tokens `{0}` and `{1}` of the admin API are the same: give each its own")]
+    SameToken(String, String),
     /// The key of `clientState` cannot be used.
     #[error("the key of `clientState` cannot be used")]
     Key(#[source] KeyError),
@@ -172,8 +179,11 @@ impl App {
         let Sockets { public, private } = sockets;
         let secret = client_state_secret(&config)?;
         let keys = state_keys(&config, &secret)?;
-        let token = admin_token(&config)?;
-        let graph = graph(&config, Arc::clone(&clock))?;
+        let tokens = admin_tokens(&config, &environment)?;
+        let credential = app_credential(&config)?;
+        let credential_end = CredentialEnd::of(&config, &credential);
+        credential_end.announce();
+        let graph = graph(&config, credential, Arc::clone(&clock))?;
         let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
 
         let tasks = Tasks::default();
@@ -219,14 +229,16 @@ impl App {
             Arc::clone(&clock),
             tasks.clone(),
             public_url,
+            credential_end,
         );
+        operations.resume_jobs().await.map_err(StartError::Load)?;
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
         let routes = public_routes(&receiver, &consent);
         tasks.spawn("public listener", listener::serve(public, routes, PUBLIC_CONNECTIONS, tasks.shutdown()));
         let surface = Surface {
             operations: Arc::clone(&operations) as Arc<dyn Operations>,
-            token,
+            tokens,
             metrics: metrics.clone(),
             max_body_bytes: config.admin.max_body_bytes,
         };
@@ -291,8 +303,9 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
     let config::StoreUrl::Embedded(path) = &config.store.url;
     // A company in trouble may hold three quarters of the workers, and always one.
+    let trail_entries = config.admin.audit_entries;
     let most_per_company = (config.queue.workers * 3 / 4).max(1);
-    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company }, clock)
+    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company, trail_entries }, clock)
         .map_err(StartError::Store)
 }
 
@@ -328,19 +341,26 @@ fn consent_key(secret: &SecretString) -> ConsentKey {
     ConsentKey::new(hash.finalize().to_vec()).expect("a SHA-256 has 32 bytes")
 }
 
-fn admin_token(config: &Config) -> Result<SecretString, StartError> {
-    config::read_or_create_secret("admin.token_file", &config.token_file()).map_err(StartError::Secret)
+/// All tokens of the admin API, each a different one.
+fn admin_tokens(config: &Config, environment: &Environment) -> Result<Vec<admin::Token>, StartError> {
+    let first = config::read_or_create_secret("admin.token_file", &config.token_file());
+    let first = first.map_err(StartError::Secret)?;
+    let mut tokens = vec![admin::Token { secret: first, caller: Caller::admin(config::FIRST_TOKEN) }];
+    for (index, token) in config.admin.tokens.iter().enumerate() {
+        let key = format!("admin.tokens[{index}]");
+        let secret = token.secret(&key, environment).map_err(StartError::Secret)?;
+        let same = |known: &&admin::Token| known.secret.expose_secret() == secret.expose_secret();
+        if let Some(known) = tokens.iter().find(same) {
+            return Err(StartError::SameToken(known.caller.name.clone(), token.name.clone()));
+        }
+        let config::AdminToken { name, role, companies, .. } = token.clone();
+        tokens.push(admin::Token { secret, caller: Caller { name, role, companies } });
+    }
+    Ok(tokens)
 }
 
-fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> {
-    let endpoints = config.graph.endpoints();
-    let cloud = Cloud::custom(
-        endpoints.graph_base,
-        endpoints.login_authority,
-        config.graph.allow_plain_http_loopback,
-    )
-    .map_err(StartError::Cloud)?;
-    let credential = match config.graph.credential().map_err(StartError::Secret)? {
+fn app_credential(config: &Config) -> Result<AppCredential, StartError> {
+    Ok(match config.graph.credential().map_err(StartError::Secret)? {
         Some(config::Credential::Secret(secret)) => AppCredential::Secret(secret),
         Some(config::Credential::Certificate { certificate_pem, key_pem }) => {
             AppCredential::Certificate { cert_pem: certificate_pem.expose_secret().to_owned(), key_pem }
@@ -350,7 +370,17 @@ fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> 
         }
         // `Config::complete` has refused this already.
         None => AppCredential::Secret(SecretString::default()),
-    };
+    })
+}
+
+fn graph(config: &Config, credential: AppCredential, clock: SharedClock) -> Result<Arc<Graph>, StartError> {
+    let endpoints = config.graph.endpoints();
+    let cloud = Cloud::custom(
+        endpoints.graph_base,
+        endpoints.login_authority,
+        config.graph.allow_plain_http_loopback,
+    )
+    .map_err(StartError::Cloud)?;
     let client_id = config.graph.client_id.clone().unwrap_or_default();
     Graph::new(GraphConfig { cloud, client_id, credential }, clock).map_err(StartError::Graph)
 }

@@ -1,6 +1,6 @@
 //! What an operator may ask, answered from the store, the seats and the outside systems.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, tz::TimeZone};
@@ -9,24 +9,26 @@ use tracing::info;
 use super::{
     Tasks,
     consent::ConsentDesk,
+    credential::CredentialEnd,
+    feeder::Piece,
     offices::{Offices, OpenOffice, SetupError},
-    renewal::{self, Jobs, Piece},
+    renewal::Jobs,
     tell, views,
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, ConsentUrl,
-        ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted, MailboxStatus,
-        OperationError, Operations, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-        TryRequest,
+        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyStatus,
+        CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobInfo,
+        JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest, RenewRequest,
+        Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
     },
     chain::Chain,
     clock::SharedClock,
     company::{Company, User, diff, export},
-    config::{Document, Finding},
+    config::{self, Document, Finding},
     decide::decide,
     health::Health,
-    model::{CompanyId, Language, MailboxId},
+    model::{CompanyId, Extension, Language, MailboxId},
     queue::{Depth, Mark, Reason, StoreError},
     store::Store,
     turn::{Turns, roster::Ruleset, state::MailboxState},
@@ -36,16 +38,20 @@ use crate::{
 const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The running service, as an operator sees it.
+#[derive(Clone)]
 pub(super) struct Service {
-    store: Arc<dyn Store>,
-    offices: Arc<Offices>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) offices: Arc<Offices>,
     consent: Arc<ConsentDesk>,
-    turns: Arc<Turns>,
-    clock: SharedClock,
-    tasks: Tasks,
+    pub(super) turns: Arc<Turns>,
+    pub(super) clock: SharedClock,
+    pub(super) tasks: Tasks,
     public_url: String,
     client: reqwest::Client,
-    jobs: Arc<Jobs>,
+    pub(super) jobs: Arc<Jobs>,
+    credential: CredentialEnd,
+    /// In whose name.
+    pub(super) who: Arc<str>,
 }
 
 impl Service {
@@ -57,6 +63,7 @@ impl Service {
         clock: SharedClock,
         tasks: Tasks,
         public_url: String,
+        credential: CredentialEnd,
     ) -> Arc<Self> {
         let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -72,6 +79,8 @@ impl Service {
             public_url,
             client,
             jobs: Arc::default(),
+            credential,
+            who: config::FIRST_TOKEN.into(),
         })
     }
 
@@ -79,7 +88,7 @@ impl Service {
         self.store.depth()
     }
 
-    fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
+    pub(super) fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
         self.offices.get(company).ok_or_else(|| OperationError::NoSuchCompany(company.clone()))
     }
 
@@ -112,13 +121,17 @@ impl Service {
     }
 
     /// What the turns of a user's mailbox remember; the beginning where it had none.
-    async fn state_of(&self, office: &OpenOffice, user: &User) -> Result<MailboxState, OperationError> {
+    pub(super) async fn state_of(
+        &self,
+        office: &OpenOffice,
+        user: &User,
+    ) -> Result<MailboxState, OperationError> {
         let Some(mailbox) = office.mailbox_of(user) else { return Ok(MailboxState::default()) };
         let document = self.store.look(mailbox).await.map_err(store)?;
         Ok(document.and_then(|document| MailboxState::read(&document).ok()).unwrap_or_default())
     }
 
-    async fn mailbox_status(
+    pub(super) async fn mailbox_status(
         &self,
         office: &OpenOffice,
         user: &User,
@@ -147,7 +160,11 @@ impl Service {
     }
 
     /// Mailboxes that a request is about, with what to call them.
-    fn pieces(&self, company: Option<&CompanyId>, user: Option<&str>) -> Result<Vec<Piece>, OperationError> {
+    pub(super) fn pieces(
+        &self,
+        company: Option<&CompanyId>,
+        user: Option<&str>,
+    ) -> Result<Vec<Piece>, OperationError> {
         let chosen: Vec<(OpenOffice, Vec<User>)> = match user {
             Some(user) => {
                 let (office, user) = self.find_user(company, user)?;
@@ -164,10 +181,19 @@ impl Service {
         };
         let mut pieces = Vec::new();
         for (office, users) in chosen {
+            let company = office.company.id();
+            let known = office.mailboxes.iter().filter(|mailbox| !mailbox.retired);
+            let known: HashMap<&Extension, MailboxId> =
+                known.map(|mailbox| (&mailbox.extension, mailbox.id)).collect();
             for user in users.iter().filter(|user| user.enabled) {
-                if let Some(mailbox) = office.mailbox_of(user) {
-                    let title = format!("{}: {}", office.company.id(), user.title());
-                    pieces.push(Piece { mailbox, title, language: office.company.language() });
+                if let Some(mailbox) = known.get(&user.extension) {
+                    pieces.push(Piece {
+                        mailbox: *mailbox,
+                        company: company.clone(),
+                        title: format!("{company}: {}", user.title()),
+                        language: office.company.language(),
+                        put_back: 0,
+                    });
                 }
             }
         }
@@ -290,7 +316,7 @@ fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
     OperationError::FileRefused(vec![document.finding(&key, problem, remedy)])
 }
 
-fn store(error: StoreError) -> OperationError {
+pub(super) fn store(error: StoreError) -> OperationError {
     OperationError::Store(Box::new(error))
 }
 
@@ -303,6 +329,10 @@ fn ruleset_of(office: &OpenOffice, user: Option<&User>) -> Result<Arc<Ruleset>, 
 
 #[async_trait]
 impl Operations for Service {
+    fn on_behalf_of(&self, who: &str) -> Arc<dyn Operations> {
+        Arc::new(Self { who: who.into(), ..self.clone() })
+    }
+
     async fn ready(&self) -> Result<(), String> {
         self.store.companies().await.map_err(|error| Chain(&error).to_string())?;
         let depth = self.store.depth();
@@ -329,11 +359,21 @@ impl Operations for Service {
         for office in self.offices(company.as_ref())? {
             companies.push(self.company_status(&office).await?);
         }
-        Ok(Status { at: self.clock.now(), companies })
+        let language = match (&company, companies.first()) {
+            (Some(company), Some(_)) => self.office(company)?.company.language(),
+            _ => Language::En,
+        };
+        let now = self.clock.now();
+        let notices = self.credential.notice(now, language).into_iter().collect();
+        Ok(Status { at: now, notices, companies })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
-        let (company, warnings) = self.prepare(&request)?;
+        let prepared = self.prepare(&request);
+        if let (Err(refused), false) = (&prepared, request.dry_run) {
+            self.note("apply", None, format!("refused: {refused}")).await;
+        }
+        let (company, warnings) = prepared?;
         let id = company.id().clone();
         let _one_at_a_time = self.offices.changing().await;
         let before = self.offices.get(&id);
@@ -347,7 +387,9 @@ impl Operations for Service {
         let company = company.with_revision(revision + 1);
         let users = company.users().iter().map(|user| user.extension.clone()).collect();
         let document = company.to_json().into_bytes();
-        let applied = self.store.apply(&id, document, users).await.map_err(store)?;
+        let outcome = format!("revision {}, {} changes", company.revision(), changes.len());
+        let deed = Some(self.deed("apply", Some(&id), outcome));
+        let applied = self.store.apply_noted(&id, document, users, deed).await.map_err(store)?;
         let standing = before.map(|office| office.standing).unwrap_or_default();
         let revision = company.revision();
         let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();
@@ -373,7 +415,9 @@ impl Operations for Service {
                 "company `{company}` reads no calendars from Microsoft 365"
             )));
         }
-        Ok(self.consent.address(&office))
+        let address = self.consent.address(&office);
+        self.note("consent_link", Some(&company), format!("good until {}", address.expires)).await;
+        Ok(address)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError> {
@@ -430,27 +474,51 @@ impl Operations for Service {
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
-        let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
-        let id = JobId(crate::graph::fresh_nonce());
-        let total = pieces.len() as u64;
-        self.jobs.open(&id, total);
-        let mailboxes: Vec<MailboxId> = pieces.iter().map(|piece| piece.mailbox).collect();
-        // Listening before the marks are made, so that no turn is missed.
-        let job = renewal::follow(
-            Arc::clone(&self.jobs),
-            id.clone(),
-            pieces,
-            self.turns.ended(),
-            Arc::clone(&self.store),
-            self.tasks.shutdown(),
-        );
-        self.tasks.spawn("renewal", job);
-        self.mark(mailboxes.into_iter(), Reason::RenewAsked).await?;
-        Ok(JobStarted { job: id, total })
+        self.start_renewal(request).await
+    }
+
+    async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {
+        self.user_page(&company, &page).await
+    }
+
+    async fn mailboxes(
+        &self,
+        company: CompanyId,
+        page: PageRequest,
+    ) -> Result<Page<MailboxStatus>, OperationError> {
+        self.mailbox_page(&company, &page).await
+    }
+
+    async fn watches(
+        &self,
+        company: CompanyId,
+        page: PageRequest,
+    ) -> Result<Page<SubscriptionInfo>, OperationError> {
+        self.watch_page(&company, &page).await
+    }
+
+    async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError> {
+        if let Some(company) = &company {
+            self.office(company)?;
+        }
+        let mut jobs = self.jobs.all();
+        jobs.retain(|job| company.is_none() || job.company == company);
+        Ok(jobs)
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError> {
+        self.cancel_job(job).await
+    }
+
+    async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError> {
+        if let Some(company) = &request.company {
+            self.office(company)?;
+        }
+        self.read_trail(request).await
     }
 
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError> {
-        self.jobs.progress(&job).ok_or(OperationError::NoSuchJob(job))
+        self.jobs.find(&job).map(|job| job.info().progress).ok_or(OperationError::NoSuchJob(job))
     }
 
     async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
@@ -463,6 +531,7 @@ impl Operations for Service {
             }
         });
         checks.push(self.check_public_url().await);
+        checks.extend(self.credential.check(self.clock.now(), Language::En));
         for office in self.offices(company.as_ref())? {
             self.check_company(&office, &mut checks).await?;
         }
@@ -472,6 +541,10 @@ impl Operations for Service {
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError> {
         let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
         let marked = self.mark(pieces.iter().map(|piece| piece.mailbox), Reason::Asked).await?;
+        // As with a renewal: a user is in one company, named or not.
+        let only = request.user.as_ref().and_then(|_| pieces.first().map(|piece| piece.company.clone()));
+        let company = request.company.or(only);
+        self.note("sync", company.as_ref(), format!("{marked} mailboxes are read anew")).await;
         Ok(Synced { marked })
     }
 }

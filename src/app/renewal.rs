@@ -1,112 +1,514 @@
 //! Renewal of many subscriptions as a job: started at once, worked off by turns, followed by its progress.
 //!
-//! The job marks mailboxes and watches turns end; it calls nobody itself, so that quotas and back-off are kept as
-//! for any other turn. Jobs live in memory: after a restart the marks are still there and are worked off.
+//! The job marks mailboxes, a few at a time ([`Feeder`]), and watches turns end; it calls nobody itself, so that quotas
+//! and back-off are kept as for any other turn. A mailbox counts when its subscription has a new end, or when trying
+//! failed: a turn that ended without getting so far is not the end of it. What the job is not done with, and how far it
+//! has come, is in the store: after a restart it goes on, and nothing is counted twice.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
+use super::{
+    feeder::{Feeder, Piece},
+    offices::Offices,
+};
 use crate::{
-    admin::{JobId, JobProgress},
-    model::{Language, MailboxId},
+    admin::{JobId, JobInfo, JobProgress},
+    chain::Chain,
+    clock::SharedClock,
+    company::trail::{Deed, JobRecord},
+    health::Health,
+    model::{CompanyId, Language, MailboxId, SubscriptionId},
+    queue::{Mark, Reason, StoreError},
     store::Store,
-    turn::state::MailboxState,
+    turn::state::{MailboxState, Trouble},
 };
 
-/// Jobs that are remembered; older ones are forgotten first.
+/// Ended jobs that are remembered; the store keeps as many.
 const KEPT: usize = 100;
 
 /// Failures that are told in words; the rest is only counted.
 const TOLD: usize = 50;
 
-/// One mailbox of a job, with what to call it.
-pub(super) struct Piece {
-    pub(super) mailbox: MailboxId,
-    pub(super) title: String,
-    pub(super) language: Language,
-}
+/// How often one mailbox is put back because Graph asks for patience, before it counts as failed.
+const MOST_PUT_BACK: u8 = 5;
 
-/// All jobs.
+/// How long one mailbox may take: a turn's longest back-off, twice.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long to wait for a store that does not answer.
+const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+
+/// All jobs that are remembered.
 #[derive(Default)]
 pub(super) struct Jobs {
-    jobs: Mutex<VecDeque<(JobId, JobProgress)>>,
+    jobs: Mutex<Vec<Arc<Job>>>,
+    /// Held from looking whether a job is under way until it is.
+    pub(super) starting: tokio::sync::Mutex<()>,
+}
+
+/// A job, under way or ended.
+pub(super) struct Job {
+    info: Mutex<JobInfo>,
+    cancel: CancellationToken,
+}
+
+impl Job {
+    fn held(&self) -> MutexGuard<'_, JobInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn info(&self) -> JobInfo {
+        self.held().clone()
+    }
+
+    /// Ends it early, unless it has ended.
+    pub(super) fn cancel(&self) -> JobProgress {
+        let mut info = self.held();
+        if !info.progress.finished {
+            info.progress.cancelled = true;
+            self.cancel.cancel();
+        }
+        info.progress.clone()
+    }
+
+    fn record(&self) -> JobRecord {
+        let info = self.held();
+        JobRecord { id: info.job.0.clone(), document: document(&info) }
+    }
 }
 
 impl Jobs {
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<(JobId, JobProgress)>> {
+    fn held(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a job of so many pieces.
-    pub(super) fn open(&self, id: &JobId, total: u64) {
-        let mut jobs = self.jobs();
-        jobs.push_back((
-            id.clone(),
-            JobProgress { total, done: 0, failed: Vec::new(), finished: total == 0 },
-        ));
+    /// Enters a job; the oldest that has ended goes, beyond as many as are kept.
+    pub(super) fn enter(&self, info: JobInfo) -> Arc<Job> {
+        let job = Arc::new(Job { info: Mutex::new(info), cancel: CancellationToken::new() });
+        let mut jobs = self.held();
+        jobs.push(Arc::clone(&job));
         if jobs.len() > KEPT {
-            jobs.pop_front();
+            if let Some(oldest) = jobs.iter().position(|job| job.held().progress.finished) {
+                jobs.remove(oldest);
+            }
         }
+        job
     }
 
-    /// How far a job has come.
-    pub(super) fn progress(&self, id: &JobId) -> Option<JobProgress> {
-        self.jobs().iter().find(|(known, _)| known == id).map(|(_, progress)| progress.clone())
+    /// Takes out a job that could not be stored.
+    pub(super) fn forget(&self, id: &JobId) {
+        self.held().retain(|job| job.held().job != *id);
     }
 
-    fn note(&self, id: &JobId, failure: Option<String>) {
-        if let Some((_, progress)) = self.jobs().iter_mut().find(|(known, _)| known == id) {
-            progress.done += 1;
-            progress.finished = progress.done == progress.total;
-            progress.failed.extend(failure.filter(|_| progress.failed.len() < TOLD));
+    pub(super) fn find(&self, id: &JobId) -> Option<Arc<Job>> {
+        self.held().iter().find(|job| job.held().job == *id).cloned()
+    }
+
+    /// The job that is under way for these mailboxes.
+    pub(super) fn under_way(&self, company: Option<&CompanyId>, user: Option<&str>) -> Option<Arc<Job>> {
+        let same = |job: &&Arc<Job>| {
+            let info = job.held();
+            let ends = info.progress.finished || info.progress.cancelled;
+            !ends && info.company.as_ref() == company && info.user.as_deref() == user
+        };
+        self.held().iter().find(same).cloned()
+    }
+
+    /// All, the newest first.
+    pub(super) fn all(&self) -> Vec<JobInfo> {
+        self.held().iter().rev().map(|job| job.info()).collect()
+    }
+}
+
+/// Reads a stored job.
+///
+/// # Errors
+/// Where the document is none.
+pub(super) fn stored(record: &JobRecord) -> Result<JobInfo, serde_json::Error> {
+    serde_json::from_slice(&record.document)
+}
+
+/// Whom a job needs.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) offices: Arc<Offices>,
+    pub(super) clock: SharedClock,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What a mailbox looked like before it was asked: what differs afterwards tells what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Before {
+    kept: u64,
+    watch: Option<SubscriptionId>,
+    troubles: [Option<Trouble>; 2],
+}
+
+impl Before {
+    fn of(state: &MailboxState) -> Self {
+        Self {
+            kept: state.watches_kept,
+            watch: state.watch.as_ref().map(|watch| watch.id.clone()),
+            troubles: [state.watch_trouble.clone(), state.calendar_trouble.clone()],
         }
     }
 }
 
-/// Follows a job's mailboxes until each has had its turn.
-pub(super) async fn follow(
-    jobs: Arc<Jobs>,
-    id: JobId,
-    pieces: Vec<Piece>,
-    mut ended: broadcast::Receiver<MailboxId>,
-    store: Arc<dyn Store>,
-    shutdown: CancellationToken,
-) {
-    let mut open: HashMap<MailboxId, Piece> =
-        pieces.into_iter().map(|piece| (piece.mailbox, piece)).collect();
-    while !open.is_empty() {
-        let turned: HashSet<MailboxId> = tokio::select! {
-            () = shutdown.cancelled() => return,
-            turned = ended.recv() => match turned {
-                Ok(mailbox) => HashSet::from([mailbox]),
-                // Some turns were missed: every mailbox that is not waiting any more has had its own.
-                Err(broadcast::error::RecvError::Lagged(_)) => open.keys().copied().collect(),
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
-        };
-        for mailbox in turned {
-            if !open.contains_key(&mailbox) {
-                continue;
-            }
-            let state = match store.look(mailbox).await {
-                Ok(document) => document.and_then(|document| MailboxState::read(&document).ok()),
-                Err(_) => None,
-            };
-            let Some(piece) = open.remove(&mailbox) else { continue };
-            let failure = match state {
-                None => Some(format!("{}: ?", piece.title)),
-                Some(state) => state
-                    .watch_trouble
-                    .as_ref()
-                    .or(state.calendar_trouble.as_ref())
-                    .map(|trouble| format!("{}: {}", piece.title, trouble.health.cause(piece.language))),
-            };
-            jobs.note(&id, failure);
+/// What came of one mailbox.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Renewed,
+    MadeAnew,
+    /// Graph asks for patience until then.
+    Throttled(Timestamp),
+    Failed(Health),
+    /// It is no mailbox of ours any more.
+    Gone,
+}
+
+/// What has come of a mailbox since `before`; `None`: nothing yet.
+fn judge(before: &Before, after: Option<&MailboxState>) -> Option<Outcome> {
+    let Some(after) = after else { return Some(Outcome::Gone) };
+    let now = Before::of(after);
+    if now.kept > before.kept {
+        return Some(if now.watch == before.watch { Outcome::Renewed } else { Outcome::MadeAnew });
+    }
+    let troubles = now.troubles.into_iter().zip(&before.troubles);
+    let new = troubles.filter_map(|(now, before)| now.filter(|now| Some(now) != before.as_ref())).next()?;
+    Some(match new.health {
+        Health::Throttled { .. } => Outcome::Throttled(new.retry_at),
+        health => Outcome::Failed(health),
+    })
+}
+
+/// A mailbox that was marked and has not ended.
+struct Flight {
+    piece: Piece,
+    before: Before,
+    until: Timestamp,
+}
+
+/// A job at work.
+pub(super) struct Runner {
+    job: Arc<Job>,
+    means: Means,
+    ended: broadcast::Receiver<MailboxId>,
+    feeder: Feeder,
+    flights: HashMap<MailboxId, Flight>,
+    /// Counted, and not stored yet.
+    unsaved: Vec<MailboxId>,
+    /// Not before then is the store asked again.
+    store_rests_until: Option<Timestamp>,
+}
+
+impl Runner {
+    /// `ended` listens from before the first mark is made, so that no turn is missed.
+    pub(super) fn new(
+        job: Arc<Job>,
+        means: Means,
+        ended: broadcast::Receiver<MailboxId>,
+        pieces: Vec<Piece>,
+    ) -> Self {
+        Self {
+            job,
+            means,
+            ended,
+            feeder: Feeder::new(pieces),
+            flights: HashMap::new(),
+            unsaved: Vec::new(),
+            store_rests_until: None,
         }
+    }
+
+    /// Works until all is done, it is cancelled, or the service stops: then it goes on at the next start.
+    pub(super) async fn run(mut self) {
+        let mut ended = Vec::new();
+        loop {
+            let now = self.means.clock.now();
+            if self.store_rests_until.is_none_or(|until| until <= now) {
+                self.store_rests_until = None;
+                if let Err(error) = self.step(&mut ended).await {
+                    warn!(error = %Chain(&error), "A job waits for the store");
+                    self.store_rests_until = Some(now + STORE_PAUSE);
+                }
+            }
+            if self.job.held().progress.finished {
+                return;
+            }
+            let wake_at = self.wake_at(now);
+            let clock = Arc::clone(&self.means.clock);
+            let wake = async {
+                match wake_at {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.means.shutdown.cancelled() => return,
+                () = self.job.cancel.cancelled(), if self.store_rests_until.is_none() => {}
+                () = wake => {}
+                turn = self.ended.recv() => match turn {
+                    Ok(mailbox) => ended.push(mailbox),
+                    // Some turns were missed: each mailbox that is on its way may have had its own.
+                    Err(RecvError::Lagged(_)) => ended.extend(self.flights.keys().copied()),
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    /// When something is to be done by the time alone.
+    fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.store_rests_until.is_some() {
+            return self.store_rests_until;
+        }
+        self.feeder.next_at(now).into_iter().chain(self.flights.values().map(|flight| flight.until)).min()
+    }
+
+    /// Counts what has ended, feeds what may follow, and keeps how far it has come.
+    async fn step(&mut self, ended: &mut Vec<MailboxId>) -> Result<(), StoreError> {
+        while let Some(mailbox) = ended.last() {
+            self.look_at(*mailbox).await?;
+            ended.pop();
+        }
+        self.give_up_on_late();
+        let cancelled = self.job.cancel.is_cancelled();
+        if !cancelled {
+            self.feed().await?;
+        }
+        if cancelled || (self.feeder.is_empty() && self.flights.is_empty()) {
+            return self.close().await;
+        }
+        if !self.unsaved.is_empty() {
+            self.means.store.advance_job(self.job.record(), self.unsaved.clone()).await?;
+            self.unsaved.clear();
+        }
+        Ok(())
+    }
+
+    /// Counts a mailbox whose turn has ended, if that turn was the one.
+    async fn look_at(&mut self, mailbox: MailboxId) -> Result<(), StoreError> {
+        let Some(flight) = self.flights.get(&mailbox) else { return Ok(()) };
+        let state = self.state_of(mailbox).await?;
+        let Some(outcome) = judge(&flight.before, state.as_ref()) else { return Ok(()) };
+        let Some(flight) = self.flights.remove(&mailbox) else { return Ok(()) };
+        match outcome {
+            Outcome::Throttled(until) if flight.piece.put_back < MOST_PUT_BACK => {
+                self.feeder.put_back(flight.piece, until);
+            }
+            outcome => self.count(flight.piece, outcome),
+        }
+        Ok(())
+    }
+
+    /// `None` where there is no such mailbox any more; what cannot be read is begun anew by its next turn.
+    async fn state_of(&self, mailbox: MailboxId) -> Result<Option<MailboxState>, StoreError> {
+        let document = self.means.store.look(mailbox).await?;
+        Ok(document.map(|document| MailboxState::read(&document).unwrap_or_default()))
+    }
+
+    fn give_up_on_late(&mut self) {
+        let now = self.means.clock.now();
+        let late: Vec<MailboxId> = self
+            .flights
+            .values()
+            .filter(|flight| flight.until <= now)
+            .map(|flight| flight.piece.mailbox)
+            .collect();
+        for mailbox in late {
+            if let Some(flight) = self.flights.remove(&mailbox) {
+                let known = flight.before.troubles.into_iter().flatten().next();
+                let health =
+                    known.map_or(Health::SubscriptionLapsed { since: None }, |trouble| trouble.health);
+                self.count(flight.piece, Outcome::Failed(health));
+            }
+        }
+    }
+
+    /// Marks as many as may be.
+    async fn feed(&mut self) -> Result<(), StoreError> {
+        loop {
+            let now = self.means.clock.now();
+            let taken = self.feeder.take(now);
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let mut marks = Vec::with_capacity(taken.len());
+            let mut failed = None;
+            for piece in taken {
+                if !self.has_consent(&piece.company) {
+                    self.count(piece, Outcome::Failed(Health::NoConsent { code: "not given yet".into() }));
+                    continue;
+                }
+                match self.state_of(piece.mailbox).await {
+                    Ok(Some(state)) => {
+                        marks.push(Mark::new(piece.mailbox, now, Reason::RenewAsked));
+                        let flight = Flight { before: Before::of(&state), until: now + PATIENCE, piece };
+                        self.flights.insert(flight.piece.mailbox, flight);
+                    }
+                    Ok(None) => self.count(piece, Outcome::Gone),
+                    Err(error) => {
+                        self.feeder.put_back(piece, now + STORE_PAUSE);
+                        failed = Some(error);
+                    }
+                }
+            }
+            let marked = self.means.store.mark(marks.clone()).await;
+            if let Err(error) = marked {
+                for flight in marks.iter().filter_map(|mark| self.flights.remove(&mark.mailbox)) {
+                    self.feeder.put_back(flight.piece, now + STORE_PAUSE);
+                }
+                return Err(error);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    }
+
+    fn has_consent(&self, company: &CompanyId) -> bool {
+        self.means.offices.get(company).is_some_and(|office| office.office.integration.is_some())
+    }
+
+    fn count(&mut self, piece: Piece, outcome: Outcome) {
+        self.feeder.ended(&piece.company);
+        self.unsaved.push(piece.mailbox);
+        let mut info = self.job.held();
+        let progress = &mut info.progress;
+        progress.done += 1;
+        let (reason, said) = match outcome {
+            Outcome::Renewed => return progress.renewed += 1,
+            Outcome::MadeAnew => return progress.made_anew += 1,
+            Outcome::Throttled(until) => told(&Health::Throttled { until: Some(until) }, piece.language),
+            Outcome::Failed(health) => told(&health, piece.language),
+            Outcome::Gone => ("removed".to_owned(), gone(piece.language).to_owned()),
+        };
+        *progress.reasons.entry(reason).or_default() += 1;
+        if progress.failed.len() < TOLD {
+            progress.failed.push(format!("{}: {said}", piece.title));
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), StoreError> {
+        let mut ending = self.job.info();
+        ending.progress.finished = true;
+        let deed = Deed {
+            at: self.means.clock.now(),
+            who: ending.by.clone(),
+            what: "renew_ended",
+            company: ending.company.clone(),
+            outcome: summary(&ending),
+        };
+        let record = JobRecord { id: ending.job.0.clone(), document: document(&ending) };
+        self.means.store.close_job(record, deed).await?;
+        info!(job = %ending.job, "{}", summary(&ending));
+        *self.job.held() = ending;
+        Ok(())
+    }
+}
+
+fn told(health: &Health, language: Language) -> (String, String) {
+    (health.name(), health.cause(language))
+}
+
+fn gone(language: Language) -> &'static str {
+    match language {
+        Language::Sv => "Användaren finns inte längre i företagsfilen.",
+        Language::En => "The user is no longer in the company file.",
+    }
+}
+
+/// What came of a job, for the audit trail and the log.
+fn summary(info: &JobInfo) -> String {
+    let JobProgress { total, renewed, made_anew, reasons, cancelled, .. } = &info.progress;
+    let failed: u64 = reasons.values().sum();
+    let early = if *cancelled { ", ended early" } else { "" };
+    format!("job {}: {renewed} renewed, {made_anew} made anew, {failed} failed of {total}{early}", info.job)
+}
+
+/// A job's document in the store.
+pub(super) fn document(info: &JobInfo) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "proven")]
+    serde_json::to_vec(info).expect("keys are texts and no value can refuse")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::state::WatchKept;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn state(kept: u64, watch: &str) -> MailboxState {
+        let watch = WatchKept {
+            id: watch.parse().unwrap(),
+            expires: at("2026-11-30T08:00:00Z"),
+            renew_at: at("2026-11-26T08:00:00Z"),
+            generation: 1,
+            key: String::new(),
+        };
+        MailboxState { watches_kept: kept, watch: Some(watch), ..MailboxState::default() }
+    }
+
+    fn trouble(health: Health, attempts: u32) -> Option<Trouble> {
+        let moment = at("2026-11-23T08:05:00Z");
+        Some(Trouble { health, since: moment, attempts, retry_at: moment })
+    }
+
+    #[test]
+    fn a_mailbox_counts_when_its_subscription_has_a_new_end_and_not_when_any_turn_has_ended() {
+        let before = Before::of(&state(3, "a"));
+        assert_eq!(judge(&before, Some(&state(3, "a"))), None, "a turn that did not get so far");
+        assert_eq!(judge(&before, Some(&state(4, "a"))), Some(Outcome::Renewed));
+        assert_eq!(judge(&before, Some(&state(4, "b"))), Some(Outcome::MadeAnew));
+        assert_eq!(judge(&before, None), Some(Outcome::Gone));
+    }
+
+    #[test]
+    fn a_trouble_counts_only_if_it_is_new() {
+        let mut old = state(3, "a");
+        old.watch_trouble = trouble(Health::QuotaReached, 1);
+        let before = Before::of(&old);
+        assert_eq!(judge(&before, Some(&old)), None);
+        old.watch_trouble = trouble(Health::QuotaReached, 2);
+        assert_eq!(judge(&before, Some(&old)), Some(Outcome::Failed(Health::QuotaReached)));
+        let mut throttled = state(3, "a");
+        throttled.calendar_trouble = trouble(Health::Throttled { until: None }, 1);
+        let until = at("2026-11-23T08:05:00Z");
+        assert_eq!(judge(&before, Some(&throttled)), Some(Outcome::Throttled(until)));
+    }
+
+    #[test]
+    fn a_hundred_jobs_are_remembered_and_none_that_is_under_way_is_forgotten() {
+        let jobs = Jobs::default();
+        let enter = |number: usize, finished| {
+            jobs.enter(JobInfo {
+                job: JobId(number.to_string()),
+                by: "admin".into(),
+                started: at("2026-11-23T08:00:00Z"),
+                company: None,
+                user: None,
+                progress: JobProgress { finished, ..JobProgress::default() },
+            });
+        };
+        enter(0, false);
+        (1..=KEPT + 5).for_each(|number| enter(number, true));
+        let known = jobs.all();
+        assert_eq!((known.len(), known[0].job.0.as_str()), (KEPT, "105"));
+        assert!(jobs.find(&JobId("0".into())).is_some() && jobs.find(&JobId("1".into())).is_none());
+        assert_eq!(jobs.under_way(None, None).unwrap().info().job.0, "0");
+        jobs.find(&JobId("0".into())).unwrap().cancel();
+        assert!(jobs.under_way(None, None).is_none());
     }
 }

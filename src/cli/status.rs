@@ -31,6 +31,11 @@ impl Status {
             streams.json(&status)?;
             return Ok(Ended::Done);
         }
+        let notices: Vec<String> =
+            status.notices.iter().flat_map(|notice| trouble("", "Service", notice)).collect();
+        if !notices.is_empty() {
+            streams.data(&(notices.join("\n") + "\n"));
+        }
         if status.companies.is_empty() {
             streams.note("There is no company yet. `narvaro company new` prints a file to start from; `narvaro apply` makes it live.");
         }

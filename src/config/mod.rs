@@ -21,6 +21,7 @@ mod listen;
 mod process;
 mod secret;
 mod store;
+mod tokens;
 mod webhook;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret};
 pub use store::{Store, StoreUrl};
+pub use tokens::{AdminToken, FIRST_TOKEN, Role};
 pub use webhook::Webhook;
 
 use layers::{Checks, Layers};
@@ -108,6 +110,7 @@ impl Config {
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
+        config.admin.check(&mut checks);
         config.queue.check(&mut checks);
         config.pbx.check(&mut checks);
         config.log.check(&mut checks);
@@ -199,7 +202,8 @@ impl Config {
             &mut graph.key_file,
             &mut graph.workload_identity_token_file,
         ];
-        for path in paths.into_iter().flatten() {
+        let tokens = self.admin.tokens.iter_mut().map(|token| &mut token.file);
+        for path in paths.into_iter().chain(tokens).flatten() {
             *path = folder.join(&path);
         }
         self.store.anchor(&folder);

@@ -52,6 +52,9 @@ impl Health {
             Self::TimeZoneUnknown { name, used } => {
                 format!("Postlådans tidszon `{name}` är okänd; `{used}` används.")
             }
+            Self::CredentialExpires { at } => {
+                format!("Programmets hemlighet eller certifikat slutar gälla {}; därefter kan ingen kalender läsas.", at.strftime("%Y-%m-%d"))
+            }
             Self::StoreUnavailable { said } => format!("Tjänsten når inte sitt eget lager: {said}."),
         }
     }
@@ -112,6 +115,9 @@ impl Health {
             Self::PbxRefused { .. } => "Jämför profilens `pbx`-inställningar i företagsfilen med vad växeln godtar.",
             Self::TimeZoneUnknown { .. } => {
                 "Låt användaren välja tidszon i Outlooks kalenderinställningar; till dess används företagets zon."
+            }
+            Self::CredentialExpires { .. } => {
+                "Lägg till en ny i programmets appregistrering i Entra, ange den under `[graph]`, starta om och ta bort den gamla."
             }
             Self::StoreUnavailable { .. } => "Kontrollera `store.url`, ledigt diskutrymme och rättigheterna på filen.",
         }

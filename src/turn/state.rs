@@ -44,6 +44,8 @@ pub struct MailboxState {
     pub watch: Option<WatchKept>,
     /// Counts subscriptions made.
     pub watch_generation: u32,
+    /// Counts subscriptions made and renewed.
+    pub watches_kept: u64,
     /// What the PBX is known to show: what it last acknowledged, or what was found there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Shown>,
@@ -219,6 +221,7 @@ impl MailboxState {
             alias: alias.to_owned(),
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
+            watches_kept: self.watches_kept,
             acknowledged: self.acknowledged.take(),
             sure_at: self.sure_at,
             replaced: self.replaced.take(),

@@ -38,7 +38,11 @@ struct EmbeddedBench {
 impl EmbeddedBench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), most_per_company: 2 };
+        let settings = EmbeddedSettings {
+            path: folder.path().join("narvaro.db"),
+            most_per_company: 2,
+            trail_entries: 3,
+        };
         let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
         let mut bench = Self { _folder: folder, settings, clock, store: None };
         bench.open();

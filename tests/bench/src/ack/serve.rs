@@ -103,8 +103,11 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
 
 async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router> {
     let clock = Arc::new(SystemClock);
-    let settings =
-        EmbeddedSettings { path: folder.join("narvaro.db"), most_per_company: usize::try_from(MAILBOXES)? };
+    let settings = EmbeddedSettings {
+        path: folder.join("narvaro.db"),
+        most_per_company: usize::try_from(MAILBOXES)?,
+        trail_entries: 1_000,
+    };
     let store = Arc::new(Embedded::open(&settings, clock.clone())?);
     let users =
         (1..=MAILBOXES).map(|number| format!("{number}").parse()).collect::<Result<Vec<Extension>, _>>()?;
