@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::{
     ToSchema,
-    openapi::{RefOr, schema::Schema},
+    openapi::{
+        Ref, RefOr,
+        schema::{ArrayBuilder, Schema},
+    },
 };
 
 use super::{
@@ -31,6 +34,15 @@ impl Described {
         let mut others = Vec::new();
         T::schemas(&mut others);
         Self { name: T::name().into_owned(), schema: T::schema(), others }
+    }
+
+    /// A list of such.
+    pub(super) fn list<T: ToSchema>() -> Self {
+        let Self { name, schema, mut others } = Self::of::<T>();
+        let list = ArrayBuilder::new().items(Ref::from_schema_name(&name));
+        let nameless = String::new();
+        others.push((name, schema));
+        Self { name: nameless, schema: list.into(), others }
     }
 
     /// A reference to it, with all it needs left in `components`; a list is described in its place.

@@ -1,8 +1,16 @@
 //! Long lists in pieces: always in the same order, each piece named by the last item of the one before, so that what
 //! comes and goes meanwhile makes nothing appear twice.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref, RefOr,
+        schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type},
+    },
+};
 
 /// Items in a piece where nothing is said.
 const USUAL: usize = 500;
@@ -28,7 +36,7 @@ impl PageRequest {
 }
 
 /// A piece of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// In the list's order.
     pub items: Vec<T>,
@@ -56,6 +64,31 @@ impl<T> Page<T> {
         items.truncate(most);
         let next = items.last().filter(|_| more).map(|last| key(last).to_string());
         Self { items, next }
+    }
+}
+
+// By hand: derived, it would refer to the item's schema and not bring it along.
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let next = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("`after` of the next piece; null: this is the last."));
+        ObjectBuilder::new()
+            .property("items", ArrayBuilder::new().items(Ref::from_schema_name(T::name())))
+            .required("items")
+            .property("next", next)
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("PageOf{}", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
     }
 }
 

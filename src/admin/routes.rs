@@ -96,7 +96,7 @@ struct OfJob {
 pub(super) fn routes() -> Vec<Route> {
     use Role::{Admin, Operator, Read};
     vec![
-        get("/companies", Read, "All companies", async |service: Service, _: Nothing| {
+        list("/companies", Read, "All companies", async |service: Service, _: Nothing| {
             service.companies().await
         }),
         post(
@@ -160,7 +160,7 @@ pub(super) fn routes() -> Vec<Route> {
             "What a subject would do; it is not kept",
             async |service: Service, _: Nothing, request: TryRequest| service.try_subject(request).await,
         ),
-        get("/subscriptions", Read, "All subscriptions", async |service: Service, of: Scope| {
+        list("/subscriptions", Read, "All subscriptions", async |service: Service, of: Scope| {
             service.subscriptions(of.company).await
         }),
         post(
@@ -169,7 +169,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Start the renewal of subscriptions: one user's, a company's or all",
             async |service: Service, _: Nothing, request: RenewRequest| service.renew(request).await,
         ),
-        get("/jobs", Read, "Jobs, the newest first", async |service: Service, of: Scope| {
+        list("/jobs", Read, "Jobs, the newest first", async |service: Service, of: Scope| {
             service.jobs(of.company).await
         }),
         get("/jobs/{job}", Read, "How far a job has come", async |service: Service, of: OfJob| {
@@ -207,6 +207,33 @@ where
     F: Fn(Service, A) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<T, OperationError>> + Send,
 {
+    look(path, role, summary, Described::of::<T>(), answer)
+}
+
+/// A route that gives a list.
+fn list<A, T, F, Fut>(path: &'static str, role: Role, summary: &'static str, answer: F) -> Route
+where
+    A: DeserializeOwned + ToSchema + Send + 'static,
+    T: Serialize + ToSchema + 'static,
+    F: Fn(Service, A) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Vec<T>, OperationError>> + Send,
+{
+    look(path, role, summary, Described::list::<T>(), answer)
+}
+
+fn look<A, T, F, Fut>(
+    path: &'static str,
+    role: Role,
+    summary: &'static str,
+    described: Described,
+    answer: F,
+) -> Route
+where
+    A: DeserializeOwned + ToSchema + Send + 'static,
+    T: Serialize + 'static,
+    F: Fn(Service, A) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, OperationError>> + Send,
+{
     let handler = on(MethodFilter::GET, move |For(service): For, Parameters(address): Parameters<A>| {
         let asked = answer(service, address);
         async move { reply(asked.await) }
@@ -218,7 +245,7 @@ where
         summary,
         address: Described::of::<A>(),
         body: None,
-        answer: Described::of::<T>(),
+        answer: described,
         handler,
     }
 }

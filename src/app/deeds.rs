@@ -99,6 +99,7 @@ impl Service {
             store: Arc::clone(&self.store),
             offices: Arc::clone(&self.offices),
             clock: Arc::clone(&self.clock),
+            pace: Arc::clone(&self.jobs.pace),
             shutdown: self.tasks.shutdown(),
         };
         let job = self.jobs.enter(info);

@@ -33,18 +33,35 @@ pub(super) struct Piece {
     pub(super) put_back: u8,
 }
 
+/// How much has been fed lately, by all jobs together: one that follows another finds no fresh room.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    companies: BTreeMap<CompanyId, Window>,
+    all: Window,
+}
+
+impl Pace {
+    fn full_until(&mut self, company: &CompanyId, now: Timestamp) -> Option<Timestamp> {
+        let own = self.companies.get_mut(company).and_then(|fed| fed.full_until(IN_WINDOW, now));
+        own.max(self.all.full_until(IN_WINDOW_FOR_ALL, now))
+    }
+
+    fn feed(&mut self, company: &CompanyId, now: Timestamp) {
+        self.companies.entry(company.clone()).or_default().0.push_back(now);
+        self.all.0.push_back(now);
+    }
+}
+
 /// What waits, by company, and how much is on its way.
 #[derive(Debug, Default)]
 pub(super) struct Feeder {
     lanes: BTreeMap<CompanyId, Lane>,
-    fed: Window,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     waiting: VecDeque<Piece>,
     in_flight: usize,
-    fed: Window,
     rests_until: Option<Timestamp>,
 }
 
@@ -64,11 +81,11 @@ impl Window {
 
 impl Lane {
     /// When the next may be fed by the time alone; `None` where something has to end first, or nothing waits.
-    fn next_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+    fn next_at(&self, company: &CompanyId, pace: &mut Pace, now: Timestamp) -> Option<Timestamp> {
         if self.waiting.is_empty() || self.in_flight >= IN_FLIGHT {
             return None;
         }
-        let full_until = self.fed.full_until(IN_WINDOW, now);
+        let full_until = pace.full_until(company, now);
         Some(full_until.into_iter().chain(self.rests_until).max().unwrap_or(now).max(now))
     }
 }
@@ -83,21 +100,16 @@ impl Feeder {
     }
 
     /// What may be marked now; from each company in turn.
-    pub(super) fn take(&mut self, now: Timestamp) -> Vec<Piece> {
+    pub(super) fn take(&mut self, pace: &mut Pace, now: Timestamp) -> Vec<Piece> {
         let mut taken = Vec::new();
         loop {
             let before = taken.len();
-            for lane in self.lanes.values_mut() {
-                if self.fed.full_until(IN_WINDOW_FOR_ALL, now).is_some() {
-                    return taken;
+            for (company, lane) in &mut self.lanes {
+                if lane.next_at(company, pace, now) == Some(now) {
+                    taken.extend(lane.waiting.pop_front());
+                    lane.in_flight += 1;
+                    pace.feed(company, now);
                 }
-                if lane.next_at(now) != Some(now) {
-                    continue;
-                }
-                taken.extend(lane.waiting.pop_front());
-                lane.in_flight += 1;
-                lane.fed.0.push_back(now);
-                self.fed.0.push_back(now);
             }
             if taken.len() == before {
                 return taken;
@@ -106,9 +118,8 @@ impl Feeder {
     }
 
     /// When something may be taken by the time alone.
-    pub(super) fn next_at(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let soonest = self.lanes.values_mut().filter_map(|lane| lane.next_at(now)).min()?;
-        Some(soonest.max(self.fed.full_until(IN_WINDOW_FOR_ALL, now).unwrap_or(now)))
+    pub(super) fn next_at(&self, pace: &mut Pace, now: Timestamp) -> Option<Timestamp> {
+        self.lanes.iter().filter_map(|(company, lane)| lane.next_at(company, pace, now)).min()
     }
 
     /// Something that was taken has ended.
@@ -175,14 +186,15 @@ mod tests {
     fn ten_thousand_mailboxes_are_all_fed_once_within_what_graph_allows() {
         let mut feeder =
             Feeder::new(pieces("acme", 9_000, 0).into_iter().chain(pieces("beta", 1_000, 100_000)));
+        let mut pace = Pace::default();
         let mut queue = FakeQueue { working: Vec::new(), fed: HashMap::new() };
         let (mut now, mut seen) = (start(), HashSet::new());
         while !feeder.is_empty() || !queue.working.is_empty() {
-            for piece in feeder.take(now) {
+            for piece in feeder.take(&mut pace, now) {
                 assert!(seen.insert(piece.mailbox), "{piece:?} twice");
                 queue.accept(piece, now);
             }
-            let next = queue.working.iter().map(|(at, _)| *at).chain(feeder.next_at(now)).min();
+            let next = queue.working.iter().map(|(at, _)| *at).chain(feeder.next_at(&mut pace, now)).min();
             now = next.unwrap_or(now);
             let (ended, working) = queue.working.drain(..).partition(|(at, _)| *at <= now);
             queue.working = working;
@@ -208,25 +220,30 @@ mod tests {
     #[test]
     fn a_company_that_graph_asks_for_patience_rests_and_the_others_go_on() {
         let mut feeder = Feeder::new(pieces("acme", 20, 0).into_iter().chain(pieces("beta", 20, 100)));
-        let mut taken = feeder.take(start());
+        let mut pace = Pace::default();
+        let mut taken = feeder.take(&mut pace, start());
         assert_eq!(taken.len(), 2 * IN_FLIGHT);
         let until = start() + SignedDuration::from_secs(30);
         let acme = taken.remove(0);
         feeder.put_back(acme.clone(), until);
         feeder.ended(&"beta".parse().unwrap());
-        let next = feeder.take(start());
+        let next = feeder.take(&mut pace, start());
         assert_eq!(next.iter().map(|piece| piece.company.as_str()).collect::<Vec<_>>(), ["beta"]);
-        assert_eq!(feeder.next_at(start()), Some(until));
-        assert_eq!(feeder.take(until), [Piece { put_back: 1, ..acme }]);
+        assert_eq!(feeder.next_at(&mut pace, start()), Some(until));
+        assert_eq!(feeder.take(&mut pace, until), [Piece { put_back: 1, ..acme }]);
     }
 
     #[test]
     fn more_companies_than_one_application_may_serve_at_once_share_what_there_is() {
         let many = (0..200).flat_map(|number| pieces(&format!("c{number}"), 8, number * 1_000));
         let mut feeder = Feeder::new(many);
-        assert_eq!(feeder.take(start()).len(), IN_WINDOW_FOR_ALL);
-        assert_eq!(feeder.next_at(start()), Some(start() + WINDOW));
-        assert_eq!(feeder.take(start() + WINDOW).len(), 800);
+        let mut pace = Pace::default();
+        assert_eq!(feeder.take(&mut pace, start()).len(), IN_WINDOW_FOR_ALL);
+        assert_eq!(feeder.next_at(&mut pace, start()), Some(start() + WINDOW));
+        // Another job finds no room either.
+        let mut other = Feeder::new(pieces("other", 1, 1_000_000));
+        assert_eq!(other.take(&mut pace, start()), []);
+        assert_eq!(feeder.take(&mut pace, start() + WINDOW).len(), 800);
         assert!(feeder.is_empty());
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    feeder::{Feeder, Piece},
+    feeder::{Feeder, Pace, Piece},
     offices::Offices,
 };
 use crate::{
@@ -50,6 +50,7 @@ const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Jobs {
     jobs: Mutex<Vec<Arc<Job>>>,
+    pub(super) pace: Arc<Mutex<Pace>>,
     /// Held from looking whether a job is under way until it is.
     pub(super) starting: tokio::sync::Mutex<()>,
 }
@@ -103,11 +104,6 @@ impl Jobs {
         job
     }
 
-    /// Takes out a job that could not be stored.
-    pub(super) fn forget(&self, id: &JobId) {
-        self.held().retain(|job| job.held().job != *id);
-    }
-
     pub(super) fn find(&self, id: &JobId) -> Option<Arc<Job>> {
         self.held().iter().find(|job| job.held().job == *id).cloned()
     }
@@ -142,7 +138,14 @@ pub(super) struct Means {
     pub(super) store: Arc<dyn Store>,
     pub(super) offices: Arc<Offices>,
     pub(super) clock: SharedClock,
+    pub(super) pace: Arc<Mutex<Pace>>,
     pub(super) shutdown: CancellationToken,
+}
+
+impl Means {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a mailbox looked like before it was asked: what differs afterwards tells what came of it.
@@ -267,11 +270,12 @@ impl Runner {
     }
 
     /// When something is to be done by the time alone.
-    fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+    fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.store_rests_until.is_some() {
             return self.store_rests_until;
         }
-        self.feeder.next_at(now).into_iter().chain(self.flights.values().map(|flight| flight.until)).min()
+        let next = self.feeder.next_at(&mut self.means.pace(), now);
+        next.into_iter().chain(self.flights.values().map(|flight| flight.until)).min()
     }
 
     /// Counts what has ended, feeds what may follow, and keeps how far it has come.
@@ -338,7 +342,7 @@ impl Runner {
     async fn feed(&mut self) -> Result<(), StoreError> {
         loop {
             let now = self.means.clock.now();
-            let taken = self.feeder.take(now);
+            let taken = self.feeder.take(&mut self.means.pace(), now);
             if taken.is_empty() {
                 return Ok(());
             }
