@@ -229,8 +229,8 @@ impl App {
             Arc::clone(&clock),
             tasks.clone(),
             public_url,
-            credential_end,
         );
+        let operations = Arc::new(operations.with_credential_end(credential_end));
         operations.resume_jobs().await.map_err(StartError::Load)?;
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));

@@ -63,13 +63,12 @@ impl Service {
         clock: SharedClock,
         tasks: Tasks,
         public_url: String,
-        credential: CredentialEnd,
-    ) -> Arc<Self> {
+    ) -> Self {
         let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(std::time::Duration::from_secs(10));
         let client = builder.build().unwrap_or_default();
-        Arc::new(Self {
+        Self {
             store,
             offices,
             consent,
@@ -79,9 +78,14 @@ impl Service {
             public_url,
             client,
             jobs: Arc::default(),
-            credential,
+            credential: CredentialEnd::Unknown,
             who: config::FIRST_TOKEN.into(),
-        })
+        }
+    }
+
+    /// What is known of the end of the application's credential.
+    pub(super) fn with_credential_end(self, credential: CredentialEnd) -> Self {
+        Self { credential, ..self }
     }
 
     pub(super) fn depth(&self) -> Depth {

@@ -96,10 +96,9 @@ impl Jobs {
         let job = Arc::new(Job { info: Mutex::new(info), cancel: CancellationToken::new() });
         let mut jobs = self.held();
         jobs.push(Arc::clone(&job));
-        if jobs.len() > KEPT {
-            if let Some(oldest) = jobs.iter().position(|job| job.held().progress.finished) {
-                jobs.remove(oldest);
-            }
+        let oldest = jobs.iter().position(|job| job.held().progress.finished);
+        if let Some(oldest) = oldest.filter(|_| jobs.len() > KEPT) {
+            jobs.remove(oldest);
         }
         job
     }

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) client: reqwest::Client,
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
+    /// More lines of the configuration: keys of `[graph]`, then other tables. They count from the next start.
+    pub(crate) more: String,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -90,8 +92,9 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let state_keys = Default::default();
-        let mut world = Self { sim, clock, tenant, folder, client, state_keys, public, private, app: None };
+        let (state_keys, more) = Default::default();
+        let mut world =
+            Self { sim, clock, tenant, folder, client, state_keys, more, public, private, app: None };
         world.start().await;
         world
     }
@@ -112,7 +115,7 @@ impl World {
         world
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
         let store = self.folder.path().join("narvaro.db");
         let base = self.sim.base_url();
@@ -131,13 +134,15 @@ impl World {
             graph_base = "{base}"
             login_authority = "{base}"
             allow_plain_http_loopback = true
+            {}
             "#,
-            store.display()
+            store.display(),
+            self.more
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
     }
 
-    fn environment(&self) -> Environment {
+    pub(crate) fn environment(&self) -> Environment {
         let [current, previous] = &self.state_keys;
         Environment::of([
             ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),
