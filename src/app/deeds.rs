@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tracing::warn;
 
 use super::{
-    feeder::Piece,
+    feeder::{Feeder, Piece, WINDOW},
     operations::{Service, store},
     renewal::{self, Means, Runner},
 };
@@ -81,7 +81,7 @@ impl Service {
         let record = JobRecord { id: id.0.clone(), document: renewal::document(&info) };
         let mailboxes = pieces.iter().map(|piece| piece.mailbox).collect();
         self.store.open_job(record, mailboxes, deed).await.map_err(store)?;
-        self.run_job(info, pieces);
+        self.run_job(info, Feeder::new(pieces)).await;
         Ok(JobStarted { job: id, total, under_way: false })
     }
 
@@ -94,7 +94,7 @@ impl Service {
         Ok(job.cancel())
     }
 
-    fn run_job(&self, info: JobInfo, pieces: Vec<Piece>) {
+    async fn run_job(&self, info: JobInfo, feeder: Feeder) {
         let means = Means {
             store: Arc::clone(&self.store),
             offices: Arc::clone(&self.offices),
@@ -103,7 +103,9 @@ impl Service {
             shutdown: self.tasks.shutdown(),
         };
         let job = self.jobs.enter(info);
-        self.tasks.spawn("renewal", Runner::new(job, means, self.turns.ended(), pieces).run());
+        let mut runner = Runner::new(job, means, self.turns.ended(), feeder);
+        runner.begin().await;
+        self.tasks.spawn("renewal", runner.run());
     }
 
     /// Goes on with the jobs that the service had when it stopped.
@@ -141,7 +143,10 @@ impl Service {
                 self.store.advance_job(record, gone).await?;
             }
             let cancelled = info.progress.cancelled;
-            self.run_job(info, if cancelled { Vec::new() } else { pieces });
+            let pieces = if cancelled { Vec::new() } else { pieces };
+            // What was fed just before the service stopped is not known any more: one window is let go by.
+            let feeder = Feeder::new(pieces).resting_until(self.clock.now() + WINDOW);
+            self.run_job(info, feeder).await;
         }
         Ok(())
     }

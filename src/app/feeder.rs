@@ -99,6 +99,12 @@ impl Feeder {
         feeder
     }
 
+    /// The same, with every company left alone until then.
+    pub(super) fn resting_until(mut self, until: Timestamp) -> Self {
+        self.lanes.values_mut().for_each(|lane| lane.rests_until = Some(until));
+        self
+    }
+
     /// What may be marked now; from each company in turn.
     pub(super) fn take(&mut self, pace: &mut Pace, now: Timestamp) -> Vec<Piece> {
         let mut taken = Vec::new();
@@ -226,6 +232,11 @@ mod tests {
         let until = start() + SignedDuration::from_secs(30);
         let acme = taken.remove(0);
         feeder.put_back(acme.clone(), until);
+        let mut resumed = Feeder::new(pieces("gamma", 1, 500)).resting_until(until);
+        assert_eq!(
+            (resumed.take(&mut pace, start()), resumed.next_at(&mut pace, start())),
+            (vec![], Some(until))
+        );
         feeder.ended(&"beta".parse().unwrap());
         let next = feeder.take(&mut pace, start());
         assert_eq!(next.iter().map(|piece| piece.company.as_str()).collect::<Vec<_>>(), ["beta"]);

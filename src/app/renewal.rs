@@ -218,17 +218,23 @@ impl Runner {
         job: Arc<Job>,
         means: Means,
         ended: broadcast::Receiver<MailboxId>,
-        pieces: Vec<Piece>,
+        feeder: Feeder,
     ) -> Self {
         Self {
             job,
             means,
             ended,
-            feeder: Feeder::new(pieces),
+            feeder,
             flights: HashMap::new(),
             unsaved: Vec::new(),
             store_rests_until: None,
         }
+    }
+
+    /// Marks the first mailboxes: whoever asked for one is answered when it is due.
+    pub(super) async fn begin(&mut self) {
+        let now = self.means.clock.now();
+        self.step_unless_store_rests(&mut Vec::new(), now).await;
     }
 
     /// Works until all is done, it is cancelled, or the service stops: then it goes on at the next start.
@@ -236,13 +242,7 @@ impl Runner {
         let mut ended = Vec::new();
         loop {
             let now = self.means.clock.now();
-            if self.store_rests_until.is_none_or(|until| until <= now) {
-                self.store_rests_until = None;
-                if let Err(error) = self.step(&mut ended).await {
-                    warn!(error = %Chain(&error), "A job waits for the store");
-                    self.store_rests_until = Some(now + STORE_PAUSE);
-                }
-            }
+            self.step_unless_store_rests(&mut ended, now).await;
             if self.job.held().progress.finished {
                 return;
             }
@@ -265,6 +265,17 @@ impl Runner {
                     Err(RecvError::Closed) => return,
                 },
             }
+        }
+    }
+
+    async fn step_unless_store_rests(&mut self, ended: &mut Vec<MailboxId>, now: Timestamp) {
+        if self.store_rests_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.store_rests_until = None;
+        if let Err(error) = self.step(ended).await {
+            warn!(error = %Chain(&error), "A job waits for the store");
+            self.store_rests_until = Some(now + STORE_PAUSE);
         }
     }
 

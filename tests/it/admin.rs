@@ -246,7 +246,8 @@ async fn renewing_many_is_spread_and_goes_on_where_it_was_after_a_restart_of_the
     world.settle().await;
     assert!(!progress(&world).await.finished);
     world.restart().await;
-    assert_eq!(progress(&world).await.done, AT_ONCE, "it shows how far it had come");
+    world.settle().await;
+    assert_eq!(progress(&world).await.done, AT_ONCE, "it shows how far it had come, and goes on in a while");
     // The command again, instead of a second job: it joins the first and follows it to its end.
     world.sim.set_time(world.now() + SignedDuration::from_secs(20));
     world.clock.advance_to(world.now() + SignedDuration::from_secs(20));
