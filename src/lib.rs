@@ -36,6 +36,10 @@
 //! **Graph throttles us, or is away.** The read fails, is written down as a trouble with a time to try again, and
 //! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure.
 //!
+//! **The calendars of twenty companies hang.** Each turn has shown what it knows before it reads. At most three quarters
+//! of the workers read; a turn that finds no room ends, its reading is owed, and its mailbox waits without a worker. So
+//! the edges of all others find one at once, and a read that takes too long is cut and tried again.
+//!
 //! **Somebody presses DND on the phone during a meeting.** The PBX signals, the turn reads back, sees what neither we
 //! wrote nor announced, and keeps it as an override until that meeting ends, across restarts.
 //!

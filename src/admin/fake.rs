@@ -21,12 +21,13 @@ use crate::{
 pub(crate) const TOKEN: &str = "open-sesame";
 
 /// Tokens of less: what each may do, and for which company only.
-pub(crate) const LESSER: [(&str, Role, Option<&str>); 5] = [
+pub(crate) const LESSER: [(&str, Role, Option<&str>); 6] = [
     ("reads-all", Role::Read, None),
     ("reads-acme", Role::Read, Some("acme")),
     ("operates-all", Role::Operator, None),
     ("operates-acme", Role::Operator, Some("acme")),
     ("operates-beta", Role::Operator, Some("beta")),
+    ("administers-acme", Role::Admin, Some("acme")),
 ];
 
 /// Fixed companies.
@@ -81,11 +82,11 @@ fn extension(text: &str) -> Extension {
     text.parse().unwrap()
 }
 
-fn healthy() -> HealthReport {
-    HealthReport::of(Health::Fine, Language::En)
+fn healthy(language: Language) -> HealthReport {
+    HealthReport::of(Health::Fine, language)
 }
 
-fn mailboxes() -> Vec<MailboxStatus> {
+fn mailboxes(language: Language) -> Vec<MailboxStatus> {
     let meeting = ShownPresence {
         profile: "meeting".parse().ok(),
         label: "Möte".into(),
@@ -97,7 +98,7 @@ fn mailboxes() -> Vec<MailboxStatus> {
             extension: extension("201"),
             alias: "anna@acme.example".into(),
             name: Some("Anna Ström".into()),
-            health: healthy(),
+            health: healthy(language),
             shown: Some(meeting),
             subscription_expires: Some(at("2026-11-29T08:00:00Z")),
             proven_until: Some(at("2026-11-23T13:00:00Z")),
@@ -107,7 +108,7 @@ fn mailboxes() -> Vec<MailboxStatus> {
             extension: extension("202"),
             alias: "bo@acme.example".into(),
             name: None,
-            health: HealthReport::of(no_mailbox, Language::En),
+            health: HealthReport::of(no_mailbox, language),
             shown: None,
             subscription_expires: None,
             proven_until: None,
@@ -133,6 +134,20 @@ fn renewal(finished: bool) -> JobProgress {
     }
 }
 
+/// A renewal of seventy, of which more fail than are told.
+fn long_renewal() -> JobProgress {
+    JobProgress {
+        total: 70,
+        done: 70,
+        renewed: 8,
+        made_anew: 1,
+        reasons: [("no_mailbox".to_owned(), 60), ("late".to_owned(), 1)].into(),
+        failed: vec!["202 bo@acme.example: no mailbox".into(); 50],
+        finished: true,
+        ..JobProgress::default()
+    }
+}
+
 #[async_trait]
 impl Operations for Fake {
     fn on_behalf_of(&self, _: &str) -> Arc<dyn Operations> {
@@ -150,8 +165,9 @@ impl Operations for Fake {
         Ok(vec![CompanySummary { id: acme(), name: "Acme AB".into(), users: 2, revision: 7 }])
     }
 
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
+        let language = scope.language.unwrap_or(Language::En);
         let status = CompanyStatus {
             id: acme(),
             name: "Acme AB".into(),
@@ -161,15 +177,13 @@ impl Operations for Fake {
                 since: Some(at("2026-11-01T09:00:00Z")),
             },
             pbx: PbxLink::Down { cause: "connection refused".into() },
-            health: HealthReport::of(
-                Health::PbxUnreachable { said: "connection refused".into() },
-                Language::En,
-            ),
-            mailboxes: mailboxes(),
+            health: HealthReport::of(Health::PbxUnreachable { said: "connection refused".into() }, language),
+            leaving: false,
+            mailboxes: mailboxes(language),
         };
         let companies = if self.empty { vec![] } else { vec![status] };
         let end = Health::CredentialExpires { at: at("2026-12-01T00:00:00Z") };
-        let notices = self.credential_ends.then(|| HealthReport::of(end, Language::En)).into_iter().collect();
+        let notices = self.credential_ends.then(|| HealthReport::of(end, language)).into_iter().collect();
         Ok(Status { at: at("2026-11-23T13:30:00Z"), notices, companies })
     }
 
@@ -180,6 +194,16 @@ impl Operations for Fake {
         let revision = if request.dry_run { 7 } else { 8 };
         let company = parsed.company.id().clone();
         Ok(ApplyReport { company, changes, warnings: parsed.warnings, applied: !request.dry_run, revision })
+    }
+
+    async fn remove(
+        &self,
+        company: CompanyId,
+        request: RemoveRequest,
+    ) -> Result<RemoveReport, OperationError> {
+        known(&company)?;
+        let goes = vec!["company acme: `Acme AB`".into(), "user 201: anna@acme.example".into()];
+        Ok(RemoveReport { company, name: "Acme AB".into(), goes, leaving: !request.dry_run })
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -200,7 +224,17 @@ impl Operations for Fake {
         let at = request.at.unwrap_or(at("2026-11-23T13:30:00Z"));
         let lines = vec![format!("At {at} `Möte` shows, by the word `MÖT`.")];
         let details = json!({ "profile": "meeting" });
-        Ok(Explained { company: acme(), extension: extension("201"), at, lines, details })
+        let (shown, troubles, read) = (None, Vec::new(), None);
+        Ok(Explained {
+            company: acme(),
+            extension: extension("201"),
+            at,
+            lines,
+            details,
+            shown,
+            troubles,
+            read,
+        })
     }
 
     async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError> {
@@ -209,11 +243,8 @@ impl Operations for Fake {
         Ok(Tried { profile: "meeting".parse().ok(), lines, details: json!({}) })
     }
 
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
         Ok(vec![SubscriptionInfo {
             company: acme(),
             extension: extension("201"),
@@ -221,7 +252,7 @@ impl Operations for Fake {
             id: "sub-1".parse().ok(),
             expires: Some(at("2026-11-29T08:00:00Z")),
             renew_at: Some(at("2026-11-26T08:00:00Z")),
-            health: healthy(),
+            health: healthy(scope.language.unwrap_or(Language::En)),
         }])
     }
 
@@ -237,19 +268,21 @@ impl Operations for Fake {
                 Ok(JobProgress { total: 1, done: 1, renewed: 1, finished: true, ..JobProgress::default() })
             }
             "renew-2" => Ok(renewal(finished)),
+            "renew-70" => Ok(long_renewal()),
             _ => Err(OperationError::NoSuchJob(job)),
         }
     }
 
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
+        let language = scope.language.unwrap_or(Language::En);
         let wrong = Health::PbxUnreachable { said: "connection refused".into() };
         let line =
             |what: &str, ok, said: &str, cure| CheckLine { what: what.into(), ok, said: said.into(), cure };
         Ok(CheckReport {
             checks: vec![
                 line("acme: login", true, "a token was given", None),
-                line("acme: PBX", false, &wrong.cause(Language::En), Some(wrong.cure(Language::En))),
+                line("acme: PBX", false, &wrong.cause(language), Some(wrong.cure(language))),
             ],
         })
     }
@@ -266,24 +299,28 @@ impl Operations for Fake {
             name: mailbox.name,
             enabled: true,
         };
-        Ok(Page::cut(&page, mailboxes().into_iter().map(info), |user| user.extension.to_string()))
+        Ok(Page::cut(&page, mailboxes(Language::En).into_iter().map(info), |user| user.extension.to_string()))
     }
 
     async fn mailboxes(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<MailboxStatus>, OperationError> {
         known(&company)?;
-        Ok(Page::cut(&page, mailboxes(), |mailbox| mailbox.extension.to_string()))
+        Ok(Page::cut(&page, mailboxes(language.unwrap_or(Language::En)), |mailbox| {
+            mailbox.extension.to_string()
+        }))
     }
 
     async fn watches(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<SubscriptionInfo>, OperationError> {
-        let all = self.subscriptions(Some(company)).await?;
+        let all = self.subscriptions(Scope { company: Some(company), language }).await?;
         Ok(Page::cut(&page, all, |one| one.extension.to_string()))
     }
 
@@ -295,6 +332,7 @@ impl Operations for Fake {
             started: at("2026-11-23T13:00:00Z"),
             company: Some(acme()),
             user: None,
+            language: None,
             progress: renewal(true),
         }])
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::types::JobId;
-use crate::model::CompanyId;
+use crate::model::{CompanyId, Language};
 
 /// A job that has begun, or that was under way already for the same mailboxes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -59,6 +59,9 @@ pub struct JobInfo {
     pub company: Option<CompanyId>,
     /// The one user it is about, as asked for; absent: all.
     pub user: Option<String>,
+    /// Language of what failed; English where absent.
+    #[serde(default)]
+    pub language: Option<Language>,
     /// How far it has come.
     pub progress: JobProgress,
 }

@@ -15,11 +15,11 @@ use super::{
     page::{Page, PageRequest},
     types::{
         ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained,
-        Exported, JobId, MailboxStatus, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-        TryRequest, UserInfo,
+        Exported, JobId, MailboxStatus, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
     },
 };
-use crate::model::CompanyId;
+use crate::model::{CompanyId, Language};
 
 /// Operations on some companies.
 pub(super) struct Limited {
@@ -77,20 +77,22 @@ impl Operations for Limited {
         Ok(all)
     }
 
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError> {
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError> {
+        let Scope { company, language } = scope;
+        let of = |company| Scope { company, language };
         if let Some(company) = company {
-            return self.whole.status(Some(self.own(company)?)).await;
+            return self.whole.status(of(Some(self.own(company)?))).await;
         }
         let known = self.companies().await?;
         let mut companies = known.into_iter();
         let Some(first) = companies.next() else {
             // Nothing of the token's is here yet. Only what is the service's own is told.
-            let status = self.whole.status(None).await?;
+            let status = self.whole.status(of(None)).await?;
             return Ok(Status { companies: Vec::new(), ..status });
         };
-        let mut status = self.whole.status(Some(first.id)).await?;
+        let mut status = self.whole.status(of(Some(first.id))).await?;
         for company in companies {
-            status.companies.extend(self.whole.status(Some(company.id)).await?.companies);
+            status.companies.extend(self.whole.status(of(Some(company.id))).await?.companies);
         }
         Ok(status)
     }
@@ -102,22 +104,29 @@ impl Operations for Limited {
     async fn mailboxes(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<MailboxStatus>, OperationError> {
-        self.whole.mailboxes(self.own(company)?, page).await
+        self.whole.mailboxes(self.own(company)?, language, page).await
     }
 
     async fn watches(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<SubscriptionInfo>, OperationError> {
-        self.whole.watches(self.own(company)?, page).await
+        self.whole.watches(self.own(company)?, language, page).await
     }
 
     /// A company file names tenants and secrets of whichever company it likes.
     async fn apply(&self, _: ApplyRequest) -> Result<ApplyReport, OperationError> {
         Err(OperationError::Refused("a token for some companies applies no company files".to_owned()))
+    }
+
+    /// With the company would go the token's own, and only a company file, which such a token cannot apply, brings it back.
+    async fn remove(&self, _: CompanyId, _: RemoveRequest) -> Result<RemoveReport, OperationError> {
+        Err(OperationError::Refused("a token for some companies removes no companies".to_owned()))
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -138,12 +147,9 @@ impl Operations for Limited {
         self.whole.try_subject(TryRequest { company, ..request }).await
     }
 
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
-        let company = self.one(company)?;
-        self.whole.subscriptions(Some(company)).await
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError> {
+        let company = Some(self.one(scope.company)?);
+        self.whole.subscriptions(Scope { company, ..scope }).await
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
@@ -164,9 +170,9 @@ impl Operations for Limited {
         self.whole.cancel(self.own_job(job).await?).await
     }
 
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
-        let company = self.one(company)?;
-        self.whole.check(Some(company)).await
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
+        let company = Some(self.one(scope.company)?);
+        self.whole.check(Scope { company, ..scope }).await
     }
 
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError> {

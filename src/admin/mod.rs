@@ -40,6 +40,7 @@ pub use problem::Problem;
 pub use router::{Surface, router};
 pub use types::{
     ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent, ConsentUrl,
-    ExplainRequest, Explained, Exported, JobId, MailboxStatus, PbxLink, RenewRequest, ShownPresence, Status,
-    SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
+    ExplainRequest, Explained, Exported, JobId, MailboxStatus, PbxLink, RemoveReport, RemoveRequest,
+    RenewRequest, Scope, ShownPresence, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+    UserInfo,
 };

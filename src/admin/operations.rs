@@ -10,12 +10,12 @@ use super::{
     page::{Page, PageRequest},
     types::{
         ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained,
-        Exported, JobId, MailboxStatus, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-        TryRequest, UserInfo,
+        Exported, JobId, MailboxStatus, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
     },
 };
 use crate::config::Finding;
-use crate::model::{CompanyId, Extension};
+use crate::model::{CompanyId, Extension, Language};
 
 /// Why the service did not do what an operator asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,12 @@ pub enum OperationError {
     NoSuchUser {
         /// The company asked.
         company: CompanyId,
+        /// What was asked for.
+        user: String,
+    },
+    /// No company has such a user.
+    #[error("no company has a user with extension or alias `{user}`")]
+    UnknownUser {
         /// What was asked for.
         user: String,
     },
@@ -81,13 +87,24 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError>;
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError>;
 
     /// Validates a company file, says what it changes and, unless it is a dry run, makes it live: all or nothing.
     ///
     /// # Errors
     /// [`OperationError::FileRefused`] names every place that does not hold.
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError>;
+
+    /// Takes a company out: phones are given back and subscriptions deleted as if an apply had taken out every user,
+    /// and then the company is forgotten. Applying its file again before that takes it back.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn remove(
+        &self,
+        company: CompanyId,
+        request: RemoveRequest,
+    ) -> Result<RemoveReport, OperationError>;
 
     /// The applied company in the format that [`apply`](Self::apply) takes.
     ///
@@ -104,7 +121,7 @@ pub trait Operations: Send + Sync + 'static {
     /// Why a user shows what they show at a moment.
     ///
     /// # Errors
-    /// [`OperationError::NoSuchUser`], [`OperationError::AmbiguousUser`].
+    /// [`OperationError::NoSuchUser`], [`OperationError::UnknownUser`], [`OperationError::AmbiguousUser`].
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError>;
 
     /// What a subject would do. The subject is neither stored nor logged.
@@ -117,10 +134,7 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError>;
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError>;
 
     /// A company's users, by extension.
     ///
@@ -128,23 +142,26 @@ pub trait Operations: Send + Sync + 'static {
     /// [`OperationError::NoSuchCompany`].
     async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError>;
 
-    /// How a company's mailboxes stand, by extension.
+    /// How a company's mailboxes stand, by extension, those that are being taken out too; in English where no language is
+    /// named.
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
     async fn mailboxes(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<MailboxStatus>, OperationError>;
 
-    /// A company's subscriptions, by extension.
+    /// A company's subscriptions, by extension; in English where no language is named.
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
     async fn watches(
         &self,
         company: CompanyId,
+        language: Option<Language>,
         page: PageRequest,
     ) -> Result<Page<SubscriptionInfo>, OperationError>;
 
@@ -176,7 +193,7 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`]. What is wrong outside is a line of the answer, not an error.
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError>;
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError>;
 
     /// Marks mailboxes as due now, with a complete read.
     ///
@@ -184,9 +201,9 @@ pub trait Operations: Send + Sync + 'static {
     /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError>;
 
-    /// Who did what, the newest first.
+    /// Who did what, the newest first; to companies that were removed too.
     ///
     /// # Errors
-    /// [`OperationError::NoSuchCompany`]; [`OperationError::Refused`] where `after` is none of ours.
+    /// [`OperationError::NoSuchCompany`] where nothing was ever done to such a company; [`OperationError::Refused`] where `after` is none of ours.
     async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError>;
 }

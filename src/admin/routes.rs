@@ -24,9 +24,14 @@ use super::{
     page::PageRequest,
     problem::Refusal,
     request::{Input, Parameters},
-    types::{ApplyRequest, ExplainRequest, JobId, RenewRequest, SyncRequest, TryRequest},
+    types::{
+        ApplyRequest, ExplainRequest, JobId, RemoveRequest, RenewRequest, Scope, SyncRequest, TryRequest,
+    },
 };
-use crate::{config::Role, model::CompanyId};
+use crate::{
+    config::Role,
+    model::{CompanyId, Language},
+};
 
 /// The service, as its caller may see it.
 type Service = Arc<dyn Operations>;
@@ -54,7 +59,7 @@ struct Nothing {}
 /// One company, or all.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Scope {
+struct OneOrAll {
     #[serde(default)]
     company: Option<CompanyId>,
 }
@@ -85,6 +90,28 @@ impl PageOfCompany {
     }
 }
 
+/// A piece of a company's list that tells causes and cures.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PageInWords {
+    company: CompanyId,
+    /// Language of causes and cures; English where absent.
+    #[serde(default)]
+    language: Option<Language>,
+    /// `next` of the piece before; absent: from the beginning.
+    #[serde(default)]
+    after: Option<String>,
+    /// Most items wanted: 500 where absent, and never more than 2,000.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+impl PageInWords {
+    fn split(self) -> (CompanyId, Option<Language>, PageRequest) {
+        (self.company, self.language, PageRequest { after: self.after, limit: self.limit })
+    }
+}
+
 /// The job in the address.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +131,14 @@ pub(super) fn routes() -> Vec<Route> {
             Admin,
             "Make a company file live, all or nothing",
             async |service: Service, _: Nothing, request: ApplyRequest| service.apply(request).await,
+        ),
+        post(
+            "/companies/{company}/remove",
+            Admin,
+            "Give a company's phones back, delete its subscriptions, forget it",
+            async |service: Service, of: OfCompany, request: RemoveRequest| {
+                service.remove(of.company, request).await
+            },
         ),
         get(
             "/companies/{company}/export",
@@ -130,22 +165,22 @@ pub(super) fn routes() -> Vec<Route> {
             "/companies/{company}/mailboxes",
             Read,
             "A company's mailboxes with their health, by extension",
-            async |service: Service, of: PageOfCompany| {
-                let (company, page) = of.split();
-                service.mailboxes(company, page).await
+            async |service: Service, of: PageInWords| {
+                let (company, language, page) = of.split();
+                service.mailboxes(company, language, page).await
             },
         ),
         get(
             "/companies/{company}/subscriptions",
             Read,
             "A company's subscriptions with their ends, by extension",
-            async |service: Service, of: PageOfCompany| {
-                let (company, page) = of.split();
-                service.watches(company, page).await
+            async |service: Service, of: PageInWords| {
+                let (company, language, page) = of.split();
+                service.watches(company, language, page).await
             },
         ),
         get("/status", Read, "How companies and mailboxes stand", async |service: Service, of: Scope| {
-            service.status(of.company).await
+            service.status(of).await
         }),
         get(
             "/explain",
@@ -161,7 +196,7 @@ pub(super) fn routes() -> Vec<Route> {
             async |service: Service, _: Nothing, request: TryRequest| service.try_subject(request).await,
         ),
         list("/subscriptions", Read, "All subscriptions", async |service: Service, of: Scope| {
-            service.subscriptions(of.company).await
+            service.subscriptions(of).await
         }),
         post(
             "/subscriptions/renew",
@@ -169,7 +204,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Start the renewal of subscriptions: one user's, a company's or all",
             async |service: Service, _: Nothing, request: RenewRequest| service.renew(request).await,
         ),
-        list("/jobs", Read, "Jobs, the newest first", async |service: Service, of: Scope| {
+        list("/jobs", Read, "Jobs, the newest first", async |service: Service, of: OneOrAll| {
             service.jobs(of.company).await
         }),
         get("/jobs/{job}", Read, "How far a job has come", async |service: Service, of: OfJob| {
@@ -182,7 +217,7 @@ pub(super) fn routes() -> Vec<Route> {
             async |service: Service, of: OfJob, _: Nothing| service.cancel(of.job).await,
         ),
         get("/check", Operator, "Try every outside system once", async |service: Service, of: Scope| {
-            service.check(of.company).await
+            service.check(of).await
         }),
         post(
             "/sync",

@@ -6,11 +6,11 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         RefOr,
-        schema::{ObjectBuilder, Schema, Type},
+        schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type},
     },
 };
 
-use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
+use crate::model::{CompanyId, Extension, Interval, Language, ProfileId, SubscriptionId};
 
 macro_rules! text {
     ($($type:ident: $said:literal $(, one of $words:expr)?;)+) => {$(
@@ -36,4 +36,26 @@ text! {
     ProfileId: "A profile's id, as `meeting`.";
     SubscriptionId: "A subscription's name at Microsoft 365.";
     Language: "A language.", one of ["sv", "en"];
+}
+
+impl PartialSchema for Interval {
+    fn schema() -> RefOr<Schema> {
+        let moment = |said| {
+            let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+            ObjectBuilder::new().schema_type(Type::String).format(Some(format)).description(Some(said))
+        };
+        ObjectBuilder::new()
+            .description(Some("From a moment up to, and without, another."))
+            .property("start", moment("The first moment inside."))
+            .property("end", moment("The first moment after."))
+            .required("start")
+            .required("end")
+            .into()
+    }
+}
+
+impl ToSchema for Interval {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Interval")
+    }
 }

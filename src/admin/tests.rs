@@ -87,6 +87,7 @@ fn granted(method: &str, path: &str) -> (String, Option<Value>) {
         ("GET", "/companies/{company}/mailboxes") => ("?after=201", None),
         ("GET", "/companies/{company}/subscriptions") => ("", None),
         ("POST", "/companies/{company}/consent-url") => ("", Some(json!({}))),
+        ("POST", "/companies/{company}/remove") => ("", Some(json!({ "dry_run": true }))),
         ("GET", "/explain") => ("?user=201&company=acme", None),
         ("POST", "/try") => ("", Some(json!({ "company": "acme", "subject": "MÖT" }))),
         ("POST", "/subscriptions/renew" | "/sync") => ("", Some(json!({ "company": "acme" }))),
@@ -137,9 +138,17 @@ async fn i14_a_token_for_one_company_does_all_there_and_sees_nothing_of_another(
     for route in routes() {
         let (method, path) = (route.method.as_str(), route.path);
         let (status, _, document) = answer(request(&running, method, path, "operates-acme")).await;
-        // A company file can name any company's tenant and secrets.
-        let expected = if path == "/companies/apply" { StatusCode::FORBIDDEN } else { StatusCode::OK };
+        // Nobody's who is limited to some: a company file can name any company's tenant and secrets, and only one brings
+        // back what was removed.
+        let of_all = ["/companies/apply", "/companies/{company}/remove"].contains(&path);
+        let expected = if of_all { StatusCode::FORBIDDEN } else { StatusCode::OK };
         assert_eq!(status, expected, "{method} {path}: {document}");
+        let (status, _, document) = answer(request(&running, method, path, "administers-acme")).await;
+        let expected = if of_all { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        assert_eq!(status, expected, "{method} {path}: {document}");
+        if of_all {
+            assert_eq!(document["type"], kind("refused"), "{method} {path}: {document}");
+        }
         // The same requests, which name acme or all, by somebody who has another company.
         let (_, _, mut document) = answer(request(&running, method, path, "operates-beta")).await;
         // Its digits are anything.
@@ -367,6 +376,7 @@ fn all_states() -> Vec<Health> {
         Health::Fine,
         Health::Starting,
         Health::Disabled,
+        Health::Leaving,
         Health::WrongCredentials { code: text() },
         Health::NoConsent { code: text() },
         Health::ConsentWithdrawn { code: text() },
@@ -419,7 +429,8 @@ fn a_report_survives_its_way_and_names_its_state() {
         assert_eq!(serde_json::from_value::<HealthReport>(json).unwrap(), report);
     }
     let report = HealthReport::of(Health::NoMailbox { code: "X".into() }, Language::En);
-    assert_eq!((report.name().as_str(), report.severity), ("no mailbox", Severity::Trouble));
+    assert_eq!(report.title(Language::En), "no mailbox");
+    assert_eq!((report.title(Language::Sv).as_str(), report.severity), ("ingen postlåda", Severity::Trouble));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::config::Finding;
 use crate::health::HealthReport;
-use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
+use crate::model::{CompanyId, Extension, Interval, Language, ProfileId, SubscriptionId};
 
 /// One company in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -56,6 +56,11 @@ pub enum PbxLink {
     /// It does not.
     Down {
         /// Why, in words for a technician.
+        cause: String,
+    },
+    /// It answers, and does not let us in.
+    Denied {
+        /// Its words.
         cause: String,
     },
 }
@@ -122,8 +127,21 @@ pub struct CompanyStatus {
     pub pbx: PbxLink,
     /// How the company as a whole stands: the login, the consent, the PBX.
     pub health: HealthReport,
-    /// Its users, by extension.
+    /// Whether it is being removed.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Its users, by extension; those who are being taken out too, until they are gone.
     pub mailboxes: Vec<MailboxStatus>,
+}
+
+/// What to answer about, and in which language.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scope {
+    /// Only this company; absent: all.
+    pub company: Option<CompanyId>,
+    /// Language of causes and cures; English where absent, as companies of several languages may be in one answer.
+    pub language: Option<Language>,
 }
 
 /// How the service stands.
@@ -176,6 +194,27 @@ pub struct ApplyReport {
     pub revision: u64,
 }
 
+/// How a company is to be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoveRequest {
+    /// Whether only to say what would go.
+    pub dry_run: bool,
+}
+
+/// What a removal takes away, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RemoveReport {
+    /// Which company.
+    pub company: CompanyId,
+    /// Its name.
+    pub name: String,
+    /// One readable line each.
+    pub goes: Vec<String>,
+    /// Whether it is on its way out now; it is gone once every phone has been given back.
+    pub leaving: bool,
+}
+
 /// An applied company in the file's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exported {
@@ -222,8 +261,17 @@ pub struct Explained {
     pub at: Timestamp,
     /// The answer in sentences.
     pub lines: Vec<String>,
-    /// The answer for scripts.
+    /// The answer for scripts; null where the moment lies outside of what has been read.
     pub details: serde_json::Value,
+    /// What the PBX is known to show; only of the present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<ShownPresence>,
+    /// What stands in the way, the gravest first; only of the present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<HealthReport>,
+    /// From when to when the calendar has been read; absent before the first reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Interval>,
 }
 
 /// A subject to be tried.
@@ -286,6 +334,8 @@ pub struct RenewRequest {
     pub company: Option<CompanyId>,
     /// Only this user's: extension or alias.
     pub user: Option<String>,
+    /// Language of what failed; English where absent.
+    pub language: Option<Language>,
 }
 
 /// Names a job for as long as the service keeps it.

@@ -58,21 +58,26 @@ impl CredentialEnd {
 
     /// What `check` says of it.
     pub(super) fn check(self, now: Timestamp, language: Language) -> Option<CheckLine> {
-        let what = "credential of the application".to_owned();
+        let what = language.say("applikationens hemlighet", "credential of the application").to_owned();
         if let Some(health) = self.near(now) {
             let (said, cure) = (health.cause(language), Some(health.cure(language)));
             return Some(CheckLine { what, ok: false, said, cure });
         }
         let (said, cure) = match self {
             Self::Never => return None,
-            Self::At(end) => (format!("works until {}", end.strftime("%Y-%m-%d")), None),
-            Self::Unknown => (
-                "when it stops working is not known".to_owned(),
-                Some(
-                    "write the day that Entra shows beside the secret into `graph.client_secret_expires`"
-                        .to_owned(),
-                ),
-            ),
+            Self::At(end) => {
+                let until = language.say("gäller till", "works until");
+                (format!("{until} {}", end.strftime("%Y-%m-%d")), None)
+            }
+            Self::Unknown => {
+                let said =
+                    language.say("när den slutar gälla är inte känt", "when it stops working is not known");
+                let cure = language.say(
+                    "skriv dagen som Entra visar bredvid hemligheten i `graph.client_secret_expires`",
+                    "write the day that Entra shows beside the secret into `graph.client_secret_expires`",
+                );
+                (said.to_owned(), Some(cure.to_owned()))
+            }
         };
         Some(CheckLine { what, ok: true, said, cure })
     }

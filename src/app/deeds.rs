@@ -75,6 +75,7 @@ impl Service {
             started: self.clock.now(),
             company,
             user: request.user,
+            language: request.language,
             progress: JobProgress { total, ..JobProgress::default() },
         };
         let deed = self.deed("renew", info.company.as_ref(), format!("job {id}: {total} mailboxes"));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{CompanyId, Language, MailboxId};
+use crate::model::{CompanyId, MailboxId};
 
 /// Of one company, marked and not ended. A notification that comes meanwhile waits for none of them: what is asked by a
 /// job is upkeep.
@@ -28,7 +28,6 @@ pub(super) struct Piece {
     pub(super) mailbox: MailboxId,
     pub(super) company: CompanyId,
     pub(super) title: String,
-    pub(super) language: Language,
     /// How often it has been put back because Graph asked for patience.
     pub(super) put_back: u8,
 }
@@ -161,7 +160,6 @@ mod tests {
             mailbox: MailboxId(first + number),
             company: company.parse().unwrap(),
             title: number.to_string(),
-            language: Language::En,
             put_back: 0,
         };
         (0..count).map(piece).collect()

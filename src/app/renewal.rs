@@ -1,9 +1,9 @@
 //! Renewal of many subscriptions as a job: started at once, worked off by turns, followed by its progress.
 //!
 //! The job marks mailboxes, a few at a time ([`Feeder`]), and watches turns end; it calls nobody itself, so that quotas
-//! and back-off are kept as for any other turn. A mailbox counts when its subscription has a new end, or when trying
-//! failed: a turn that ended without getting so far is not the end of it. What the job is not done with, and how far it
-//! has come, is in the store: after a restart it goes on, and nothing is counted twice.
+//! and back-off are kept as for any other turn. A turn that ends may have had another reason, or may have put the renewal
+//! off: a mailbox counts once its state says that what was asked for was tried after it was asked for. What the job is
+//! not done with, and how far it has come, is in the store: after a restart it goes on, and nothing is counted twice.
 
 use std::{
     collections::HashMap,
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::{
     feeder::{Feeder, Pace, Piece},
     offices::Offices,
+    views,
 };
 use crate::{
     admin::{JobId, JobInfo, JobProgress},
@@ -40,7 +41,7 @@ const TOLD: usize = 50;
 /// How often one mailbox is put back because Graph asks for patience, before it counts as failed.
 const MOST_PUT_BACK: u8 = 5;
 
-/// How long one mailbox may take: a turn's longest back-off, twice.
+/// How long one mailbox is waited for: a turn's longest back-off, twice.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long to wait for a store that does not answer.
@@ -147,22 +148,26 @@ impl Means {
     }
 }
 
-/// What a mailbox looked like before it was asked: what differs afterwards tells what came of it.
+/// What a mailbox looked like when it was asked: what differs afterwards tells what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Before {
+    asked: Timestamp,
     kept: u64,
     watch: Option<SubscriptionId>,
-    troubles: [Option<Trouble>; 2],
 }
 
 impl Before {
-    fn of(state: &MailboxState) -> Self {
-        Self {
-            kept: state.watches_kept,
-            watch: state.watch.as_ref().map(|watch| watch.id.clone()),
-            troubles: [state.watch_trouble.clone(), state.calendar_trouble.clone()],
-        }
+    fn of(state: &MailboxState, asked: Timestamp) -> Self {
+        Self { asked, kept: state.watches_kept, watch: watch_of(state) }
     }
+}
+
+fn watch_of(state: &MailboxState) -> Option<SubscriptionId> {
+    state.watch.as_ref().map(|watch| watch.id.clone())
+}
+
+fn trouble_of(state: &MailboxState) -> Option<&Trouble> {
+    state.watch_trouble.as_ref().or(state.calendar_trouble.as_ref())
 }
 
 /// What came of one mailbox.
@@ -173,22 +178,24 @@ enum Outcome {
     /// Graph asks for patience until then.
     Throttled(Timestamp),
     Failed(Health),
-    /// It is no mailbox of ours any more.
+    /// No turn has got so far in time.
+    Late,
+    /// It is no mailbox of ours, any more or yet.
     Gone,
 }
 
-/// What has come of a mailbox since `before`; `None`: nothing yet.
+/// What has come of a mailbox; `None`: nothing has been tried since it was asked.
 fn judge(before: &Before, after: Option<&MailboxState>) -> Option<Outcome> {
     let Some(after) = after else { return Some(Outcome::Gone) };
-    let now = Before::of(after);
-    if now.kept > before.kept {
-        return Some(if now.watch == before.watch { Outcome::Renewed } else { Outcome::MadeAnew });
+    after.renewal_tried_at.filter(|tried| *tried >= before.asked)?;
+    let owed = after.owed.reasons.contains(Reason::RenewAsked);
+    if !owed && after.watches_kept > before.kept {
+        return Some(if watch_of(after) == before.watch { Outcome::Renewed } else { Outcome::MadeAnew });
     }
-    let troubles = now.troubles.into_iter().zip(&before.troubles);
-    let new = troubles.filter_map(|(now, before)| now.filter(|now| Some(now) != before.as_ref())).next()?;
-    Some(match new.health {
-        Health::Throttled { .. } => Outcome::Throttled(new.retry_at),
-        health => Outcome::Failed(health),
+    Some(match trouble_of(after) {
+        Some(Trouble { health: Health::Throttled { .. }, retry_at, .. }) => Outcome::Throttled(*retry_at),
+        Some(trouble) => Outcome::Failed(trouble.health.clone()),
+        None => Outcome::Gone,
     })
 }
 
@@ -294,7 +301,7 @@ impl Runner {
             self.look_at(*mailbox).await?;
             ended.pop();
         }
-        self.give_up_on_late();
+        self.give_up_on_late().await?;
         let cancelled = self.job.cancel.is_cancelled();
         if !cancelled {
             self.feed().await?;
@@ -330,7 +337,7 @@ impl Runner {
         Ok(document.map(|document| MailboxState::read(&document).unwrap_or_default()))
     }
 
-    fn give_up_on_late(&mut self) {
+    async fn give_up_on_late(&mut self) -> Result<(), StoreError> {
         let now = self.means.clock.now();
         let late: Vec<MailboxId> = self
             .flights
@@ -339,13 +346,15 @@ impl Runner {
             .map(|flight| flight.piece.mailbox)
             .collect();
         for mailbox in late {
-            if let Some(flight) = self.flights.remove(&mailbox) {
-                let known = flight.before.troubles.into_iter().flatten().next();
-                let health =
-                    known.map_or(Health::SubscriptionLapsed { since: None }, |trouble| trouble.health);
-                self.count(flight.piece, Outcome::Failed(health));
-            }
+            let state = self.state_of(mailbox).await?;
+            let Some(flight) = self.flights.remove(&mailbox) else { continue };
+            let outcome = judge(&flight.before, state.as_ref()).unwrap_or_else(|| {
+                let trouble = state.as_ref().and_then(trouble_of);
+                trouble.map_or(Outcome::Late, |trouble| Outcome::Failed(trouble.health.clone()))
+            });
+            self.count(flight.piece, outcome);
         }
+        Ok(())
     }
 
     /// Marks as many as may be.
@@ -359,14 +368,14 @@ impl Runner {
             let mut marks = Vec::with_capacity(taken.len());
             let mut failed = None;
             for piece in taken {
-                if !self.has_consent(&piece.company) {
-                    self.count(piece, Outcome::Failed(Health::NoConsent { code: "not given yet".into() }));
+                if let Some(outcome) = self.hopeless(&piece.company) {
+                    self.count(piece, outcome);
                     continue;
                 }
                 match self.state_of(piece.mailbox).await {
                     Ok(Some(state)) => {
                         marks.push(Mark::new(piece.mailbox, now, Reason::RenewAsked));
-                        let flight = Flight { before: Before::of(&state), until: now + PATIENCE, piece };
+                        let flight = Flight { before: Before::of(&state, now), until: now + PATIENCE, piece };
                         self.flights.insert(flight.piece.mailbox, flight);
                     }
                     Ok(None) => self.count(piece, Outcome::Gone),
@@ -389,22 +398,31 @@ impl Runner {
         }
     }
 
-    fn has_consent(&self, company: &CompanyId) -> bool {
-        self.means.offices.get(company).is_some_and(|office| office.office.integration.is_some())
+    /// What comes of asking where nobody can be asked.
+    fn hopeless(&self, company: &CompanyId) -> Option<Outcome> {
+        match self.means.offices.get(company) {
+            None => Some(Outcome::Gone),
+            Some(office) if office.office.integration.is_none() => {
+                Some(Outcome::Failed(views::not_consented()))
+            }
+            Some(_) => None,
+        }
     }
 
     fn count(&mut self, piece: Piece, outcome: Outcome) {
         self.feeder.ended(&piece.company);
         self.unsaved.push(piece.mailbox);
         let mut info = self.job.held();
+        let language = info.language.unwrap_or(Language::En);
         let progress = &mut info.progress;
         progress.done += 1;
         let (reason, said) = match outcome {
             Outcome::Renewed => return progress.renewed += 1,
             Outcome::MadeAnew => return progress.made_anew += 1,
-            Outcome::Throttled(until) => told(&Health::Throttled { until: Some(until) }, piece.language),
-            Outcome::Failed(health) => told(&health, piece.language),
-            Outcome::Gone => ("removed".to_owned(), gone(piece.language).to_owned()),
+            Outcome::Throttled(until) => told(&Health::Throttled { until: Some(until) }, language),
+            Outcome::Failed(health) => told(&health, language),
+            Outcome::Late => ("late".to_owned(), late(language).to_owned()),
+            Outcome::Gone => ("removed".to_owned(), gone(language).to_owned()),
         };
         *progress.reasons.entry(reason).or_default() += 1;
         if progress.failed.len() < TOLD {
@@ -435,10 +453,17 @@ fn told(health: &Health, language: Language) -> (String, String) {
 }
 
 fn gone(language: Language) -> &'static str {
-    match language {
-        Language::Sv => "Användaren finns inte längre i företagsfilen.",
-        Language::En => "The user is no longer in the company file.",
-    }
+    language.say(
+        "Användaren är borttagen, avstängd eller inte redo än.",
+        "The user was removed, is switched off, or is not ready yet.",
+    )
+}
+
+fn late(language: Language) -> &'static str {
+    language.say(
+        "Inte klart inom tio minuter; det görs ändå när det går.",
+        "Not done within ten minutes; it will be done all the same once possible.",
+    )
 }
 
 /// What came of a job, for the audit trail and the log.
@@ -475,30 +500,46 @@ mod tests {
         MailboxState { watches_kept: kept, watch: Some(watch), ..MailboxState::default() }
     }
 
-    fn trouble(health: Health, attempts: u32) -> Option<Trouble> {
+    fn trouble(health: Health) -> Option<Trouble> {
         let moment = at("2026-11-23T08:05:00Z");
-        Some(Trouble { health, since: moment, attempts, retry_at: moment })
+        Some(Trouble { health, since: moment, attempts: 1, retry_at: moment })
+    }
+
+    /// That state, after a turn that tried what was asked for and left this owed.
+    fn tried(state: MailboxState, at: Timestamp, owed: &[Reason]) -> MailboxState {
+        let mut state = MailboxState { renewal_tried_at: Some(at), ..state };
+        owed.iter().for_each(|reason| state.owed.reasons.insert(*reason));
+        state
     }
 
     #[test]
-    fn a_mailbox_counts_when_its_subscription_has_a_new_end_and_not_when_any_turn_has_ended() {
-        let before = Before::of(&state(3, "a"));
+    fn a_mailbox_counts_once_its_renewal_was_tried_after_it_was_asked_for() {
+        let asked = at("2026-11-23T08:00:00Z");
+        let early = at("2026-11-23T07:59:59Z");
+        let before = Before::of(&state(3, "a"), asked);
         assert_eq!(judge(&before, Some(&state(3, "a"))), None, "a turn that did not get so far");
-        assert_eq!(judge(&before, Some(&state(4, "a"))), Some(Outcome::Renewed));
-        assert_eq!(judge(&before, Some(&state(4, "b"))), Some(Outcome::MadeAnew));
+        assert_eq!(judge(&before, Some(&state(4, "a"))), None, "renewed without being asked");
+        assert_eq!(judge(&before, Some(&tried(state(4, "a"), early, &[]))), None, "asked for before");
+        assert_eq!(judge(&before, Some(&tried(state(4, "a"), asked, &[]))), Some(Outcome::Renewed));
+        assert_eq!(judge(&before, Some(&tried(state(4, "b"), asked, &[]))), Some(Outcome::MadeAnew));
+        assert_eq!(judge(&before, Some(&tried(state(3, "a"), asked, &[]))), Some(Outcome::Gone));
         assert_eq!(judge(&before, None), Some(Outcome::Gone));
     }
 
     #[test]
-    fn a_trouble_counts_only_if_it_is_new() {
-        let mut old = state(3, "a");
-        old.watch_trouble = trouble(Health::QuotaReached, 1);
-        let before = Before::of(&old);
-        assert_eq!(judge(&before, Some(&old)), None);
-        old.watch_trouble = trouble(Health::QuotaReached, 2);
-        assert_eq!(judge(&before, Some(&old)), Some(Outcome::Failed(Health::QuotaReached)));
-        let mut throttled = state(3, "a");
-        throttled.calendar_trouble = trouble(Health::Throttled { until: None }, 1);
+    fn a_trouble_counts_only_if_the_renewal_was_tried() {
+        let asked = at("2026-11-23T08:00:00Z");
+        let before = Before::of(&state(3, "a"), asked);
+        let failing = |health| MailboxState { watch_trouble: trouble(health), ..state(4, "a") };
+        let quota = || failing(Health::QuotaReached);
+        assert_eq!(judge(&before, Some(&quota())), None);
+        // Renewed by itself meanwhile; what was asked for has failed all the same.
+        let failed = tried(quota(), asked, &[Reason::RenewAsked]);
+        assert_eq!(judge(&before, Some(&failed)), Some(Outcome::Failed(Health::QuotaReached)));
+        let throttled = MailboxState {
+            calendar_trouble: trouble(Health::Throttled { until: None }),
+            ..tried(state(3, "a"), asked, &[Reason::RenewAsked])
+        };
         let until = at("2026-11-23T08:05:00Z");
         assert_eq!(judge(&before, Some(&throttled)), Some(Outcome::Throttled(until)));
     }
@@ -513,6 +554,7 @@ mod tests {
                 started: at("2026-11-23T08:00:00Z"),
                 company: None,
                 user: None,
+                language: None,
                 progress: JobProgress { finished, ..JobProgress::default() },
             });
         };

@@ -6,10 +6,10 @@ use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Client, Ended, Failure, Streams, status::trouble, table::table};
+use super::{Client, Ended, Failure, Streams, language::Spoken, status::trouble, table::table};
 use crate::{
-    admin::{JobInfo, JobProgress, JobStarted, RenewRequest, SubscriptionInfo},
-    model::CompanyId,
+    admin::{JobInfo, JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
+    model::{CompanyId, Language},
 };
 
 /// How often a job is asked how far it is: quick for the eye, slow for the service.
@@ -25,6 +25,8 @@ pub(super) enum Subscriptions {
         /// Only this company's.
         #[arg(long)]
         company: Option<CompanyId>,
+        #[command(flatten)]
+        spoken: Spoken,
     },
     /// Renew them now, or set them up anew.
     Renew(Renew),
@@ -56,6 +58,8 @@ pub(super) struct Renew {
     /// Start nothing: follow this job, which is under way or has ended.
     #[arg(long, conflicts_with_all = ["company", "user", "all"])]
     job: Option<String>,
+    #[command(flatten)]
+    spoken: Spoken,
 }
 
 impl Subscriptions {
@@ -66,7 +70,7 @@ impl Subscriptions {
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
         match self {
-            Self::List { company } => list(company, client, json, streams).await,
+            Self::List { company, spoken } => list(company, spoken.language(), client, json, streams).await,
             Self::Renew(renew) => renew.run(client, json, streams).await,
             Self::Jobs { company } => jobs(company, client, json, streams).await,
             Self::Cancel { job } => cancel(&job, client, json, streams).await,
@@ -76,11 +80,13 @@ impl Subscriptions {
 
 async fn list(
     company: Option<CompanyId>,
+    language: Language,
     client: &Client,
     json: bool,
     streams: &mut Streams<'_>,
 ) -> Result<Ended, Failure> {
-    let list: Vec<SubscriptionInfo> = client.get("subscriptions", &json!({ "company": company })).await?;
+    let list: Vec<SubscriptionInfo> =
+        client.get("subscriptions", &Scope { company, language: Some(language) }).await?;
     if json {
         streams.json(&list)?;
         return Ok(Ended::Done);
@@ -98,13 +104,18 @@ async fn list(
                 when(one.expires),
                 when(one.renew_at),
                 one.id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                one.health.name(),
+                one.health.title(language),
             ]
         })
         .collect();
-    let mut lines = table(["COMPANY", "EXT", "ALIAS", "EXPIRES", "RENEWED AT", "ID", "HEALTH"], &rows);
+    let head = match language {
+        Language::Sv => ["FÖRETAG", "ANKN", "ALIAS", "LÖPER UT", "FÖRNYAS", "ID", "TILLSTÅND"],
+        Language::En => ["COMPANY", "EXT", "ALIAS", "EXPIRES", "TO BE RENEWED", "ID", "HEALTH"],
+    };
+    let mut lines = table(head, &rows);
     for one in &list {
-        lines.extend(trouble("", &format!("{} {} {}", one.company, one.extension, one.alias), &one.health));
+        let what = format!("{} {} {}", one.company, one.extension, one.alias);
+        lines.extend(trouble("", &what, &one.health, language));
     }
     streams.data(&lines.join("\n"));
     Ok(Ended::Done)
@@ -162,12 +173,16 @@ async fn cancel(job: &str, client: &Client, json: bool, streams: &mut Streams<'_
 
 impl Renew {
     async fn run(self, client: &Client, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+        let language = self.spoken.language();
         let job = match self.job {
             Some(job) => job,
             None => {
-                let request = RenewRequest { company: self.company, user: self.user };
+                let request =
+                    RenewRequest { company: self.company, user: self.user, language: Some(language) };
                 let started: JobStarted = client.post("subscriptions/renew", &request).await?;
-                announce(&started, json, streams);
+                if !json {
+                    announce(&started, language, streams);
+                }
                 started.job.0
             }
         };
@@ -185,24 +200,26 @@ impl Renew {
         if json {
             streams.json(&progress)?;
         } else {
-            tell(&progress, streams);
+            tell(&progress, language, streams);
         }
         Ok(if progress.reasons.is_empty() { Ended::Done } else { Ended::FoundTrouble })
     }
 }
 
 /// A job that takes its time is named, so that it can be followed from elsewhere.
-fn announce(started: &JobStarted, json: bool, streams: &mut Streams<'_>) {
+fn announce(started: &JobStarted, language: Language, streams: &mut Streams<'_>) {
     let JobStarted { job, total, under_way } = started;
-    if json {
-        return;
-    }
     if *under_way {
-        streams.note(&format!("Job {job} is under way for these already; it goes on where it is."));
+        streams.note(&match language {
+            Language::Sv => format!("Jobb {job} pågår redan för dessa; det fortsätter där det är."),
+            Language::En => format!("Job {job} is under way for these already; it goes on where it is."),
+        });
     } else if *total >= LONG {
-        streams.note(&format!(
-            "Job {job}: it goes on without you; `narvaro subscriptions renew --job {job}` follows it again."
-        ));
+        let follow = format!("`narvaro subscriptions renew --job {job}`");
+        streams.note(&match language {
+            Language::Sv => format!("Jobb {job}: det fortsätter utan dig; {follow} följer det igen."),
+            Language::En => format!("Job {job}: it goes on without you; {follow} follows it again."),
+        });
     }
 }
 
@@ -215,13 +232,25 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn tell(progress: &JobProgress, streams: &mut Streams<'_>) {
+fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
     let JobProgress { total, renewed, made_anew, reasons, failed, cancelled, .. } = progress;
-    let anew = if *made_anew > 0 { format!(", {made_anew} of them made anew") } else { String::new() };
-    let early = if *cancelled { "; ended early" } else { "" };
-    streams.data(&format!("Renewed {} of {total} subscriptions{anew}{early}.", renewed + made_anew));
+    // Not what is left of `done`: of those that failed only the first are told.
+    let done = renewed + made_anew;
+    let early = if *cancelled { language.say("; avslutat i förtid", "; ended early") } else { "" };
+    streams.data(&match language {
+        Language::Sv => {
+            let anew = if *made_anew > 0 { format!(", {made_anew} av dem på nytt") } else { String::new() };
+            format!("{done} av {total} prenumerationer förnyades{anew}{early}.")
+        }
+        Language::En => {
+            let anew =
+                if *made_anew > 0 { format!(", {made_anew} of them made anew") } else { String::new() };
+            format!("Renewed {done} of {total} subscriptions{anew}{early}.")
+        }
+    });
+    let word = language.say("misslyckades", "failed");
     for failure in failed {
-        streams.note(&format!("failed: {failure}"));
+        streams.note(&format!("{word}: {failure}"));
     }
     let all: u64 = reasons.values().sum();
     if all == 0 {
@@ -229,10 +258,14 @@ fn tell(progress: &JobProgress, streams: &mut Streams<'_>) {
     }
     let untold = all.saturating_sub(failed.len() as u64);
     if untold > 0 {
-        streams.note(&format!("failed: {untold} more"));
+        streams.note(&format!("{word}: {untold} {}", language.say("till", "more")));
     }
     for (reason, count) in reasons {
-        streams.note(&format!("{count} failed with `{reason}`"));
+        let with = language.say("med", "with");
+        streams.note(&format!("{count} {word} {with} `{reason}`"));
     }
-    streams.note("\nhint: `narvaro status` tells cause and cure; each is tried again by itself");
+    streams.note(language.say(
+        "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
+        "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
+    ));
 }

@@ -111,7 +111,7 @@ impl Config {
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
         config.admin.check(&mut checks);
-        config.queue.check(&mut checks);
+        config.queue.check(&config.pbx, &mut checks);
         config.pbx.check(&mut checks);
         config.log.check(&mut checks);
         checks.done()?;

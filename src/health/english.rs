@@ -8,6 +8,9 @@ impl Health {
             Self::Fine => "All is well.".into(),
             Self::Starting => "The calendar has not been read yet.".into(),
             Self::Disabled => "The user is switched off in the company file.".into(),
+            Self::Leaving => {
+                "It is being removed: the phone is given back and the subscription deleted.".into()
+            }
             Self::WrongCredentials { code } => {
                 format!("Microsoft's login does not accept our application's secret or certificate ({code}).")
             }
@@ -69,6 +72,9 @@ impl Health {
             Self::Fine => "",
             Self::Starting => "Wait a minute. If it stays so, run `narvaro check`.",
             Self::Disabled => "Set `enabled = true` for the user in the company file and apply it.",
+            Self::Leaving => {
+                "Nothing: it goes on by itself. If it does not end because the PBX is gone for good, apply the company file without `[pbx]`, then remove again."
+            }
             Self::WrongCredentials { .. } => {
                 "Create a new client secret (its value, not its id) or certificate in the app registration, give it to the service and restart it."
             }

@@ -37,6 +37,8 @@ pub enum Health {
     Starting,
     /// Switched off in the company file.
     Disabled,
+    /// Taken out of its company, or the company is being removed: the phone is still to be given back.
+    Leaving,
     /// The login service does not accept our application's secret or certificate: every company is concerned.
     WrongCredentials { code: String },
     /// The company's administrator has not consented yet.
@@ -102,7 +104,7 @@ impl Health {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Fine | Self::Starting | Self::Disabled => Severity::Fine,
+            Self::Fine | Self::Starting | Self::Disabled | Self::Leaving => Severity::Fine,
             Self::AliasNotPrimary { .. }
             | Self::Throttled { .. }
             | Self::PbxThrottled
@@ -205,8 +207,11 @@ impl HealthReport {
         }
     }
 
-    /// The state's name in words: `no mailbox`.
-    pub fn name(&self) -> String {
-        self.health.name().replace('_', " ")
+    /// The state in a word or two, as a table has room for: `no mailbox`, `ingen postlåda`.
+    pub fn title(&self, language: Language) -> String {
+        match language {
+            Language::Sv => self.health.title_sv().to_owned(),
+            Language::En => self.health.name().replace('_', " "),
+        }
     }
 }

@@ -3,11 +3,45 @@
 use super::Health;
 
 impl Health {
+    pub(super) fn title_sv(&self) -> &'static str {
+        match self {
+            Self::Fine => "bra",
+            Self::Starting => "startar",
+            Self::Disabled => "avstängd",
+            Self::Leaving => "tas bort",
+            Self::WrongCredentials { .. } => "fel hemlighet",
+            Self::NoConsent { .. } => "inget medgivande",
+            Self::ConsentWithdrawn { .. } => "medgivandet borta",
+            Self::UnknownAlias { .. } => "okänt alias",
+            Self::AmbiguousAlias { .. } => "tvetydigt alias",
+            Self::AliasNotPrimary { .. } => "sekundärt alias",
+            Self::NoMailbox { .. } => "ingen postlåda",
+            Self::UserGone { .. } => "användaren borta",
+            Self::AccessDenied { .. } => "åtkomst nekad",
+            Self::GraphUnreachable { .. } => "Microsoft 365 svarar inte",
+            Self::GraphRefused { .. } => "Microsoft 365 avvisar",
+            Self::Throttled { .. } => "Microsoft 365 bromsar",
+            Self::NotificationEndpointRefused { .. } => "aviseringsadressen nås inte",
+            Self::SubscriptionLapsed { .. } => "prenumerationen utlöpt",
+            Self::QuotaReached => "för många prenumerationer",
+            Self::PbxMissing => "ingen växel",
+            Self::PbxUnreachable { .. } => "växeln svarar inte",
+            Self::PbxThrottled => "växeln bromsar",
+            Self::PbxDenied { .. } => "växeln nekar",
+            Self::PbxNoSuchExtension { .. } => "okänd anknytning",
+            Self::PbxRefused { .. } => "växeln avvisar",
+            Self::TimeZoneUnknown { .. } => "okänd tidszon",
+            Self::StoreUnavailable { .. } => "lagret svarar inte",
+            Self::CredentialExpires { .. } => "hemligheten löper ut",
+        }
+    }
+
     pub(super) fn cause_sv(&self) -> String {
         match self {
             Self::Fine => "Allt är bra.".into(),
             Self::Starting => "Kalendern har inte lästs än.".into(),
             Self::Disabled => "Användaren är avstängd i företagsfilen.".into(),
+            Self::Leaving => "Borttagning pågår: telefonen lämnas tillbaka och prenumerationen tas bort.".into(),
             Self::WrongCredentials { code } => {
                 format!("Microsofts inloggning godtar inte vår applikations hemlighet eller certifikat ({code}).")
             }
@@ -64,6 +98,9 @@ impl Health {
             Self::Fine => "",
             Self::Starting => "Vänta en minut. Om det inte ändras, kör `narvaro check`.",
             Self::Disabled => "Sätt `enabled = true` för användaren i företagsfilen och verkställ den.",
+            Self::Leaving => {
+                "Ingenting: det fortsätter av sig självt. Om det inte tar slut för att växeln är borta för gott, verkställ företagsfilen utan `[pbx]` och ta bort igen."
+            }
             Self::WrongCredentials { .. } => {
                 "Skapa en ny klienthemlighet (värdet, inte dess id) eller ett nytt certifikat i appregistreringen, ge det till tjänsten och starta om den."
             }

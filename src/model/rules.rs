@@ -15,6 +15,16 @@ pub enum Language {
     En,
 }
 
+impl Language {
+    /// The one of two texts that is in this language.
+    pub fn say<'t>(self, sv: &'t str, en: &'t str) -> &'t str {
+        match self {
+            Self::Sv => sv,
+            Self::En => en,
+        }
+    }
+}
+
 /// How a trigger word is held against a subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

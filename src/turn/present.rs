@@ -12,7 +12,7 @@ use crate::{
     chain::Chain,
     decide::{Base, Decision, Lasting, ManualChange, What, decide, manual_change},
     health::Health,
-    model::{Readback, Shown, Wanted},
+    model::{Profile, Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
     queue::{Reason, StoreError},
 };
@@ -198,7 +198,8 @@ impl Turn<'_> {
             if !self.pbx_unread {
                 self.state.pbx_trouble = None;
             }
-            self.state.shows = Some(shows(decision, self.state.shows.take(), now));
+            let before = self.state.shows.take();
+            self.state.shows = Some(self.shows(&*driver, decision, before, now));
             return Ok(());
         }
         let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), now);
@@ -226,7 +227,7 @@ impl Turn<'_> {
                 self.state.unsettled.clear();
                 self.state.told = Some(decision.wanted.clone());
                 self.state.pbx_trouble = None;
-                self.state.shows = Some(shows(decision, None, now));
+                self.state.shows = Some(self.shows(&*driver, decision, None, now));
             }
             Err(error) => {
                 self.remember_unsettled(rendered);
@@ -234,6 +235,34 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the PBX shows once it shows what was decided, in words for people.
+    fn shows(
+        &self,
+        driver: &dyn PbxDriver,
+        decision: &Decision,
+        before: Option<Shows>,
+        now: Timestamp,
+    ) -> Shows {
+        let rules = &self.seat.ruleset().rules;
+        let named = |profile: &Profile| profile.outward_label(rules.language).to_owned();
+        let label = match &decision.wanted {
+            Wanted::Profile(outward) => outward.label.clone(),
+            Wanted::AsFound(shown) => {
+                let known = decision.profile.as_ref().and_then(|id| rules.profile(id));
+                let there = || rules.profiles.iter().find(|profile| profile.is_available).map(named);
+                known
+                    .map(named)
+                    .or_else(|| driver.label(shown, rules.language))
+                    .or_else(there)
+                    .unwrap_or_default()
+            }
+        };
+        let since = before
+            .filter(|shows| shows.profile == decision.profile && shows.label == label)
+            .map_or(now, |shows| shows.since);
+        Shows { profile: decision.profile.clone(), label, until: decision.until, since }
     }
 
     fn remember_unsettled(&mut self, shown: Shown) {
@@ -317,7 +346,7 @@ impl Turn<'_> {
             self.state.pbx_trouble = None;
         }
         let shown = self.state.pbx_trouble.is_none();
-        let ended = self.end_watch().await;
+        let ended = self.give_up_watch().await?;
         if ended {
             self.state.watch_trouble = None;
         }
@@ -331,6 +360,7 @@ impl Turn<'_> {
                 acknowledged: self.state.acknowledged.take(),
                 told: self.state.told.take(),
                 watch_generation: self.state.watch_generation,
+                watches_kept: self.state.watches_kept,
                 schema: super::state::SCHEMA,
                 ..MailboxState::default()
             };
@@ -340,19 +370,21 @@ impl Turn<'_> {
         Ok(Ended::GoesOn)
     }
 
-    /// The alias now names another calendar.
-    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<(), StoreError> {
+    /// The alias now names another calendar; `false` where leaving the old one has to wait.
+    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<bool, StoreError> {
         if !self.state.alias.is_empty() {
             info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
-            self.end_watch().await;
             if let Some(timetable) = &mut self.state.timetable {
                 timetable.entries.clear();
                 self.present().await?;
                 self.decision = None;
             }
+            if !self.give_up_watch().await? && self.put_off {
+                return Ok(false);
+            }
         }
         self.state.move_to_alias(alias);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -360,17 +392,4 @@ impl Turn<'_> {
 fn mixes<'a>(found: &Shown, ours: impl Iterator<Item = &'a Shown>) -> bool {
     let ours: Vec<_> = ours.collect();
     found.0.iter().all(|(name, value)| ours.iter().any(|shown| shown.field(name) == value))
-}
-
-fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {
-    let label = match &decision.wanted {
-        Wanted::Profile(outward) => outward.label.clone(),
-        Wanted::AsFound(shown) => {
-            shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default()
-        }
-    };
-    let since = before
-        .filter(|shows| shows.profile == decision.profile && shows.label == label)
-        .map_or(now, |shows| shows.since);
-    Shows { profile: decision.profile.clone(), label, until: decision.until, since }
 }

@@ -64,6 +64,10 @@ pub struct MailboxState {
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
+    /// When the last turn began that tried a renewal that a person asked for, whatever came of it: what was asked for
+    /// before then has been tried. One that is still to be made is among what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_tried_at: Option<Timestamp>,
     /// What marks asked for and no turn has managed yet.
     pub owed: Gathered,
     /// When the next span edge comes: lateness is measured from it.
@@ -208,10 +212,13 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
-            Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
-            None => Health::Fine,
-        }
+        self.secondary_alias().unwrap_or(Health::Fine)
+    }
+
+    /// Whether the alias works and is not the primary address.
+    pub fn secondary_alias(&self) -> Option<Health> {
+        let primary = self.resolved.as_ref()?.primary_smtp.clone()?;
+        Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 
     /// Forgets everything that was read under another alias; what people set by hand stays.

@@ -5,7 +5,7 @@ use std::{ffi::OsString, fs, sync::Arc};
 
 use jiff::SignedDuration;
 use narvaro::{
-    admin::{AuditRequest, JobId, JobProgress, RenewRequest},
+    admin::{AuditRequest, JobId, JobProgress, OperationError, RenewRequest, Scope},
     app::{App, Sockets, StartError},
     cli,
     clock::SharedClock,
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     apart::two_companies,
     support::service::Service,
-    world::{ANNA, Pbx, World},
+    world::{ANNA, Pbx, World, scope},
 };
 
 const BO: &str = "bo@acme.example";
@@ -32,7 +32,7 @@ async fn with_tokens(world: &mut World, tokens: &[(&str, &str, &str)]) {
         text += &format!("[[admin.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\n{companies}\n");
         text += &format!("file = \"{}\"\n", file.display());
     }
-    world.more = text;
+    world.more_config = text;
     world.restart().await;
     world.settle().await;
 }
@@ -64,7 +64,10 @@ fn about(company: &str, method: &Method, path: &str, job: &str) -> Vec<(String, 
         ("GET", "/status" | "/subscriptions" | "/jobs" | "/check" | "/audit") => query(""),
         ("GET", "/explain") => [query("&user=201"), query("&user=anna@acme.example")].concat(),
         ("GET", path) if path.starts_with("/companies/{company}/") => vec![(place, None)],
-        ("POST", "/companies/{company}/consent-url" | "/jobs/{job}/cancel") => body(json!({})),
+        (
+            "POST",
+            "/companies/{company}/consent-url" | "/companies/{company}/remove" | "/jobs/{job}/cancel",
+        ) => body(json!({})),
         ("POST", "/companies/apply") => {
             body(json!({ "text": format!("id = '{company}'"), "file": "a.toml", "dry_run": true }))
         }
@@ -80,7 +83,7 @@ fn about(company: &str, method: &Method, path: &str, job: &str) -> Vec<(String, 
 async fn i14_to_a_token_of_another_company_a_company_is_as_if_it_did_not_exist() {
     let (mut world, _) = two_companies().await;
     with_tokens(&mut world, &[("beta-desk", "operator", "companies = [\"beta\"]")]).await;
-    let asked = RenewRequest { company: Some("acme".parse().unwrap()), user: None };
+    let asked = RenewRequest { company: Some("acme".parse().unwrap()), ..RenewRequest::default() };
     let job = world.operations().renew(asked).await.unwrap().job;
     finished(&world, &job).await;
     world.settle().await;
@@ -128,7 +131,7 @@ async fn two_tokens_that_are_the_same_are_refused_at_start() {
     let token = fs::read_to_string(world.folder.path().join("admin.token")).unwrap();
     let file = world.folder.path().join("again.token");
     fs::write(&file, token).unwrap();
-    world.more =
+    world.more_config =
         format!("[[admin.tokens]]\nname = \"again\"\nrole = \"read\"\nfile = \"{}\"", file.display());
     let clock = Arc::clone(&world.clock) as SharedClock;
     let sockets = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -196,6 +199,36 @@ async fn who_did_what_is_written_down_with_its_outcome_and_survives_a_restart() 
     let later =
         AuditRequest { since: Some(world.now() + SignedDuration::from_secs(1)), ..AuditRequest::default() };
     assert_eq!(entries(&world, later).await, Vec::<String>::new());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_removed_a_company_is_told_even_when_it_is_gone() {
+    let mut world = World::new().await;
+    with_tokens(&mut world, &[("helpdesk", "operator", "")]).await;
+    let admin = fs::read_to_string(world.folder.path().join("admin.token")).unwrap();
+    let remove = async |token: &str, dry_run: bool| {
+        let body = json!({ "dry_run": dry_run });
+        ask(&world, token, &Method::POST, "/admin/v1/companies/acme/remove", Some(&body)).await
+    };
+    assert_eq!(remove("helpdesk", false).await.0, 403);
+    let (status, would) = remove(admin.trim(), true).await;
+    assert_eq!((status, &would["leaving"]), (200, &json!(false)));
+    let (status, goes) = remove(admin.trim(), false).await;
+    assert_eq!((status, &goes["leaving"]), (200, &json!(true)));
+    world
+        .until("the company is forgotten", async || {
+            let status = world.operations().status(scope("acme")).await;
+            matches!(status, Err(OperationError::NoSuchCompany(_)))
+        })
+        .await;
+    let of = |company: &str| AuditRequest { company: company.parse().ok(), ..AuditRequest::default() };
+    let told = world.operations().audit(of("acme")).await.unwrap().items;
+    let removed: Vec<_> = told.iter().filter(|line| line.what == "remove").collect();
+    assert_eq!(removed.len(), 1, "a dry run is no deed: {told:#?}");
+    assert_eq!((removed[0].who.as_str(), removed[0].outcome.as_str()), ("admin", "revision 2, 2 users go"));
+    let unknown = world.operations().audit(of("none")).await;
+    assert!(matches!(unknown, Err(OperationError::NoSuchCompany(_))), "{unknown:?}");
     world.end().await;
 }
 
@@ -319,12 +352,12 @@ async fn while_graph_asks_for_patience_a_renewal_waits_and_then_succeeds() {
 #[tokio::test]
 async fn the_end_of_the_client_secret_is_told_thirty_days_ahead_and_not_before() {
     let mut world = World::new().await;
-    world.more = "client_secret_expires = \"2026-12-24\"".to_owned();
+    world.more_config = "client_secret_expires = \"2026-12-24\"".to_owned();
     world.restart().await;
     world.settle().await;
-    let notices = async || world.operations().status(None).await.unwrap().notices;
+    let notices = async || world.operations().status(Scope::default()).await.unwrap().notices;
     let line = async || {
-        let report = world.operations().check(None).await.unwrap();
+        let report = world.operations().check(Scope::default()).await.unwrap();
         report.checks.into_iter().find(|line| line.what == "credential of the application").unwrap()
     };
     assert_eq!(notices().await, []);
@@ -338,10 +371,10 @@ async fn the_end_of_the_client_secret_is_told_thirty_days_ahead_and_not_before()
     let (_, out, _) = narvaro(&world, &["status"]).await;
     assert!(out.starts_with("warning: Service: credential expires\n"), "{out}");
     // A new secret, and its day: all is well again.
-    world.more = "client_secret_expires = \"2028-12-24\"".to_owned();
+    world.more_config = "client_secret_expires = \"2028-12-24\"".to_owned();
     let mut world = world;
     world.restart().await;
-    assert_eq!(world.operations().status(None).await.unwrap().notices, []);
+    assert_eq!(world.operations().status(Scope::default()).await.unwrap().notices, []);
     world.settle().await;
     world.end().await;
 }

@@ -16,7 +16,7 @@ use std::{
 use narvaro::{
     clock::SystemClock,
     model::MailboxId,
-    queue::{DueStore, Gathered, Hint, Mark, Reason, Settled, Urgency},
+    queue::{DueStore, Gathered, Hint, Mark, Reason, Settled, Shares, Urgency},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
@@ -60,7 +60,7 @@ fn seed() -> u64 {
 }
 
 fn open(path: &Path) -> Embedded {
-    let settings = EmbeddedSettings { path: path.to_owned(), most_per_company: 100_000, trail_entries: 3 };
+    let settings = EmbeddedSettings { path: path.to_owned(), shares: Shares::of(100_000), trail_entries: 3 };
     Embedded::open(&settings, Arc::new(SystemClock)).unwrap()
 }
 
@@ -94,7 +94,8 @@ async fn marks_until_it_is_killed() {
                 for item in &lease.gathered.hints {
                     say(&format!("worked {} {item}", lease.mailbox));
                 }
-                let next = Settled::Next { state: Vec::new(), due: None, urgency: Urgency::Now };
+                let next =
+                    Settled::Next { state: Vec::new(), due: None, urgency: Urgency::Now, to_read: None };
                 worker.settle(&lease, next).await.unwrap();
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
     admin::{
         ApplyReport, ApplyRequest, ExplainRequest, Explained, MailboxStatus, OperationError, Operations,
+        Scope,
     },
     app::{App, Sockets},
     clock::{Clock, ManualClock, SharedClock},
@@ -34,7 +35,7 @@ pub(crate) struct World {
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
     /// More lines of the configuration: keys of `[graph]`, then other tables. They count from the next start.
-    pub(crate) more: String,
+    pub(crate) more_config: String,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -54,6 +55,11 @@ pub(crate) enum Pbx {
 pub(crate) fn at(local: &str) -> Timestamp {
     let local: DateTime = local.replace(' ', "T").parse().unwrap();
     local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+/// One company, told in English.
+pub(crate) fn scope(company: &str) -> Scope {
+    Scope { company: Some(company.parse().unwrap()), language: None }
 }
 
 /// The company file's part about an Asterisk on this machine, lamps included.
@@ -92,9 +98,9 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (state_keys, more) = Default::default();
+        let (state_keys, more_config) = Default::default();
         let mut world =
-            Self { sim, clock, tenant, folder, client, state_keys, more, public, private, app: None };
+            Self { sim, clock, tenant, folder, client, state_keys, more_config, public, private, app: None };
         world.start().await;
         world
     }
@@ -137,7 +143,7 @@ impl World {
             {}
             "#,
             store.display(),
-            self.more
+            self.more_config
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
     }
@@ -301,15 +307,14 @@ impl World {
     }
 
     pub(crate) async fn mailbox(&self, company: &str, extension: &str) -> MailboxStatus {
-        let status = self.operations().status(Some(company.parse().unwrap())).await.unwrap();
+        let status = self.operations().status(scope(company)).await.unwrap();
         let mut mailboxes = status.companies.into_iter().flat_map(|company| company.mailboxes);
         mailboxes.find(|mailbox| mailbox.extension.as_str() == extension).unwrap()
     }
 
     pub(crate) async fn until_fine(&self, company: &str) {
-        let id: narvaro::model::CompanyId = company.parse().unwrap();
         self.until("every mailbox is read", async || {
-            let status = self.operations().status(Some(id.clone())).await.unwrap();
+            let status = self.operations().status(scope(company)).await.unwrap();
             let mut mailboxes = status.companies.iter().flat_map(|company| &company.mailboxes);
             mailboxes.all(|mailbox| mailbox.proven_until.is_some() && mailbox.subscription_expires.is_some())
         })
@@ -349,13 +354,18 @@ impl World {
 
     /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
     pub(crate) async fn pass(&self, secs: i64) {
+        self.elapse(secs).await;
+        self.settle().await;
+    }
+
+    /// The same, whether or not all is done.
+    pub(crate) async fn elapse(&self, secs: i64) {
         for _ in 0..secs {
             let to = self.now() + SignedDuration::from_secs(1);
             self.sim.set_time(to);
             self.clock.advance_to(to);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.settle().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

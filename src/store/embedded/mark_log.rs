@@ -226,7 +226,9 @@ fn open_segment(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut magic = [0; MAGIC.len()];
-    let whole = file.metadata()?.len() >= SEGMENT_BYTES && file.read_exact_at(&mut magic, 0).is_ok();
+    let whole = file.metadata()?.len() >= SEGMENT_BYTES
+        && file.read_exact_at(&mut magic, 0).is_ok()
+        && magic != [0; MAGIC.len()];
     if whole && magic != *MAGIC {
         let said = format!("`{}` is no log of marks that this version knows", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, said));
@@ -445,6 +447,8 @@ mod tests {
         let (_folder, database) = database();
         drop(MarkLog::open(&database).unwrap());
         first_segment(&database).set_len(100).unwrap();
+        assert!(read_back(&database).is_empty());
+        first_segment(&database).write_all_at(&[0; 8], 0).unwrap();
         assert!(read_back(&database).is_empty());
         first_segment(&database).write_all_at(b"NVRMARK9", 0).unwrap();
         let refused = MarkLog::open(&database).err().unwrap();

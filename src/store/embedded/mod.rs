@@ -55,7 +55,7 @@ use crate::{
         trail::Deed,
     },
     model::{CompanyId, Extension, MailboxId},
-    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, StoreError, Tally, Urgency},
+    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
 };
 
 /// Commands that may wait for each of the two threads: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
@@ -69,8 +69,8 @@ const READERS: usize = 2;
 pub struct EmbeddedSettings {
     /// The file; made if absent.
     pub path: PathBuf,
-    /// Most mailboxes of one company leased at a time.
-    pub most_per_company: usize,
+    /// How many mailboxes may be leased at a time.
+    pub shares: Shares,
     /// Entries of the audit trail that are kept.
     pub trail_entries: u64,
 }
@@ -150,7 +150,7 @@ impl Embedded {
         schema::prepare(&mut connection).map_err(schema)?;
         let epoch = schema::next_epoch(&connection).map_err(sqlite)?;
 
-        let mut index = DueIndex::new(epoch, settings.most_per_company);
+        let mut index = DueIndex::new(epoch, settings.shares);
         let now = clock.now();
         let (log, records) = MarkLog::open(path).map_err(io)?;
         fill(&mut index, &connection, records, now).map_err(sqlite)?;
@@ -334,6 +334,7 @@ impl DueStore for Embedded {
                     generation: taken.generation,
                     until: taken.until,
                     gathered: taken.gathered.clone(),
+                    reads: taken.reads,
                     state,
                     intent,
                 });
@@ -372,6 +373,16 @@ impl DueStore for Embedded {
         } else {
             Err(lost(lease))
         }
+    }
+
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let now = self.shared.clock.now();
+        let begun = self.shared.index().begin_reading(lease.mailbox, lease.generation, now);
+        if begun == Some(true) {
+            // There is room for another one to show.
+            self.shared.changed.notify_waiters();
+        }
+        begun.ok_or_else(|| lost(lease))
     }
 
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {

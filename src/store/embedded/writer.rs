@@ -58,9 +58,15 @@ pub(super) enum Command {
 /// What is to be done in memory, and answered, once the transaction is durable.
 enum After {
     Intended { reply: Reply<()> },
-    Settled { mailbox: MailboxId, due: Option<Timestamp>, urgency: Urgency, gone: bool, reply: Reply<()> },
+    Settled { mailbox: MailboxId, next: Next, reply: Reply<()> },
     Applied { applied: Applied, reply: Reply<Applied> },
     Written { changed: u64, reply: Reply<u64> },
+}
+
+/// Where a mailbox stands once its turn is stored.
+enum Next {
+    Due { due: Option<Timestamp>, urgency: Urgency, to_read: Option<Urgency> },
+    Gone,
 }
 
 pub(super) struct Writer {
@@ -141,9 +147,9 @@ impl Writer {
             for done in &after {
                 match done {
                     After::Applied { applied, .. } => enter_applied(&mut index, applied, now),
-                    After::Settled { mailbox, gone: true, .. } => index.remove(*mailbox),
-                    After::Settled { mailbox, due, urgency, .. } => {
-                        index.settled(*mailbox, *due, *urgency, now);
+                    After::Settled { mailbox, next: Next::Gone, .. } => index.remove(*mailbox),
+                    After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, .. } => {
+                        index.settled(*mailbox, *due, *urgency, *to_read, now);
                     }
                     After::Intended { .. } | After::Written { .. } => {}
                 }
@@ -261,8 +267,8 @@ fn settle(
     after: &mut Vec<After>,
 ) -> rusqlite::Result<()> {
     match settled {
-        Settled::Next { state, due, urgency } => {
-            after.push(After::Settled { mailbox, due, urgency, gone: false, reply });
+        Settled::Next { state, due, urgency, to_read } => {
+            after.push(After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, reply });
             transaction
                 .prepare_cached(
                     "UPDATE mailbox SET state = ?2, due = ?3, urgency = ?4, intent = NULL WHERE id = ?1",
@@ -281,7 +287,9 @@ fn settle(
                 .and_then(|mut statement| statement.execute([mailbox.0.cast_signed()]));
             // A user who was taken in again meanwhile stays: what marked the mailbox then is still to be worked off.
             let gone = deleted.as_ref().is_ok_and(|rows| *rows == 1);
-            after.push(After::Settled { mailbox, due: None, urgency: Urgency::Upkeep, gone, reply });
+            let stays = Next::Due { due: None, urgency: Urgency::Upkeep, to_read: None };
+            let next = if gone { Next::Gone } else { stays };
+            after.push(After::Settled { mailbox, next, reply });
             deleted.map(drop)
         }
     }

@@ -31,7 +31,7 @@ use narvaro::{
     clock::SystemClock,
     company::records::Records,
     model::Extension,
-    queue::{DueStore, Settled, StoreError, Urgency},
+    queue::{DueStore, Settled, Shares, StoreError, Urgency},
     store::embedded::{Embedded, EmbeddedSettings},
     webhook::{Receiver, ReceiverLimits},
 };
@@ -105,7 +105,7 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
     let clock = Arc::new(SystemClock);
     let settings = EmbeddedSettings {
         path: folder.join("narvaro.db"),
-        most_per_company: usize::try_from(MAILBOXES)?,
+        shares: Shares::of(2 * usize::try_from(MAILBOXES)?),
         trail_entries: 1_000,
     };
     let store = Arc::new(Embedded::open(&settings, clock.clone())?);
@@ -136,7 +136,12 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
 async fn drain(queue: &dyn DueStore) -> Result<(), StoreError> {
     let most = usize::try_from(MAILBOXES).unwrap_or(usize::MAX);
     let leases = queue.lease(most, HOLD).await?;
-    let settled = || Settled::Next { state: vec![b'x'; STATE_BYTES], due: None, urgency: Urgency::Upkeep };
+    let settled = || Settled::Next {
+        state: vec![b'x'; STATE_BYTES],
+        due: None,
+        urgency: Urgency::Upkeep,
+        to_read: None,
+    };
     try_join_all(leases.iter().map(|lease| queue.settle(lease, settled()))).await.map(drop)
 }
 
