@@ -102,6 +102,7 @@ fn mailboxes(language: Language) -> Vec<MailboxStatus> {
             shown: Some(meeting),
             subscription_expires: Some(at("2026-11-29T08:00:00Z")),
             proven_until: Some(at("2026-11-23T13:00:00Z")),
+            notified_at: Some(at("2026-11-23T12:41:00Z")),
             next_change: Some(at("2026-11-23T14:00:00Z")),
         },
         MailboxStatus {
@@ -112,6 +113,7 @@ fn mailboxes(language: Language) -> Vec<MailboxStatus> {
             shown: None,
             subscription_expires: None,
             proven_until: None,
+            notified_at: None,
             next_change: None,
         },
     ]
@@ -179,6 +181,7 @@ impl Operations for Fake {
             pbx: PbxLink::Down { cause: "connection refused".into() },
             health: HealthReport::of(Health::PbxUnreachable { said: "connection refused".into() }, language),
             leaving: false,
+            notified_at: Some(at("2026-11-23T12:41:00Z")),
             mailboxes: mailboxes(language),
         };
         let companies = if self.empty { vec![] } else { vec![status] };

@@ -108,6 +108,9 @@ pub struct MailboxStatus {
     pub subscription_expires: Option<Timestamp>,
     /// The newest moment at which the timetable was proven equal to the calendar.
     pub proven_until: Option<Timestamp>,
+    /// When Microsoft 365 last announced a change of the calendar; absent where it never has.
+    #[serde(default)]
+    pub notified_at: Option<Timestamp>,
     /// When the presence will change next.
     pub next_change: Option<Timestamp>,
 }
@@ -130,6 +133,9 @@ pub struct CompanyStatus {
     /// Whether it is being removed.
     #[serde(default)]
     pub leaving: bool,
+    /// When Microsoft 365 last announced a change of any of its calendars; absent where it never has.
+    #[serde(default)]
+    pub notified_at: Option<Timestamp>,
     /// Its users, by extension; those who are being taken out too, until they are gone.
     pub mailboxes: Vec<MailboxStatus>,
 }

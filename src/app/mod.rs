@@ -16,10 +16,12 @@ mod lists;
 mod offices;
 mod operations;
 mod renewal;
+mod self_test;
 mod signals;
 mod standing;
 mod tasks;
 mod tell;
+mod upkeep;
 mod views;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -34,9 +36,13 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service};
+use self::{
+    consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service,
+    self_test::SelfTest, upkeep::Upkeep,
+};
 use crate::{
     admin::{self, Caller, Operations, Surface},
+    calendar::SweepPlan,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
@@ -213,6 +219,13 @@ impl App {
 
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
+        let upkeep = Upkeep::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&offices),
+            Arc::clone(&clock),
+            settings.watches.notification_url.clone(),
+        );
+        let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
         let turns = Turns::new(
             Arc::clone(&queue),
             Arc::clone(&roster),
@@ -244,7 +257,7 @@ impl App {
             Arc::clone(&turns),
             Arc::clone(&clock),
             tasks.clone(),
-            public_url,
+            Arc::clone(&self_test),
         );
         let operations = Arc::new(operations.with_credential_end(credential_end));
         operations.resume_jobs().await.map_err(StartError::Load)?;
@@ -266,6 +279,10 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        if let Some(every) = config.webhook.self_test_every() {
+            tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
+        }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }
@@ -409,8 +426,11 @@ fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSet
         hold: config.queue.lease(),
         write_within: config.pbx.timeout(),
         read_within: config.queue.read_within(),
-        sweep_every: SignedDuration::from_hours(4),
-        poll_every: SignedDuration::from_mins(5),
+        sweep: SweepPlan {
+            proven: config.sweep.proven(),
+            unproven: config.sweep.unproven(),
+            unwatched: config.sweep.unwatched(),
+        },
         window: (SignedDuration::from_hours(24), SignedDuration::from_hours(35 * 24)),
         read_back_every: SignedDuration::from_mins(1),
         retry: RetryPlan {

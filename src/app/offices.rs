@@ -30,7 +30,7 @@ use crate::{
     presence::PbxDriver,
     queue::{Mark, Reason, StoreError},
     store::Store,
-    timetable::{Matcher, RuleError},
+    timetable::RuleError,
     turn::roster::{Integration, Office, Roster, Ruleset, Seat},
 };
 
@@ -175,7 +175,7 @@ impl Offices {
 
     /// Whether the company could be set up: everything is tried, nothing is kept.
     pub(super) fn try_out(&self, company: &Company) -> Result<(), SetupError> {
-        ruleset(company.rules())?;
+        Ruleset::new(company.rules()).map_err(SetupError::Words)?;
         for user in company.users() {
             own_ruleset(company, user)?;
         }
@@ -192,7 +192,7 @@ impl Offices {
     ) -> Result<(), SetupError> {
         let id = company.id().clone();
         let before = self.get(&id);
-        let common = Arc::new(ruleset(company.rules())?);
+        let common = Arc::new(Ruleset::new(company.rules()).map_err(SetupError::Words)?);
         let kept = before.as_ref().and_then(|before| before.link.clone());
         let (link, is_new) = match (company.pbx(), kept) {
             (Some(target), Some(link)) if link.target == *target => (Some(link), false),
@@ -212,6 +212,7 @@ impl Offices {
             language: company.language(),
             common,
             integration,
+            push: before.as_ref().map(|before| Arc::clone(&before.office.push)).unwrap_or_default(),
             driver: link.as_ref().map(|link| Arc::clone(&link.driver)),
         });
         let seats = seats(&company, &office, &mailboxes)?;
@@ -355,17 +356,13 @@ impl Offices {
     }
 }
 
-fn ruleset(rules: crate::model::Rules) -> Result<Ruleset, SetupError> {
-    let matcher = Matcher::new(&rules).map_err(SetupError::Words)?;
-    Ok(Ruleset { rules, matcher })
-}
-
 /// Rules of a user who has words of their own; all others share the company's.
 pub(super) fn own_ruleset(company: &Company, user: &User) -> Result<Option<Arc<Ruleset>>, SetupError> {
     if user.triggers.is_empty() && user.disabled_words.is_empty() {
         return Ok(None);
     }
-    ruleset(company.rules_for(user)).map(Arc::new).map(Some)
+    let own = Ruleset::new(company.rules_for(user)).map_err(SetupError::Words)?;
+    Ok(Some(Arc::new(own)))
 }
 
 fn seats(

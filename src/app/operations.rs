@@ -14,6 +14,7 @@ use super::{
     leaving,
     offices::{Offices, OpenOffice, SetupError},
     renewal::Jobs,
+    self_test::SelfTest,
     standing::Standing,
     tell, views,
 };
@@ -49,8 +50,7 @@ pub(super) struct Service {
     pub(super) turns: Arc<Turns>,
     pub(super) clock: SharedClock,
     pub(super) tasks: Tasks,
-    public_url: String,
-    client: reqwest::Client,
+    self_test: Arc<SelfTest>,
     pub(super) jobs: Arc<Jobs>,
     credential: CredentialEnd,
     /// In whose name.
@@ -65,12 +65,8 @@ impl Service {
         turns: Arc<Turns>,
         clock: SharedClock,
         tasks: Tasks,
-        public_url: String,
+        self_test: Arc<SelfTest>,
     ) -> Self {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(10));
-        let client = builder.build().unwrap_or_default();
         Self {
             store,
             offices,
@@ -78,8 +74,7 @@ impl Service {
             turns,
             clock,
             tasks,
-            public_url,
-            client,
+            self_test,
             jobs: Arc::default(),
             credential: CredentialEnd::Unknown,
             who: config::FIRST_TOKEN.into(),
@@ -166,7 +161,8 @@ impl Service {
             mailboxes.push(views::leaving_mailbox(mailbox, &state, language));
         }
         mailboxes.sort_by(|a, b| a.extension.cmp(&b.extension));
-        let health = HealthReport::of(views::company_health(office), language);
+        let silent = self.self_test.wrong().map(|wrong| wrong.say(language));
+        let health = HealthReport::of(views::company_health(office, &mailboxes, silent), language);
         Ok(CompanyStatus {
             id: office.company.id().clone(),
             name: office.company.name().to_owned(),
@@ -175,6 +171,7 @@ impl Service {
             pbx: views::link(office),
             health,
             leaving: office.company.is_leaving(),
+            notified_at: mailboxes.iter().filter_map(|mailbox| mailbox.notified_at).max(),
             mailboxes,
         })
     }
@@ -237,35 +234,16 @@ impl Service {
     /// Calls our own notification address the way Graph does.
     async fn check_public_url(&self, language: Language) -> CheckLine {
         let what = language.say("aviseringsadressen", "notification address");
-        let what = format!("{what} {}", self.public_url);
-        let token = format!("narvaro self-test {}", self.clock.now().as_millisecond());
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("validationToken", &token)
-            .finish();
-        let url = format!("{}/graph/v1/notify?{query}", self.public_url);
-        let answer = self.client.post(&url).send().await;
-        let said = match answer {
-            Ok(answer) => {
-                let status = answer.status();
-                let echoed = answer.text().await.unwrap_or_default() == token;
-                if status == 200 && echoed {
-                    let said = language
-                        .say("svarar på en handskakning som den ska", "answers a handshake as it must");
-                    return CheckLine { what, ok: true, said: said.to_owned(), cure: None };
-                }
-                match language {
-                    Language::Sv => format!("svarade {status} och inte som vi: något annat lyssnar där"),
-                    Language::En => {
-                        format!("answered {status} and not our own answer: something else listens there")
-                    }
-                }
-            }
-            Err(error) => Chain(&error.without_url()).to_string(),
+        let what = format!("{what} {}", self.self_test.public_url());
+        let Err(wrong) = self.self_test.run().await else {
+            let said =
+                language.say("svarar på en handskakning som den ska", "answers a handshake as it must");
+            return CheckLine { what, ok: true, said: said.to_owned(), cure: None };
         };
         let cure = language.say("Låt `webhook.public_url` leda till den publika lyssnaren: DNS-namn, certifikat och proxyns väg till `listen.public`.",
             "Make `webhook.public_url` lead to the public listener: DNS name, certificate, and the reverse proxy's way to `listen.public`.",
         );
-        CheckLine { what, ok: false, said, cure: Some(cure.to_owned()) }
+        CheckLine { what, ok: false, said: wrong.say(language), cure: Some(cure.to_owned()) }
     }
 
     async fn check_company(
@@ -310,13 +288,10 @@ impl Service {
         let document = company.to_json().into_bytes();
         let applied = self.store.apply_noted(company.id(), document, users, Some(deed)).await;
         let applied = applied.map_err(store)?;
-        let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();
         self.offices
-            .seat(Arc::new(company), standing, applied.mailboxes)
+            .seat(Arc::new(company), standing, applied.mailboxes.clone())
             .map_err(|error| OperationError::Internal(Box::new(error)))?;
-        // The store has made them due already, so that a crash here loses nothing; but a turn that began before they
-        // were seated has gone by the old rules.
-        self.mark(mailboxes.into_iter(), Reason::Applied).await?;
+        self.store.make_due(&applied.mailboxes);
         Ok(())
     }
 

@@ -494,6 +494,8 @@ mod tests {
             id: watch.parse().unwrap(),
             expires: at("2026-11-30T08:00:00Z"),
             renew_at: at("2026-11-26T08:00:00Z"),
+            renewed_at: None,
+            unconfirmed: false,
             generation: 1,
             key: String::new(),
         };

@@ -32,14 +32,51 @@ pub(super) fn link(office: &OpenOffice) -> PbxLink {
     }
 }
 
-pub(super) fn company_health(office: &OpenOffice) -> Health {
+/// How a company as a whole stands; `address` is what is wrong with our own notification address.
+pub(super) fn company_health(
+    office: &OpenOffice,
+    mailboxes: &[MailboxStatus],
+    address: Option<String>,
+) -> Health {
     if office.company.is_leaving() {
         return Health::Leaving;
     }
-    match consent(office) {
-        Consent::Missing => not_consented(),
-        _ => link_trouble(office).unwrap_or(Health::Fine),
+    let consent = consent(office);
+    if matches!(consent, Consent::Missing) {
+        return not_consented();
     }
+    if let Some(code) = withdrawn(mailboxes) {
+        return Health::ConsentWithdrawn { code };
+    }
+    if let Some(trouble) = link_trouble(office) {
+        return trouble;
+    }
+    if matches!(consent, Consent::NotNeeded) {
+        return Health::Fine;
+    }
+    match (office.office.push.now().suspicious_since(), address) {
+        (Some(since), _) => Health::PushUnreliable { since },
+        (None, Some(said)) => Health::NotificationAddressSilent { said },
+        (None, None) => Health::Fine,
+    }
+}
+
+/// Consent is gone where the login says so, or without its knowledge, where no mailbox may be read. One mailbox alone
+/// proves nothing: it may be kept from us by itself.
+fn withdrawn(mailboxes: &[MailboxStatus]) -> Option<String> {
+    let states: Vec<_> = mailboxes.iter().map(|mailbox| &mailbox.health.health).collect();
+    let told = states.iter().find_map(|state| match state {
+        Health::ConsentWithdrawn { code } => Some(code.clone()),
+        _ => None,
+    });
+    let mut denied = Vec::new();
+    for state in states.into_iter().filter(|state| **state != Health::Disabled) {
+        match state {
+            Health::AccessDenied { code } => denied.push(code),
+            _ => return told,
+        }
+    }
+    told.or_else(|| denied.first().filter(|_| denied.len() > 1).map(|code| (*code).clone()))
 }
 
 pub(super) fn not_consented() -> Health {
@@ -81,7 +118,7 @@ pub(super) fn troubles(
     let watch = state.watch_trouble.as_ref().map(noted).or_else(|| lapsed(state, now).map(plain));
     let pbx = state.pbx_trouble.as_ref().map(noted).or_else(|| link_trouble(office).map(plain));
     let starting = (state.timetable.is_none() && calendar.is_none()).then_some(Health::Starting);
-    let others = [state.secondary_alias(), zone_trouble(state), starting];
+    let others = [state.alias_trouble(), zone_trouble(state), starting];
     let mut all: Vec<Obstacle> = Vec::new();
     for one in [calendar, watch, pbx].into_iter().chain(others.map(|other| other.map(plain))).flatten() {
         // What keeps the calendar from us often keeps the subscription too.
@@ -165,6 +202,7 @@ fn of_state(
         shown: shown(state),
         subscription_expires: state.watch.as_ref().map(|watch| watch.expires),
         proven_until: state.proven_until,
+        notified_at: state.push.notified_at,
         next_change: state.next_edge,
     }
 }

@@ -71,8 +71,17 @@ impl Teller {
         let mut lines = vec![
             format!("{} ({}), {times} {zone}", company.name, company.id),
             format!("  {}  {}", self.say("Medgivande", "Consent"), self.consent(&company.consent, zone)),
-            format!("  {}  {}", self.say("Växel     ", "PBX    "), self.pbx(&company.pbx)),
         ];
+        if !matches!(company.consent, Consent::NotNeeded) {
+            let last = match company.notified_at {
+                Some(at) => {
+                    format!("{} {}", self.say("senaste aviseringen", "last notification"), shown(at, zone))
+                }
+                None => self.say("ingen avisering än", "no notification yet").to_owned(),
+            };
+            lines.push(format!("  {}  {last}", self.say("Push      ", "Push   ")));
+        }
+        lines.push(format!("  {}  {}", self.say("Växel     ", "PBX    "), self.pbx(&company.pbx)));
         if company.leaving {
             lines.push(format!("  {}  {}", self.say("Tas bort  ", "Leaving"), company.health.cause));
             lines.push(format!("  {}", company.health.cure));

@@ -86,6 +86,7 @@ async fn raw(arguments: &[&str]) -> Said {
 const STATUS: &str = "\
 Acme AB (acme), times in Europe/Stockholm
   Consent  given by tenant 01234567-89ab-cdef-0123-456789abcdef at 2026-11-01 10:00
+  Push     last notification 2026-11-23 13:41
   PBX      DOWN: connection refused
   TROUBLE: Company: pbx unreachable
     cause: The PBX does not answer: connection refused.
@@ -244,6 +245,7 @@ acme     201  anna@acme.example  2026-11-29 08:00Z  2026-11-26 08:00Z  sub-1  fi
 const STATUS_IN_SWEDISH: &str = "\
 Acme AB (acme), tider i Europe/Stockholm
   Medgivande  gett av klientorganisation 01234567-89ab-cdef-0123-456789abcdef 2026-11-01 10:00
+  Push        senaste aviseringen 2026-11-23 13:41
   Växel       SVARAR INTE: connection refused
   FEL: Företaget: växeln svarar inte
     orsak:  Växeln svarar inte: connection refused.

@@ -176,7 +176,6 @@ impl Company {
         let mut counting = file.counting.clone();
         counting.internal_domains.clone_from(&self.internal_domains);
         Rules {
-            version: self.revision,
             language: file.language,
             time_zone: file.time_zone.clone(),
             profiles: self.profiles.clone(),

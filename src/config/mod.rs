@@ -21,6 +21,7 @@ mod listen;
 mod process;
 mod secret;
 mod store;
+mod sweep;
 mod tokens;
 mod webhook;
 
@@ -40,6 +41,7 @@ pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret};
 pub use store::{Store, StoreUrl};
+pub use sweep::Sweep;
 pub use tokens::{AdminToken, FIRST_TOKEN, Role};
 pub use webhook::Webhook;
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub admin: Admin,
     /// How it works.
     pub queue: Queue,
+    /// How often it looks for what was not announced.
+    pub sweep: Sweep,
     /// How it reaches PBXs.
     pub pbx: Pbx,
     /// What it tells.
@@ -112,6 +116,7 @@ impl Config {
         config.keys.check(&mut checks);
         config.admin.check(&mut checks);
         config.queue.check(&config.pbx, &mut checks);
+        config.sweep.check(&mut checks);
         config.pbx.check(&mut checks);
         config.log.check(&mut checks);
         checks.done()?;

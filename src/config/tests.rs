@@ -85,7 +85,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "[queu]",
         &[
-            "narvaro.toml, line 1: `queu` is no key that exists here -- did you mean `queue`? Possible are `listen`, `webhook`, `store`, `graph`, `keys`, `admin`, `queue`, `pbx`, `log`",
+            "narvaro.toml, line 1: `queu` is no key that exists here -- did you mean `queue`? Possible are `listen`, `webhook`, `store`, `graph`, `keys`, `admin`, `queue`, `sweep`, `pbx`, `log`",
         ],
     ),
     (

@@ -161,8 +161,6 @@ pub enum OverrideRule {
 /// All rules of one mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// Grows with every apply that changes them.
-    pub version: u64,
     /// Language of texts.
     pub language: Language,
     /// IANA zone used where the mailbox's own cannot be had.

@@ -33,12 +33,13 @@ use self::{
     state::{MailboxState, Trouble},
 };
 use crate::{
+    calendar::SweepPlan,
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
     health::Health,
-    model::{Disposition, MailboxId, Shown},
-    queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    model::{CompanyId, Disposition, MailboxId, Shown},
+    queue::{DueStore, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
 
@@ -51,10 +52,8 @@ pub struct TurnSettings {
     pub write_within: Duration,
     /// Longest reading of a turn, all its calls together: each has its own time-out, and a turn may make many.
     pub read_within: Duration,
-    /// A complete read this long after the last, though nothing was announced: silence is not trusted.
-    pub sweep_every: SignedDuration,
-    /// The same, while there is no living subscription.
-    pub poll_every: SignedDuration,
+    /// How long after a round the next comes, though nothing was announced: silence is not trusted.
+    pub sweep: SweepPlan,
     /// How far back and ahead the calendar is read.
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.
@@ -187,6 +186,19 @@ impl Turns {
             metrics::counter!("narvaro_states_unreadable_total").increment(1);
             MailboxState::read(&[]).unwrap_or_default()
         })
+    }
+
+    /// Has the calendars of a company looked at, all but the one that is being looked at: push has lost changes, and
+    /// their own sweeps may be hours away.
+    async fn doubt_company(&self, company: &CompanyId, but: MailboxId) {
+        let now = self.clock.now();
+        let others = self.roster.seats(Some(company)).into_iter().filter(|(mailbox, _)| *mailbox != but);
+        let marks: Vec<Mark> = others.map(|(mailbox, _)| Mark::new(mailbox, now, Reason::Missed)).collect();
+        for part in marks.chunks(500) {
+            if let Err(error) = self.store.mark(part.to_vec()).await {
+                warn!(error = %Chain(&error), company.id = %company, "Some calendars wait for their own sweeps");
+            }
+        }
     }
 
     /// Extends the lease while the turn lasts; returns when it is lost.

@@ -21,6 +21,9 @@ use crate::{
 /// the loss of a link may be noticed 40 s late.
 const FORGETS: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long a timetable is kept whose calendar is kept from us: long enough for a mistake to be noticed and mended.
+const KEPT_SHUT_OUT: SignedDuration = SignedDuration::from_hours(24);
+
 /// Most failed changes remembered; more than fail between two readings, but for a PBX that cannot be read.
 const UNSETTLED: usize = 8;
 
@@ -173,10 +176,34 @@ impl Turn<'_> {
         Some(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now))
     }
 
+    /// A timetable is not held on to for ever when its calendar has been kept from us: after a day the phone is let go.
+    fn let_go_when_shut_out(&mut self, now: Timestamp) {
+        match &mut self.state.calendar_trouble {
+            None => self.state.shut_out_since = None,
+            Some(trouble) if trouble.health.shuts_us_out() => {
+                let ends = *self.state.shut_out_since.get_or_insert(now) + KEPT_SHUT_OUT;
+                if now < ends {
+                    trouble.retry_at = trouble.retry_at.min(ends);
+                }
+            }
+            Some(_) => {}
+        }
+        let over = self.state.shut_out_since.is_some_and(|since| since + KEPT_SHUT_OUT <= now);
+        let held = self.state.timetable.as_mut().filter(|timetable| over && !timetable.entries.is_empty());
+        if let Some(timetable) = held {
+            info!("The calendar of mailbox {} has been kept from us for a day: let go", self.lease.mailbox);
+            timetable.entries.clear();
+            // What was let go comes back by a complete read only, not by what changed since the last.
+            self.state.bookmark = None;
+            self.state.owed.reasons.insert(Reason::Missed);
+        }
+    }
+
     /// Decides, and writes if something else should show. Before the first complete read nothing is known and
     /// nothing is written.
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
+        self.let_go_when_shut_out(now);
         let Some(decision) = self.decide(now) else {
             // With nothing to write there is nothing to try again.
             self.state.pbx_trouble.take_if(|trouble| trouble.retry_at <= now);

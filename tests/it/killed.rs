@@ -72,7 +72,13 @@ fn say(line: &str) {
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>) -> Mark {
     let hint = Hint { item: item.parse().unwrap(), version };
-    Mark { mailbox, at: jiff::Timestamp::UNIX_EPOCH, reason: Reason::Notification, hint: Some(hint) }
+    Mark {
+        mailbox,
+        at: jiff::Timestamp::UNIX_EPOCH,
+        reason: Reason::Notification,
+        watch: None,
+        hint: Some(hint),
+    }
 }
 
 /// The child's life: it marks and settles until it is killed, and says what was acknowledged.

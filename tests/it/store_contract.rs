@@ -89,6 +89,7 @@ fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
 async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
     let store = bench.store();
     let applied = store.apply(&company(name), b"{}".to_vec(), users).await.unwrap();
+    store.make_due(&applied.mailboxes);
     applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
 }
 
@@ -116,7 +117,7 @@ async fn settle(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) -> Res
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timestamp) -> Mark {
     let hint = Hint { item: item.parse().unwrap(), version };
-    Mark { mailbox, at, reason: Reason::Notification, hint: Some(hint) }
+    Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
 }
 
 async fn mark(
@@ -444,18 +445,29 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied() {
         assert_eq!(found[0].draft.as_deref(), Some(b"draft".as_slice()));
         assert_eq!(found[0].applied, None);
         assert!(store.lease(10, HOLD).await.unwrap().is_empty());
-        store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
+        let applied = store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
         let found = store.companies().await.unwrap();
         assert_eq!(
             (found[0].draft.as_deref(), found[0].applied.as_deref()),
             (None, Some(b"live".as_slice()))
         );
+        assert!(store.lease(10, HOLD).await.unwrap().is_empty(), "turns still go by what was applied before");
+        store.make_due(&applied.mailboxes);
         assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
     }
 }
 
 #[tokio::test]
-async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() {
+async fn what_was_applied_makes_due_after_a_restart_too() {
+    for mut bench in benches() {
+        bench.store().apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
+        bench.reopen().await;
+        assert_eq!(bench.store().lease(10, HOLD).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_makes_all_due() {
     for bench in benches() {
         let before = apply(&*bench, "acme", extensions(201..203)).await;
         drain(&*bench, None).await;
@@ -463,6 +475,7 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() 
         let applied = store.apply(&company("acme"), b"{}".to_vec(), extensions(202..204)).await.unwrap();
         let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
         assert_eq!(kept.id, before[1]);
+        store.make_due(&applied.mailboxes);
         let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
         assert_eq!(retired.len(), 1);
         assert_eq!(retired[0].id, before[0]);

@@ -104,7 +104,9 @@ async fn hook_with(limits: ReceiverLimits) -> Hook {
     let inner = Embedded::open(&settings, Arc::clone(&clock)).unwrap();
     let users: Vec<Extension> = vec!["201".parse().unwrap()];
     let company = "acme".parse().unwrap();
-    let applied = (&inner as &dyn Store).apply(&company, vec![], users).await.unwrap();
+    let records: &dyn Store = &inner;
+    let applied = records.apply(&company, vec![], users).await.unwrap();
+    records.make_due(&applied.mailboxes);
     let mailbox = applied.mailboxes[0].id;
     let lease = inner.lease(1, Duration::from_secs(60)).await.unwrap().remove(0);
     let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now, to_read: None };

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) state_keys: [String; 2],
     /// More lines of the configuration: keys of `[graph]`, then other tables. They count from the next start.
     pub(crate) more_config: String,
+    /// Where the public listener is seen from outside, where that is not where it is.
+    pub(crate) outside: Option<String>,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -98,9 +100,20 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (state_keys, more_config) = Default::default();
-        let mut world =
-            Self { sim, clock, tenant, folder, client, state_keys, more_config, public, private, app: None };
+        let (state_keys, more_config, outside) = Default::default();
+        let mut world = Self {
+            sim,
+            clock,
+            tenant,
+            folder,
+            client,
+            state_keys,
+            more_config,
+            outside,
+            public,
+            private,
+            app: None,
+        };
         world.start().await;
         world
     }
@@ -125,13 +138,14 @@ impl World {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
         let store = self.folder.path().join("narvaro.db");
         let base = self.sim.base_url();
+        let outside = self.outside.clone().unwrap_or_else(|| self.public_url());
         let text = format!(
             r#"
             [listen]
             public = "{public}"
             private = "{private}"
             [webhook]
-            public_url = "http://{public}"
+            public_url = "{outside}"
             [store]
             url = "embedded:{}"
             [graph]
@@ -347,9 +361,14 @@ impl World {
     }
 
     pub(crate) async fn advance_to_instant(&self, to: Timestamp) {
+        self.move_to(to);
+        self.settle().await;
+    }
+
+    /// Moves the time of everything and waits for nothing.
+    pub(crate) fn move_to(&self, to: Timestamp) {
         self.sim.set_time(to);
         self.clock.advance_to(to);
-        self.settle().await;
     }
 
     /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
@@ -432,6 +451,12 @@ impl World {
             language: None,
         };
         self.operations().explain(request).await.unwrap()
+    }
+
+    /// How `acme` as a whole stands, by name.
+    pub(crate) async fn company_health(&self) -> String {
+        let status = self.operations().status(scope("acme")).await.unwrap();
+        status.companies[0].health.health.name()
     }
 
     /// How Anna's mailbox stands, by name.

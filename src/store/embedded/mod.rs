@@ -457,6 +457,20 @@ impl Records for Embedded {
         self.send(|reply| Command::Apply { company, document, users, deed, reply }).await
     }
 
+    fn make_due(&self, mailboxes: &[MailboxRecord]) {
+        let now = self.shared.clock.now();
+        {
+            let mut index = self.shared.index();
+            for mailbox in mailboxes {
+                index.enter(Mark::new(mailbox.id, now, Reason::Applied), None, now);
+                if mailbox.retired {
+                    index.enter(Mark::new(mailbox.id, now, Reason::Retired), None, now);
+                }
+            }
+        }
+        self.shared.changed.notify_waiters();
+    }
+
     async fn set_standing_noted(
         &self,
         company: &CompanyId,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{Reply, Shared, due::DueIndex, trail};
+use super::{Reply, Shared, trail};
 use crate::{
     chain::Chain,
     company::{
@@ -18,7 +18,7 @@ use crate::{
         trail::Deed,
     },
     model::{CompanyId, Extension, Generation, MailboxId},
-    queue::{Mark, Reason, Settled, StoreError, Urgency},
+    queue::{Settled, StoreError, Urgency},
 };
 
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
@@ -146,7 +146,11 @@ impl Writer {
             let mut index = self.shared.index();
             for done in &after {
                 match done {
-                    After::Applied { applied, .. } => enter_applied(&mut index, applied, now),
+                    After::Applied { applied, .. } => {
+                        for mailbox in &applied.mailboxes {
+                            index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
+                        }
+                    }
                     After::Settled { mailbox, next: Next::Gone, .. } => index.remove(*mailbox),
                     After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, .. } => {
                         index.settled(*mailbox, *due, *urgency, *to_read, now);
@@ -183,16 +187,6 @@ impl Writer {
             }
         }
         self.shared.changed.notify_waiters();
-    }
-}
-
-/// Mailboxes of a company that was applied, each due because of it. The marks need not be on disk: every start makes
-/// every mailbox due.
-fn enter_applied(index: &mut DueIndex, applied: &Applied, now: Timestamp) {
-    for mailbox in &applied.mailboxes {
-        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
-        let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
-        index.enter(Mark::new(mailbox.id, now, reason), None, now);
     }
 }
 

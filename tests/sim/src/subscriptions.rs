@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     calendar::ChangeType,
     clock::wire,
+    error::SimError,
     graph::{Caller, error},
     http::{Reply, Request},
     journal::{Journal, Record, millis},
@@ -364,6 +365,38 @@ fn draft(
     Ok((subscription, user))
 }
 
+/// A subscription to a user's events that somebody else made with the same application.
+pub(crate) fn plant(world: &World, app: &str, user: &User, url: &str) -> Result<String, SimError> {
+    let now = world.clock.now();
+    let id = Uuid::new_v4().to_string();
+    let subscription = Subscription {
+        id: id.clone(),
+        app: app.to_lowercase(),
+        tenant: user.tenant.id.clone(),
+        user: user.id.clone(),
+        watched: Watched::Events,
+        resource: format!("/users/{}/events", user.id),
+        change_type: "created,updated,deleted".to_owned(),
+        changes: BTreeSet::from([ChangeType::Created, ChangeType::Updated, ChangeType::Deleted]),
+        url: url.to_owned(),
+        lifecycle_url: None,
+        client_state: None,
+        expires: now.checked_add(MAX_MINUTES.minutes()).unwrap_or(Timestamp::MAX),
+        immutable: true,
+        creator: String::new(),
+        tls: "v1_2".to_owned(),
+        token_until: Timestamp::MAX,
+        patched: None,
+        reauthorized: None,
+    };
+    let mut table = lock(&world.subscriptions);
+    if table.duplicate(&subscription.key(), now, &world.journal).is_some() {
+        return Err(SimError::invalid("the mailbox is watched already"));
+    }
+    table.insert(subscription);
+    Ok(id)
+}
+
 fn check_table(
     world: &World,
     request: &Request,
@@ -529,7 +562,9 @@ fn list(world: &Arc<World>, request: &Request, caller: &Caller) -> Reply {
     }
     let now = world.clock.now();
     let owner = (caller.app.clone(), caller.tenant.id.clone());
-    let all = lock(&world.subscriptions).of_owner(&owner, now, &world.journal);
+    let mut table = lock(&world.subscriptions);
+    let all = table.of_owner(&owner, now, &world.journal);
+    drop(table);
     let after = request.param("$skiptoken").unwrap_or_default();
     let first = all.partition_point(|one| one.id.as_str() <= after);
     let page: Vec<Value> = all[first..].iter().take(PAGE).map(Subscription::json).collect();
