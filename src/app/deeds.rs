@@ -57,7 +57,7 @@ impl Service {
         Ok(Page { items: entries.into_iter().map(line).collect(), next })
     }
 
-    pub(super) async fn start_renewal(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
+    pub(super) async fn start_renewal(self, request: RenewRequest) -> Result<JobStarted, OperationError> {
         let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
         // A user without a company named is in one all the same, and the job is about that one.
         let only = request.user.as_ref().and_then(|_| pieces.first().map(|piece| piece.company.clone()));
@@ -86,7 +86,7 @@ impl Service {
         Ok(JobStarted { job: id, total, under_way: false })
     }
 
-    pub(super) async fn cancel_job(&self, id: JobId) -> Result<JobProgress, OperationError> {
+    pub(super) async fn cancel_job(self, id: JobId) -> Result<JobProgress, OperationError> {
         let job = self.jobs.find(&id).ok_or(OperationError::NoSuchJob(id))?;
         let info = job.info();
         if !info.progress.finished && !info.progress.cancelled {

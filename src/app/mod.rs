@@ -248,6 +248,7 @@ impl App {
             Arc::clone(&graph),
             Arc::clone(&offices),
             Arc::clone(&clock),
+            tasks.clone(),
             &public_url,
         );
         let operations = Service::new(

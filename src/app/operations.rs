@@ -1,6 +1,6 @@
 //! What an operator may ask, answered from the store, the seats and the outside systems.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, tz::TimeZone};
@@ -84,6 +84,20 @@ impl Service {
     /// What is known of the end of the application's credential.
     pub(super) fn with_credential_end(self, credential: CredentialEnd) -> Self {
         Self { credential, ..self }
+    }
+
+    /// Does what must not stop halfway, as a company that is stored and not at work: it goes on when the caller hangs up.
+    async fn see_through<T, W>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(Self) -> W,
+    ) -> Result<T, OperationError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, OperationError>> + Send + 'static,
+    {
+        let outcome = self.tasks.see_through(name, work(self.clone())).await;
+        outcome.map_err(|cut_short| OperationError::Internal(Box::new(cut_short)))?
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -277,6 +291,55 @@ impl Service {
         Ok(())
     }
 
+    /// Puts a company in place of the one that is live under its id, or tells what that would change.
+    async fn replace(
+        self,
+        company: Company,
+        warnings: Vec<Finding>,
+        dry_run: bool,
+    ) -> Result<ApplyReport, OperationError> {
+        let id = company.id().clone();
+        let _one_at_a_time = self.offices.changing().await;
+        let before = self.offices.get(&id);
+        let live = before.as_ref().map(|office| office.company.as_ref());
+        let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
+        let revision = live.map_or(0, Company::revision);
+        let stays = live.is_some_and(|live| changes.is_empty() && !live.is_leaving());
+        if dry_run || stays {
+            return Ok(ApplyReport { company: id, changes, warnings, applied: !dry_run, revision });
+        }
+        let company = company.with_revision(revision + 1);
+        let revision = company.revision();
+        let standing = before.map(|office| office.standing).unwrap_or_default();
+        let deed = self.deed("apply", Some(&id), format!("revision {revision}, {} changes", changes.len()));
+        self.make_live(company, standing, deed).await?;
+        info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
+        Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
+    }
+
+    /// Has a company leave, or tells what would go with it.
+    async fn take_out(self, company: CompanyId, dry_run: bool) -> Result<RemoveReport, OperationError> {
+        let _one_at_a_time = self.offices.changing().await;
+        let office = self.office(&company)?;
+        let live = &office.company;
+        let report = |leaving| RemoveReport {
+            company: company.clone(),
+            name: live.name().to_owned(),
+            goes: goes(live),
+            leaving,
+        };
+        if dry_run || live.is_leaving() {
+            return Ok(report(live.is_leaving()));
+        }
+        let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
+        let outcome = format!("revision {}, {} users go", leaving.revision(), live.users().len());
+        let deed = self.deed("remove", Some(&company), outcome);
+        self.make_live(leaving, office.standing.clone(), deed).await?;
+        info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
+        self.see_off(company.clone());
+        Ok(report(true))
+    }
+
     /// Stores a company, with who changed it, and puts it to work; what was there before under its id goes.
     async fn make_live(
         &self,
@@ -430,24 +493,8 @@ impl Operations for Service {
             self.note("apply", None, format!("refused: {refused}")).await;
         }
         let (company, warnings) = prepared?;
-        let id = company.id().clone();
-        let _one_at_a_time = self.offices.changing().await;
-        let before = self.offices.get(&id);
-        let live = before.as_ref().map(|office| office.company.as_ref());
-        let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
-        let revision = live.map_or(0, Company::revision);
-        let stays = live.is_some_and(|live| changes.is_empty() && !live.is_leaving());
-        let nothing_to_do = request.dry_run || stays;
-        if nothing_to_do {
-            return Ok(ApplyReport { company: id, changes, warnings, applied: !request.dry_run, revision });
-        }
-        let company = company.with_revision(revision + 1);
-        let revision = company.revision();
-        let standing = before.map(|office| office.standing).unwrap_or_default();
-        let deed = self.deed("apply", Some(&id), format!("revision {revision}, {} changes", changes.len()));
-        self.make_live(company, standing, deed).await?;
-        info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
-        Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
+        let replace = |service: Self| service.replace(company, warnings, request.dry_run);
+        self.see_through("apply", replace).await
     }
 
     async fn remove(
@@ -455,25 +502,7 @@ impl Operations for Service {
         company: CompanyId,
         request: RemoveRequest,
     ) -> Result<RemoveReport, OperationError> {
-        let _one_at_a_time = self.offices.changing().await;
-        let office = self.office(&company)?;
-        let live = &office.company;
-        let report = |leaving| RemoveReport {
-            company: company.clone(),
-            name: live.name().to_owned(),
-            goes: goes(live),
-            leaving,
-        };
-        if request.dry_run || live.is_leaving() {
-            return Ok(report(live.is_leaving()));
-        }
-        let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
-        let outcome = format!("revision {}, {} users go", leaving.revision(), live.users().len());
-        let deed = self.deed("remove", Some(&company), outcome);
-        self.make_live(leaving, office.standing.clone(), deed).await?;
-        info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
-        self.see_off(company.clone());
-        Ok(report(true))
+        self.see_through("remove", |service| service.take_out(company, request.dry_run)).await
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -571,7 +600,7 @@ impl Operations for Service {
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
-        self.start_renewal(request).await
+        self.see_through("renew", |service| service.start_renewal(request)).await
     }
 
     async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {
@@ -606,7 +635,7 @@ impl Operations for Service {
     }
 
     async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError> {
-        self.cancel_job(job).await
+        self.see_through("cancel", |service| service.cancel_job(job)).await
     }
 
     async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError> {

@@ -3,9 +3,12 @@
 
 use std::{ffi::OsString, fs, sync::Arc};
 
+use futures_util::FutureExt;
 use jiff::SignedDuration;
 use narvaro::{
-    admin::{AuditRequest, JobId, JobProgress, OperationError, RenewRequest, Scope},
+    admin::{
+        ApplyRequest, AuditRequest, JobId, JobProgress, OperationError, RemoveRequest, RenewRequest, Scope,
+    },
     app::{App, Sockets, StartError},
     cli,
     clock::SharedClock,
@@ -229,6 +232,34 @@ async fn who_removed_a_company_is_told_even_when_it_is_gone() {
     assert_eq!((removed[0].who.as_str(), removed[0].outcome.as_str()), ("admin", "revision 2, 2 users go"));
     let unknown = world.operations().audit(of("none")).await;
     assert!(matches!(unknown, Err(OperationError::NoSuchCompany(_))), "{unknown:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_though_its_client_hangs_up() {
+    let world = World::bare().await;
+    for alias in [ANNA, BO] {
+        world.sim.add_user(&world.tenant, UserSpec::new(alias)).unwrap();
+    }
+    let operations = world.operations();
+    let acme = || "acme".parse().unwrap();
+    // Each is looked at once and let go of, as when the client closes the connection.
+    let text = world.company(Pbx::Http, "");
+    let request = ApplyRequest { text, file: "company.toml".to_owned(), dry_run: false };
+    assert!(operations.apply(request).now_or_never().is_none());
+    let is_known = async || operations.status(scope("acme")).await.is_ok();
+    world.until("the company is at work", is_known).await;
+    world.consent("acme").await;
+    world.until_fine("acme").await;
+    let request = RenewRequest { company: Some(acme()), ..RenewRequest::default() };
+    assert!(operations.renew(request).now_or_never().is_none());
+    let renewed = async || {
+        let jobs = operations.jobs(None).await.unwrap();
+        jobs.first().is_some_and(|job| job.progress.finished && job.progress.renewed == 2)
+    };
+    world.until("the job is done", renewed).await;
+    assert!(operations.remove(acme(), RemoveRequest { dry_run: false }).now_or_never().is_none());
+    world.until("the company is forgotten", async || !is_known().await).await;
     world.end().await;
 }
 
