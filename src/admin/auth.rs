@@ -1,4 +1,6 @@
-//! The bearer token of the private listener.
+//! Bearer tokens of the private listener: whose they are, and what they may do.
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
@@ -11,36 +13,79 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::problem::{Problem, Refusal};
+use crate::{config::Role, model::CompanyId};
 
-/// The token that opens the admin API. Kept as its hash; prints as `[redacted]`.
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's name, as the audit trail shows it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The only companies it may see; absent: all.
+    pub companies: Option<BTreeSet<CompanyId>>,
+}
+
+impl Caller {
+    /// Somebody who may do everything.
+    pub fn admin(name: &str) -> Self {
+        Self { name: name.to_owned(), role: Role::Admin, companies: None }
+    }
+}
+
+/// A token that opens the admin API, and to whom it belongs.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// The token itself.
+    pub secret: SecretString,
+    /// Whose.
+    pub caller: Caller,
+}
+
+/// All tokens. Kept as their hashes.
 #[derive(Clone)]
-pub(super) struct Token([u8; 32]);
+pub(super) struct Tokens(Arc<[([u8; 32], Caller)]>);
 
-impl Token {
-    pub(super) fn new(token: &SecretString) -> Self {
-        Self(digest(token.expose_secret().trim()))
+impl Tokens {
+    pub(super) fn new(tokens: Vec<Token>) -> Self {
+        let hashed =
+            tokens.into_iter().map(|token| (digest(token.secret.expose_secret().trim()), token.caller));
+        Self(hashed.collect())
     }
 
-    /// Whether the request carries the token. Takes the same time however much of an offered token is right:
-    /// both are hashed first, so that lengths are equal and no byte of the comparison is the sender's to choose.
-    pub(super) fn opens(&self, headers: &HeaderMap) -> bool {
-        let offered = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-        offered.is_some_and(|offered| verify_slices_are_equal(&digest(offered), &self.0).is_ok())
+    /// Whose token the request carries. Takes the same time however much of an offered token is right, and whichever
+    /// it is: all are hashed first, so that lengths are equal and no byte of the comparison is the sender's to
+    /// choose, and every one is looked at.
+    pub(super) fn owner(&self, headers: &HeaderMap) -> Option<&Caller> {
+        let offered = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer)?;
+        let offered = digest(offered);
+        self.0.iter().fold(None, |found, (token, caller)| {
+            if verify_slices_are_equal(&offered, token).is_ok() { Some(caller) } else { found }
+        })
     }
 }
 
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
+/// Lets through what carries a token, with the name of whose it is.
+pub(super) async fn require_token(
+    State(tokens): State<Tokens>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(caller) = tokens.owner(request.headers()).cloned() else {
+        return Refusal::from(Problem::unauthorised()).into_response();
+    };
+    request.extensions_mut().insert(caller);
+    next.run(request).await
 }
 
-/// Lets through what carries the token.
-pub(super) async fn require_token(State(token): State<Token>, request: Request, next: Next) -> Response {
-    if token.opens(request.headers()) {
-        next.run(request).await
-    } else {
-        Refusal::from(Problem::unauthorised()).into_response()
+/// Lets through whoever has the role; [`require_token`] has been passed before.
+pub(super) async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
+    match request.extensions().get::<Caller>() {
+        None => Refusal::from(Problem::unauthorised()).into_response(),
+        Some(caller) if caller.role < role => {
+            Refusal::from(Problem::forbidden(&caller.name, role.name())).into_response()
+        }
+        Some(_) => next.run(request).await,
     }
 }
 

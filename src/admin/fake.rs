@@ -13,21 +13,36 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     company::{Company, diff},
+    config::Role,
     model::{CompanyId, Extension, Language},
 };
 
 /// The token that opens the fake.
 pub(crate) const TOKEN: &str = "open-sesame";
 
+/// Tokens of less: what each may do, and for which company only.
+pub(crate) const LESSER: [(&str, Role, Option<&str>); 6] = [
+    ("reads-all", Role::Read, None),
+    ("reads-acme", Role::Read, Some("acme")),
+    ("operates-all", Role::Operator, None),
+    ("operates-acme", Role::Operator, Some("acme")),
+    ("operates-beta", Role::Operator, Some("beta")),
+    ("administers-acme", Role::Admin, Some("acme")),
+];
+
 /// Fixed companies.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Fake {
     /// How often the job has been asked for: it is finished at the second time.
-    pub(crate) asked: AtomicU64,
+    pub(crate) asked: Arc<AtomicU64>,
     /// Whether the store is away.
     pub(crate) store_is_away: bool,
     /// Whether there are no companies.
     pub(crate) empty: bool,
+    /// Whether a renewal is under way already.
+    pub(crate) under_way: bool,
+    /// Whether the application's credential ends soon.
+    pub(crate) credential_ends: bool,
 }
 
 /// The fake behind the real router, on a port of its own; it ends with the value.
@@ -41,12 +56,14 @@ impl Running {
     pub(crate) async fn start(fake: Fake) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = router(Surface {
-            operations: Arc::new(fake),
-            token: TOKEN.into(),
-            metrics: None,
-            max_body_bytes: 10_000,
-        });
+        let mut tokens = vec![Token { secret: TOKEN.into(), caller: Caller::admin("admin") }];
+        for (secret, role, company) in LESSER {
+            let companies = company.map(|company| [company.parse().unwrap()].into());
+            let caller = Caller { name: format!("{secret}-name"), role, companies };
+            tokens.push(Token { secret: secret.into(), caller });
+        }
+        let router =
+            router(Surface { operations: Arc::new(fake), tokens, metrics: None, max_body_bytes: 10_000 });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, _tasks: tasks }
@@ -106,8 +123,39 @@ fn known(company: &CompanyId) -> Result<(), OperationError> {
     if *company == acme() { Ok(()) } else { Err(OperationError::NoSuchCompany(company.clone())) }
 }
 
+/// A renewal of two, of which one fails.
+fn renewal(finished: bool) -> JobProgress {
+    JobProgress {
+        total: 2,
+        done: if finished { 2 } else { 1 },
+        renewed: 1,
+        reasons: [("no_mailbox".to_owned(), 1)].into(),
+        failed: vec!["202 bo@acme.example: no mailbox".into()],
+        finished,
+        ..JobProgress::default()
+    }
+}
+
+/// A renewal of seventy, of which more fail than are told.
+fn long_renewal() -> JobProgress {
+    JobProgress {
+        total: 70,
+        done: 70,
+        renewed: 8,
+        made_anew: 1,
+        reasons: [("no_mailbox".to_owned(), 60), ("late".to_owned(), 1)].into(),
+        failed: vec!["202 bo@acme.example: no mailbox".into(); 50],
+        finished: true,
+        ..JobProgress::default()
+    }
+}
+
 #[async_trait]
 impl Operations for Fake {
+    fn on_behalf_of(&self, _: &str) -> Arc<dyn Operations> {
+        Arc::new(self.clone())
+    }
+
     async fn ready(&self) -> Result<(), String> {
         if self.store_is_away { Err("the store does not answer".into()) } else { Ok(()) }
     }
@@ -137,7 +185,9 @@ impl Operations for Fake {
             mailboxes: mailboxes(language),
         };
         let companies = if self.empty { vec![] } else { vec![status] };
-        Ok(Status { at: at("2026-11-23T13:30:00Z"), companies })
+        let end = Health::CredentialExpires { at: at("2026-12-01T00:00:00Z") };
+        let notices = self.credential_ends.then(|| HealthReport::of(end, language)).into_iter().collect();
+        Ok(Status { at: at("2026-11-23T13:30:00Z"), notices, companies })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
@@ -211,19 +261,17 @@ impl Operations for Fake {
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
         let total = if request.user.is_some() { 1 } else { 2 };
-        Ok(JobStarted { job: JobId(format!("renew-{total}")), total })
+        Ok(JobStarted { job: JobId(format!("renew-{total}")), total, under_way: self.under_way })
     }
 
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError> {
         let finished = self.asked.fetch_add(1, Ordering::Relaxed) > 0;
         match job.0.as_str() {
-            "renew-1" => Ok(JobProgress { total: 1, done: 1, failed: vec![], finished: true }),
-            "renew-2" => Ok(JobProgress {
-                total: 2,
-                done: if finished { 2 } else { 1 },
-                failed: vec!["202 bo@acme.example: no mailbox".into()],
-                finished,
-            }),
+            "renew-1" => {
+                Ok(JobProgress { total: 1, done: 1, renewed: 1, finished: true, ..JobProgress::default() })
+            }
+            "renew-2" => Ok(renewal(finished)),
+            "renew-70" => Ok(long_renewal()),
             _ => Err(OperationError::NoSuchJob(job)),
         }
     }
@@ -244,5 +292,78 @@ impl Operations for Fake {
 
     async fn sync_now(&self, _: SyncRequest) -> Result<Synced, OperationError> {
         Ok(Synced { marked: 2 })
+    }
+
+    async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {
+        known(&company)?;
+        let info = |mailbox: MailboxStatus| UserInfo {
+            extension: mailbox.extension,
+            alias: mailbox.alias,
+            name: mailbox.name,
+            enabled: true,
+        };
+        Ok(Page::cut(&page, mailboxes(Language::En).into_iter().map(info), |user| user.extension.to_string()))
+    }
+
+    async fn mailboxes(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<MailboxStatus>, OperationError> {
+        known(&company)?;
+        Ok(Page::cut(&page, mailboxes(language.unwrap_or(Language::En)), |mailbox| {
+            mailbox.extension.to_string()
+        }))
+    }
+
+    async fn watches(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<SubscriptionInfo>, OperationError> {
+        let all = self.subscriptions(Scope { company: Some(company), language }).await?;
+        Ok(Page::cut(&page, all, |one| one.extension.to_string()))
+    }
+
+    async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError> {
+        company.as_ref().map_or(Ok(()), known)?;
+        Ok(vec![JobInfo {
+            job: JobId("renew-2".into()),
+            by: "admin".into(),
+            started: at("2026-11-23T13:00:00Z"),
+            company: Some(acme()),
+            user: None,
+            language: None,
+            progress: renewal(true),
+        }])
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError> {
+        match job.0.as_str() {
+            "renew-2" => Ok(JobProgress { cancelled: true, ..renewal(false) }),
+            _ => Err(OperationError::NoSuchJob(job)),
+        }
+    }
+
+    async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError> {
+        request.company.as_ref().map_or(Ok(()), known)?;
+        let line = |number, moment, who: &str, what: &str, company, outcome: &str| AuditLine {
+            number,
+            at: at(moment),
+            who: who.into(),
+            what: what.into(),
+            company,
+            outcome: outcome.into(),
+        };
+        // A piece each, so that whoever reads has to go on.
+        let newest = line(2, "2026-11-23T13:20:00Z", "admin", "sync", None, "2 mailboxes are read anew");
+        let oldest =
+            line(1, "2026-11-23T13:00:00Z", "helpdesk", "renew", Some(acme()), "job renew-2: 2 mailboxes");
+        Ok(match request.after.as_deref() {
+            None => Page { items: vec![newest], next: Some("2".into()) },
+            Some(_) => Page { items: vec![oldest], next: None },
+        })
     }
 }

@@ -1,14 +1,21 @@
 //! The port: what an operator may ask of the running service.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::types::{
-    ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported,
-    JobId, JobProgress, JobStarted, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
-    SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+use super::{
+    audit::{AuditLine, AuditRequest},
+    jobs::{JobInfo, JobProgress, JobStarted},
+    page::{Page, PageRequest},
+    types::{
+        ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained,
+        Exported, JobId, MailboxStatus, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
+    },
 };
 use crate::config::Finding;
-use crate::model::{CompanyId, Extension};
+use crate::model::{CompanyId, Extension, Language};
 
 /// Why the service did not do what an operator asked.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +71,9 @@ pub enum OperationError {
 /// What an operator may ask of the running service.
 #[async_trait]
 pub trait Operations: Send + Sync + 'static {
+    /// The same, in somebody's name: what they do is written down under it.
+    fn on_behalf_of(&self, who: &str) -> Arc<dyn Operations>;
+
     /// Whether turns are being worked on and the store answers; the sentence says what is missing.
     async fn ready(&self) -> Result<(), String>;
 
@@ -126,17 +136,58 @@ pub trait Operations: Send + Sync + 'static {
     /// [`OperationError::NoSuchCompany`].
     async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError>;
 
-    /// Starts the renewal of subscriptions and returns at once.
+    /// A company's users, by extension.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError>;
+
+    /// How a company's mailboxes stand, by extension, those that are being taken out too; in English where no language is
+    /// named.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn mailboxes(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<MailboxStatus>, OperationError>;
+
+    /// A company's subscriptions, by extension; in English where no language is named.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn watches(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<SubscriptionInfo>, OperationError>;
+
+    /// Starts the renewal of subscriptions and returns at once. One that is under way for the same is not started again.
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError>;
+
+    /// Jobs that are remembered, the newest first: those about one company, or all.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError>;
 
     /// How far a job has come.
     ///
     /// # Errors
     /// [`OperationError::NoSuchJob`].
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError>;
+
+    /// Ends a job early: what has not begun stays as it is.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchJob`].
+    async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError>;
 
     /// Tries every outside system once.
     ///
@@ -149,4 +200,10 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// [`OperationError::NoSuchCompany`], [`OperationError::NoSuchUser`].
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError>;
+
+    /// Who did what, the newest first; to companies that were removed too.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`] where nothing was ever done to such a company; [`OperationError::Refused`] where `after` is none of ours.
+    async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError>;
 }

@@ -15,7 +15,7 @@ use crate::{chain::Chain, config::Finding};
 /// What a refused request is answered with.
 ///
 /// `type` is stable and is what a script looks at; titles and details may be worded better any day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
     /// Names the kind of problem: `urn:narvaro:problem:no-such-company`.
     #[serde(rename = "type")]
@@ -66,6 +66,16 @@ impl Problem {
             "the request carries no valid bearer token",
         )
         .remedy("send `Authorization: Bearer` with the content of the service's `admin.token_file`")
+    }
+
+    pub(super) fn forbidden(name: &str, role: &str) -> Self {
+        Self::new(
+            "forbidden",
+            StatusCode::FORBIDDEN,
+            "The token may not do this",
+            format!("this needs the role `{role}`, which token `{name}` does not have"),
+        )
+        .remedy("use another token, or give this one the role in `admin.tokens`")
     }
 
     pub(super) fn not_found() -> Self {
@@ -176,7 +186,7 @@ impl Problem {
             }
             OperationError::NoSuchJob(_) => {
                 Self::new("no-such-job", StatusCode::NOT_FOUND, "There is no such job", detail)
-                    .remedy("jobs are forgotten when the service restarts: start it again")
+                    .remedy("`narvaro subscriptions jobs` lists those that are remembered")
             }
             OperationError::FileRefused(findings) => {
                 let mut problem = Self::new(

@@ -2,8 +2,8 @@
 
 use axum::{
     body::to_bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request},
-    http::{HeaderName, HeaderValue, request::Parts},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
+    http::{HeaderName, HeaderValue, Uri, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -64,15 +64,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
     }
 }
 
-/// The parameters in the address.
+/// What stands in the address: the parts of the path that have names, and the query.
 pub(super) struct Parameters<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let Query(value) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| Problem::bad_request(format!("parameters: {}", error.body_text())))?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let refuse = |said: String| Problem::bad_request(format!("parameters: {said}"));
+        let named = RawPathParams::from_request_parts(parts, state).await;
+        let named = named.map_err(|error| refuse(error.body_text()))?;
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        pairs.extend_pairs(&named);
+        pairs.extend_pairs(url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()));
+        let all = Uri::builder().path_and_query(format!("/?{}", pairs.finish())).build();
+        let all = all.map_err(|error| refuse(error.to_string()))?;
+        let Query(value) = Query::try_from_uri(&all).map_err(|error| refuse(error.body_text()))?;
         Ok(Self(value))
     }
 }

@@ -1,10 +1,11 @@
 //! The private listener from outside: who is let in, how it refuses, what it says of health.
 
 use reqwest::{RequestBuilder, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    fake::{Fake, Running, TOKEN},
+    fake::{Fake, LESSER, Running, TOKEN},
+    routes::routes,
     *,
 };
 use crate::model::Language;
@@ -72,6 +73,215 @@ async fn the_token_opens_and_the_schemes_case_does_not_matter() {
     }
 }
 
+/// A request that the fake grants, by method and path. A route that is not here fails the tests below, until somebody
+/// has thought of what it shows to whom.
+fn granted(method: &str, path: &str) -> (String, Option<Value>) {
+    let company = |path: &str| path.replace("{company}", "acme");
+    let (query, body) = match (method, path) {
+        ("GET", "/companies" | "/status" | "/subscriptions" | "/jobs" | "/check" | "/audit") => ("", None),
+        ("POST", "/companies/apply") => {
+            ("", Some(json!({ "text": "id = 'acme'\nname = 'A'", "file": "a.toml", "dry_run": true })))
+        }
+        ("GET", "/companies/{company}/export") => ("", None),
+        ("GET", "/companies/{company}/users") => ("?limit=1", None),
+        ("GET", "/companies/{company}/mailboxes") => ("?after=201", None),
+        ("GET", "/companies/{company}/subscriptions") => ("", None),
+        ("POST", "/companies/{company}/consent-url") => ("", Some(json!({}))),
+        ("POST", "/companies/{company}/remove") => ("", Some(json!({ "dry_run": true }))),
+        ("GET", "/explain") => ("?user=201&company=acme", None),
+        ("POST", "/try") => ("", Some(json!({ "company": "acme", "subject": "MÖT" }))),
+        ("POST", "/subscriptions/renew" | "/sync") => ("", Some(json!({ "company": "acme" }))),
+        ("GET", "/jobs/{job}") | ("POST", "/jobs/{job}/cancel") => ("", None),
+        _ => panic!("{method} {path}: who may do this, and what does it show of other companies?"),
+    };
+    (format!("{}{query}", company(path).replace("{job}", "renew-2")), body)
+}
+
+fn request(running: &Running, method: &str, path: &str, token: &str) -> RequestBuilder {
+    let (address, body) = granted(method, path);
+    let address = format!("{}/admin/v1{address}", running.url);
+    let request = client().request(method.parse().unwrap(), address).bearer_auth(token);
+    match body {
+        Some(body) => request.json(&body),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_closed_to_lesser_roles_and_open_to_its_own() {
+    let running = Running::start(Fake::default()).await;
+    for route in routes() {
+        let (method, path) = (route.method.as_str(), route.path);
+        let (status, _, document) = answer(request(&running, method, path, TOKEN)).await;
+        assert_eq!(status, StatusCode::OK, "{method} {path}: {document}");
+        for (token, role, _) in LESSER.iter().filter(|(_, _, company)| company.is_none()) {
+            let (status, _, document) = answer(request(&running, method, path, token)).await;
+            if *role < route.role {
+                assert_eq!(
+                    (status, &document["type"]),
+                    (StatusCode::FORBIDDEN, &Value::from(kind("forbidden"))),
+                    "{method} {path}"
+                );
+                assert!(document["detail"].as_str().unwrap().contains(route.role.name()), "{document}");
+            } else {
+                assert_eq!(status, StatusCode::OK, "{method} {path} as {token}: {document}");
+            }
+        }
+        let (status, told, _) = refused(request(&running, method, path, "reads-al")).await;
+        assert_eq!((status, told), (401, kind("unauthorised")), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn i14_a_token_for_one_company_does_all_there_and_sees_nothing_of_another() {
+    let running = Running::start(Fake::default()).await;
+    for route in routes() {
+        let (method, path) = (route.method.as_str(), route.path);
+        let (status, _, document) = answer(request(&running, method, path, "operates-acme")).await;
+        // Nobody's who is limited to some: a company file can name any company's tenant and secrets, and only one brings
+        // back what was removed.
+        let of_all = ["/companies/apply", "/companies/{company}/remove"].contains(&path);
+        let expected = if of_all { StatusCode::FORBIDDEN } else { StatusCode::OK };
+        assert_eq!(status, expected, "{method} {path}: {document}");
+        let (status, _, document) = answer(request(&running, method, path, "administers-acme")).await;
+        let expected = if of_all { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        assert_eq!(status, expected, "{method} {path}: {document}");
+        if of_all {
+            assert_eq!(document["type"], kind("refused"), "{method} {path}: {document}");
+        }
+        // The same requests, which name acme or all, by somebody who has another company.
+        let (_, _, mut document) = answer(request(&running, method, path, "operates-beta")).await;
+        // Its digits are anything.
+        document.as_object_mut().and_then(|fields| fields.remove("request_id"));
+        let told = document.to_string().replace("acme.example", "");
+        for word in ["Acme", "anna", "201", "sub-1", "renew-2: 2"] {
+            assert!(!told.contains(word), "{method} {path} tells of `{word}`: {document}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_tells_every_route_with_its_role_its_types_and_its_refusals() {
+    let running = Running::start(Fake::default()).await;
+    let (status, _, document) = answer(client().get(format!("{}/openapi.json", running.url))).await;
+    assert_eq!((status, &document), (StatusCode::OK, &openapi()));
+    let table: Vec<_> = routes().into_iter().map(|route| (route.path, route.method, route.role)).collect();
+    for (path, method, role) in &table {
+        let told = &document["paths"][format!("/admin/v1{path}")][method.as_str().to_lowercase()];
+        assert_eq!(told["x-role"], role.name(), "{method} {path}");
+        for status in ["401", "403", "default"] {
+            assert_eq!(told["responses"][status]["$ref"], "#/components/responses/Problem", "{path}");
+        }
+        let named = path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
+        let parameters = told["parameters"].as_array().unwrap();
+        for name in named {
+            let known = parameters.iter().find(|parameter| parameter["name"] == name);
+            assert_eq!(
+                known.map(|known| (&known["in"], &known["required"])),
+                Some((&"path".into(), &true.into()))
+            );
+        }
+    }
+    // And the reverse: what is told answers, and with no other method.
+    let mut told = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let methods: Vec<&str> = operations.as_object().unwrap().keys().map(String::as_str).collect();
+        told += methods.len();
+        let address =
+            format!("{}{}", running.url, path.replace("{company}", "acme").replace("{job}", "renew-2"));
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let request =
+                client().request(method.to_uppercase().parse().unwrap(), &address).bearer_auth(TOKEN);
+            let status = request.send().await.unwrap().status();
+            assert_eq!(
+                status != StatusCode::METHOD_NOT_ALLOWED,
+                methods.contains(&method),
+                "{method} {path}"
+            );
+        }
+    }
+    assert_eq!(told, table.len() + 4, "health, metrics and the document itself");
+}
+
+#[tokio::test]
+async fn what_the_document_refers_to_is_in_it() {
+    let document = openapi();
+    let text = document.to_string();
+    let references: Vec<&str> =
+        text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(references.len() > 50, "{references:?}");
+    for reference in references {
+        assert!(document.pointer(reference).is_some(), "`{reference}` leads nowhere");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_what_the_document_says() {
+    let running = Running::start(Fake::default()).await;
+    let document = openapi();
+    for route in routes() {
+        let (method, path) = (route.method.as_str(), route.path);
+        let (_, _, given) = answer(request(&running, method, path, TOKEN)).await;
+        let told = &document["paths"][format!("/admin/v1{path}")][method.to_lowercase()];
+        let schema = &told["responses"]["200"]["content"]["application/json"]["schema"];
+        assert!(fits(&document, schema, &given), "{method} {path}: {given} is no {schema}");
+    }
+}
+
+/// Whether a value is what a schema says, as far as types and names of fields go.
+fn fits(document: &Value, schema: &Value, value: &Value) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return fits(document, document.pointer(&reference[1..]).unwrap(), value);
+    }
+    let all = |key: &str| schema[key].as_array().into_iter().flatten();
+    if !schema["allOf"].is_null() {
+        return all("allOf").all(|part| fits(document, part, value));
+    }
+    if !schema["oneOf"].is_null() {
+        return all("oneOf").any(|part| fits(document, part, value));
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        many => many.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+    };
+    let of_type = |kind: &&str| match *kind {
+        "null" => value.is_null(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "array" => value
+            .as_array()
+            .is_some_and(|items| items.iter().all(|item| fits(document, &schema["items"], item))),
+        "object" => value.as_object().is_some_and(|fields| {
+            let needed = all("required").all(|name| fields.contains_key(name.as_str().unwrap()));
+            let known = schema["properties"].as_object();
+            needed
+                && known
+                    .into_iter()
+                    .flatten()
+                    .all(|(name, part)| fields.get(name).is_none_or(|field| fits(document, part, field)))
+        }),
+        _ => false,
+    };
+    types.is_empty() || types.iter().any(of_type)
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pieces() {
+    let running = Running::start(Fake::default()).await;
+    let get = |query: &str| {
+        client().get(format!("{}/admin/v1/companies/acme/mailboxes{query}", running.url)).bearer_auth(TOKEN)
+    };
+    let (_, _, first) = answer(get("?limit=1")).await;
+    assert_eq!((&first["items"][0]["extension"], &first["next"]), (&"201".into(), &"201".into()));
+    let (_, _, last) = answer(get("?limit=1&after=201")).await;
+    assert_eq!((&last["items"][0]["extension"], &last["next"]), (&"202".into(), &Value::Null));
+    let (status, _, _) = refused(get("?limit=many")).await;
+    assert_eq!(status, 400);
+    let (status, _, _) = refused(get("?company=beta")).await;
+    assert_eq!(status, 400, "the company stands in the path");
+}
+
 #[tokio::test]
 async fn refusals_have_stable_types() {
     let running = Running::start(Fake::default()).await;
@@ -86,7 +296,7 @@ async fn refusals_have_stable_types() {
             get("companies/Nobody/export"),
             400,
             "bad-request",
-            "`Nobody` is not a company id: use 1 to 63 of a-z, 0-9 and `-`, no `-` first or last",
+            "parameters: Failed to deserialize query string: company: `Nobody` is not a company id: use 1 to 63 of a-z, 0-9 and `-`, no `-` first or last",
         ),
         (
             get("explain?user=299"),
@@ -173,6 +383,7 @@ fn all_states() -> Vec<Health> {
         Health::UnknownAlias { alias: text() },
         Health::AmbiguousAlias { alias: text() },
         Health::AliasNotPrimary { alias: text(), primary: text() },
+        Health::AliasChanged { alias: text() },
         Health::NoMailbox { code: text() },
         Health::UserGone { code: text() },
         Health::AccessDenied { code: text() },
@@ -183,6 +394,9 @@ fn all_states() -> Vec<Health> {
         Health::NotificationEndpointRefused { said: text() },
         Health::SubscriptionLapsed { since: moment },
         Health::SubscriptionLapsed { since: None },
+        Health::WatchedElsewhere { host: text() },
+        Health::PushUnreliable { since: "2026-11-23T13:30:00Z".parse().unwrap() },
+        Health::NotificationAddressSilent { said: text() },
         Health::QuotaReached,
         Health::PbxMissing,
         Health::PbxUnreachable { said: text() },
@@ -192,6 +406,7 @@ fn all_states() -> Vec<Health> {
         Health::PbxRefused { said: text() },
         Health::TimeZoneUnknown { name: text(), used: text() },
         Health::StoreUnavailable { said: text() },
+        Health::CredentialExpires { at: "2026-11-23T13:30:00Z".parse().unwrap() },
     ]
 }
 

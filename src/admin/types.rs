@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Finding;
 use crate::health::HealthReport;
 use crate::model::{CompanyId, Extension, Interval, Language, ProfileId, SubscriptionId};
 
 /// One company in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompanySummary {
     /// Its id.
     pub id: CompanyId,
@@ -21,7 +22,7 @@ pub struct CompanySummary {
 }
 
 /// Whether the company's administrator has let us read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Consent {
     /// Nothing is to be consented to.
@@ -43,7 +44,7 @@ pub enum Consent {
 }
 
 /// How the link to a company's PBX stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PbxLink {
     /// The company names no PBX.
@@ -65,7 +66,7 @@ pub enum PbxLink {
 }
 
 /// What the PBX was last told about a user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShownPresence {
     /// The profile; absent where something set by hand shows that is no profile of ours.
     pub profile: Option<ProfileId>,
@@ -75,8 +76,22 @@ pub struct ShownPresence {
     pub until: Option<Timestamp>,
 }
 
+/// One user, as in the company file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserInfo {
+    /// The user's extension.
+    pub extension: Extension,
+    /// The user's Exchange alias.
+    pub alias: String,
+    /// The user's name, where the company file gives one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Whether the user is switched on.
+    pub enabled: bool,
+}
+
 /// One user's mailbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MailboxStatus {
     /// The user's extension.
     pub extension: Extension,
@@ -101,7 +116,7 @@ pub struct MailboxStatus {
 }
 
 /// One company.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompanyStatus {
     /// Its id.
     pub id: CompanyId,
@@ -126,7 +141,7 @@ pub struct CompanyStatus {
 }
 
 /// What to answer about, and in which language.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
     /// Only this company; absent: all.
@@ -136,16 +151,19 @@ pub struct Scope {
 }
 
 /// How the service stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The service's present instant.
     pub at: Timestamp,
+    /// What concerns the whole service and not one company, as a secret that is about to expire.
+    #[serde(default)]
+    pub notices: Vec<HealthReport>,
     /// The companies asked for.
     pub companies: Vec<CompanyStatus>,
 }
 
 /// A company file to be made live.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// The file's text (TOML).
@@ -167,7 +185,7 @@ impl std::fmt::Debug for ApplyRequest {
 }
 
 /// What an apply changed, or would.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApplyReport {
     /// Which company.
     pub company: CompanyId,
@@ -183,7 +201,7 @@ pub struct ApplyReport {
 }
 
 /// How a company is to be removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemoveRequest {
     /// Whether only to say what would go.
@@ -191,7 +209,7 @@ pub struct RemoveRequest {
 }
 
 /// What a removal takes away, or would.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RemoveReport {
     /// Which company.
     pub company: CompanyId,
@@ -204,7 +222,7 @@ pub struct RemoveReport {
 }
 
 /// An applied company in the file's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exported {
     /// Which company.
     pub company: CompanyId,
@@ -213,7 +231,7 @@ pub struct Exported {
 }
 
 /// Where an administrator gives consent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsentUrl {
     /// The address to open.
     pub url: String,
@@ -222,7 +240,7 @@ pub struct ConsentUrl {
 }
 
 /// Whose presence to explain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// The company; may be left out where only one has the user.
@@ -239,7 +257,7 @@ pub struct ExplainRequest {
 }
 
 /// Why a user shows what they show.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// Which company.
     pub company: CompanyId,
@@ -263,7 +281,7 @@ pub struct Explained {
 }
 
 /// A subject to be tried.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TryRequest {
     /// By whose words.
@@ -285,7 +303,7 @@ impl std::fmt::Debug for TryRequest {
 }
 
 /// What a subject would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tried {
     /// The profile it would set; absent: none.
     pub profile: Option<ProfileId>,
@@ -296,7 +314,7 @@ pub struct Tried {
 }
 
 /// A subscription as we know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionInfo {
     /// Which company.
     pub company: CompanyId,
@@ -315,7 +333,7 @@ pub struct SubscriptionInfo {
 }
 
 /// Which subscriptions to renew now: all, a company's, or one user's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RenewRequest {
     /// Only this company's; absent: all companies', or the user's where only one company has them.
@@ -327,7 +345,7 @@ pub struct RenewRequest {
 }
 
 /// Names a job for as long as the service keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct JobId(pub String);
 
@@ -337,30 +355,8 @@ impl std::fmt::Display for JobId {
     }
 }
 
-/// A job that has begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobStarted {
-    /// Its name.
-    pub job: JobId,
-    /// How many pieces it has.
-    pub total: u64,
-}
-
-/// How far a job has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobProgress {
-    /// Pieces in all.
-    pub total: u64,
-    /// Pieces done, failed ones included.
-    pub done: u64,
-    /// What failed, a sentence each, naming the user.
-    pub failed: Vec<String>,
-    /// Whether nothing more will happen.
-    pub finished: bool,
-}
-
 /// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckLine {
     /// What was tried: `acme: PBX`.
     pub what: String,
@@ -373,7 +369,7 @@ pub struct CheckLine {
 }
 
 /// All that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckReport {
     /// In the order tried.
     pub checks: Vec<CheckLine>,
@@ -387,7 +383,7 @@ impl CheckReport {
 }
 
 /// Which mailboxes to read anew now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyncRequest {
     /// Only this company's.
@@ -397,7 +393,7 @@ pub struct SyncRequest {
 }
 
 /// What was marked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Synced {
     /// How many mailboxes are due now.
     pub marked: u64,

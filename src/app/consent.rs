@@ -19,7 +19,10 @@ use axum::{
 };
 use tracing::{info, warn};
 
-use super::offices::{Offices, OpenOffice};
+use super::{
+    Tasks,
+    offices::{Offices, OpenOffice},
+};
 use crate::{
     admin::ConsentUrl,
     calendar::CalendarSource,
@@ -38,6 +41,7 @@ pub(super) struct ConsentDesk {
     graph: Arc<Graph>,
     offices: Arc<Offices>,
     clock: SharedClock,
+    tasks: Tasks,
     redirect_uri: String,
 }
 
@@ -61,10 +65,11 @@ impl ConsentDesk {
         graph: Arc<Graph>,
         offices: Arc<Offices>,
         clock: SharedClock,
+        tasks: Tasks,
         public_url: &str,
     ) -> Arc<Self> {
         let redirect_uri = format!("{public_url}/consent/callback");
-        Arc::new(Self { key, graph, offices, clock, redirect_uri })
+        Arc::new(Self { key, graph, offices, clock, tasks, redirect_uri })
     }
 
     pub(super) fn routes(self: &Arc<Self>) -> Router {
@@ -82,7 +87,7 @@ impl ConsentDesk {
         ConsentUrl { url: url.to_string(), expires }
     }
 
-    async fn take(&self, query: &str) -> (Outcome, Language) {
+    async fn take(self: &Arc<Self>, query: &str) -> (Outcome, Language) {
         let answer = match graph::read_callback(query) {
             Ok(answer) => answer,
             Err(error) => {
@@ -108,7 +113,12 @@ impl ConsentDesk {
                 warn!(company.id = %ticket.company, code = error, "Consent was declined");
                 Outcome::Declined
             }
-            Ok(tenant) => self.connect(&office, &ticket, tenant).await,
+            Ok(tenant) => {
+                let desk = Arc::clone(self);
+                // The link is spent before the consent is kept: a page that is closed in between must not lose it.
+                let connect = async move { desk.connect(&office, &ticket, tenant).await };
+                self.tasks.see_through("consent", connect).await.unwrap_or(Outcome::StoreAway)
+            }
         };
         (outcome, language)
     }
@@ -266,4 +276,65 @@ async fn callback(State(desk): State<Arc<ConsentDesk>>, RawQuery(query): RawQuer
         ),
     ];
     (outcome.status(), headers, Html(page)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        company::Company,
+        config::{Config, Environment},
+        graph::{AppCredential, Cloud, GraphConfig, Rich},
+        queue::Shares,
+        store::{
+            Store,
+            embedded::{Embedded, EmbeddedSettings},
+        },
+        webhook::sealed::{BoxLimits, SealedBox},
+    };
+
+    const TENANT: &str = "2b3c1d64-8a4f-4c1e-9d0b-7e5a6f8c9b10";
+    const COMPANY: &str = "id = 'acme'\nname = 'Acme AB'\n[integration]\nkind = 'microsoft365'";
+
+    #[tokio::test]
+    async fn a_page_that_is_closed_at_once_loses_no_consent() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: SharedClock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
+        let path = folder.path().join("narvaro.db");
+        let settings = EmbeddedSettings { path, shares: Shares::of(4), trail_entries: 10 };
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings, Arc::clone(&clock)).unwrap());
+        let company = Company::parse("acme.toml", COMPANY).unwrap().company;
+        store.apply(company.id(), company.to_json().into_bytes(), vec![]).await.unwrap();
+        // Nobody listens there: a first consent is believed without a login.
+        let nobody: url::Url = "http://127.0.0.1:9".parse().unwrap();
+        let cloud = Cloud::custom(nobody.clone(), nobody, true).unwrap();
+        let credential = AppCredential::Secret("secret".into());
+        let graph = GraphConfig { cloud, client_id: "narvaro".into(), credential };
+        let graph = Graph::new(graph, Arc::clone(&clock)).unwrap();
+        let keys = folder.path().join("encryption.keys");
+        let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
+        let rich = Rich::new(Arc::clone(&graph), brought, keys).unwrap();
+        let environment = Environment::of([("", ""); 0]);
+        let pbx = Config::parse("test.toml", "", &environment).unwrap().pbx;
+        let (tasks, links) = (Tasks::default(), Tasks::default());
+        let offices = Offices::new(store, Arc::default(), rich, environment, pbx, Arc::clone(&clock), links);
+        offices.load().await.unwrap();
+        let office = offices.get(company.id()).unwrap();
+        let key = StateKey::new(vec![7; 32]).unwrap();
+        let address = "https://narvaro.example";
+        let desk = ConsentDesk::new(key, graph, Arc::clone(&offices), clock, tasks.clone(), address);
+        let url: url::Url = desk.address(&office).url.parse().unwrap();
+        let (_, state) = url.query_pairs().find(|(name, _)| name == "state").unwrap();
+        let query = format!("admin_consent=True&tenant={TENANT}&state={state}");
+        // Looked at once and let go of, as when the browser closes the connection.
+        assert_eq!(desk.take(&query).now_or_never(), None);
+        tasks.end_within(Duration::from_secs(30)).await;
+        let tenant = offices.get(company.id()).unwrap().standing.tenant;
+        assert_eq!(tenant, Some(TENANT.parse().unwrap()));
+    }
 }

@@ -7,8 +7,12 @@
 //! repeated after the next start, as after a crash: an orderly stop is over within 30 s.
 
 mod consent;
+mod credential;
+mod deeds;
+mod feeder;
 mod leaving;
 pub mod listener;
+mod lists;
 mod offices;
 mod operations;
 mod renewal;
@@ -33,10 +37,11 @@ use tracing::info;
 pub use tasks::Tasks;
 
 use self::{
-    consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep,
+    consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service,
+    self_test::SelfTest, upkeep::Upkeep,
 };
 use crate::{
-    admin::{self, Operations, Surface},
+    admin::{self, Caller, Operations, Surface},
     calendar::SweepPlan,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
@@ -81,6 +86,9 @@ pub enum StartError {
     /// A secret is not to be had.
     #[error("a secret of the configuration cannot be had")]
     Secret(#[source] config::SecretError),
+    /// Two names for one token: the audit trail could not tell them apart.
+    #[error("the tokens `{0}` and `{1}` of the admin API are the same: give each its own")]
+    SameToken(String, String),
     /// The key of `clientState` cannot be used.
     #[error("the key of `clientState` cannot be used")]
     Key(#[source] KeyError),
@@ -194,8 +202,11 @@ impl App {
         let Sockets { public, private } = sockets;
         let secret = client_state_secret(&config)?;
         let keys = state_keys(&config, &secret)?;
-        let token = admin_token(&config)?;
-        let graph = graph(&config, Arc::clone(&clock))?;
+        let tokens = admin_tokens(&config, &environment)?;
+        let credential = app_credential(&config)?;
+        let credential_end = CredentialEnd::of(&config, &credential);
+        credential_end.announce();
+        let graph = graph(&config, credential, Arc::clone(&clock))?;
         let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
 
         let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
@@ -248,6 +259,7 @@ impl App {
             Arc::clone(&graph),
             Arc::clone(&offices),
             Arc::clone(&clock),
+            tasks.clone(),
             &public_url,
         );
         let operations = Service::new(
@@ -259,6 +271,8 @@ impl App {
             tasks.clone(),
             Arc::clone(&self_test),
         );
+        let operations = Arc::new(operations.with_credential_end(credential_end));
+        operations.resume_jobs().await.map_err(StartError::Load)?;
 
         operations.go_on_removing();
 
@@ -267,7 +281,7 @@ impl App {
         tasks.spawn("public listener", listener::serve(public, routes, PUBLIC_CONNECTIONS, tasks.shutdown()));
         let surface = Surface {
             operations: Arc::clone(&operations) as Arc<dyn Operations>,
-            token,
+            tokens,
             metrics: metrics.clone(),
             max_body_bytes: config.admin.max_body_bytes,
         };
@@ -335,8 +349,12 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 
 fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
     let config::StoreUrl::Embedded(path) = &config.store.url;
-    let shares = Shares::of(config.queue.workers);
-    Embedded::open(&EmbeddedSettings { path: path.clone(), shares }, clock).map_err(StartError::Store)
+    let settings = EmbeddedSettings {
+        path: path.clone(),
+        shares: Shares::of(config.queue.workers),
+        trail_entries: config.admin.audit_entries,
+    };
+    Embedded::open(&settings, clock).map_err(StartError::Store)
 }
 
 fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {
@@ -371,19 +389,26 @@ fn consent_key(secret: &SecretString) -> ConsentKey {
     ConsentKey::new(hash.finalize().to_vec()).expect("a SHA-256 has 32 bytes")
 }
 
-fn admin_token(config: &Config) -> Result<SecretString, StartError> {
-    config::read_or_create_secret("admin.token_file", &config.token_file()).map_err(StartError::Secret)
+/// All tokens of the admin API, each a different one.
+fn admin_tokens(config: &Config, environment: &Environment) -> Result<Vec<admin::Token>, StartError> {
+    let first = config::read_or_create_secret("admin.token_file", &config.token_file());
+    let first = first.map_err(StartError::Secret)?;
+    let mut tokens = vec![admin::Token { secret: first, caller: Caller::admin(config::FIRST_TOKEN) }];
+    for (index, token) in config.admin.tokens.iter().enumerate() {
+        let key = format!("admin.tokens[{index}]");
+        let secret = token.secret(&key, environment).map_err(StartError::Secret)?;
+        let same = |known: &&admin::Token| known.secret.expose_secret() == secret.expose_secret();
+        if let Some(known) = tokens.iter().find(same) {
+            return Err(StartError::SameToken(known.caller.name.clone(), token.name.clone()));
+        }
+        let config::AdminToken { name, role, companies, .. } = token.clone();
+        tokens.push(admin::Token { secret, caller: Caller { name, role, companies } });
+    }
+    Ok(tokens)
 }
 
-fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> {
-    let endpoints = config.graph.endpoints();
-    let cloud = Cloud::custom(
-        endpoints.graph_base,
-        endpoints.login_authority,
-        config.graph.allow_plain_http_loopback,
-    )
-    .map_err(StartError::Cloud)?;
-    let credential = match config.graph.credential().map_err(StartError::Secret)? {
+fn app_credential(config: &Config) -> Result<AppCredential, StartError> {
+    Ok(match config.graph.credential().map_err(StartError::Secret)? {
         Some(config::Credential::Secret(secret)) => AppCredential::Secret(secret),
         Some(config::Credential::Certificate { certificate_pem, key_pem }) => {
             AppCredential::Certificate { cert_pem: certificate_pem.expose_secret().to_owned(), key_pem }
@@ -393,7 +418,17 @@ fn graph(config: &Config, clock: SharedClock) -> Result<Arc<Graph>, StartError> 
         }
         // `Config::complete` has refused this already.
         None => AppCredential::Secret(SecretString::default()),
-    };
+    })
+}
+
+fn graph(config: &Config, credential: AppCredential, clock: SharedClock) -> Result<Arc<Graph>, StartError> {
+    let endpoints = config.graph.endpoints();
+    let cloud = Cloud::custom(
+        endpoints.graph_base,
+        endpoints.login_authority,
+        config.graph.allow_plain_http_loopback,
+    )
+    .map_err(StartError::Cloud)?;
     let client_id = config.graph.client_id.clone().unwrap_or_default();
     Graph::new(GraphConfig { cloud, client_id, credential }, clock).map_err(StartError::Graph)
 }

@@ -18,6 +18,7 @@ use crate::{
     company::{
         Company, PbxKind, PbxTarget, SettingsError, User,
         records::{CompanyRecord, MailboxRecord},
+        trail::Deed,
     },
     config::{self, Environment},
     graph::{ConsentTicket, Rich},
@@ -32,6 +33,9 @@ use crate::{
     timetable::RuleError,
     turn::roster::{Integration, Office, Roster, Ruleset, Seat},
 };
+
+/// In the audit trail: whoever opened one. Microsoft tells no name.
+const CONSENT_LINK: &str = "consent link";
 
 /// Why a company cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -309,7 +313,14 @@ impl Offices {
         let Some(office) = self.get(company) else { return Ok(()) };
         let now = self.clock.now();
         let standing = office.standing.clone().consented(tenant, now);
-        self.store.set_standing(company, standing.write()).await?;
+        let deed = Deed {
+            at: now,
+            who: CONSENT_LINK.to_owned(),
+            what: "consent",
+            company: Some(company.clone()),
+            outcome: "the company's administrator has consented".to_owned(),
+        };
+        self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
         let mailboxes = office.mailboxes.as_ref().clone();
         if let Err(error) = self.seat(Arc::clone(&office.company), standing, mailboxes) {
             error!(company.id = %company, error = %Chain(&error), "Company `{company}` cannot be set up");

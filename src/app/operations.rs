@@ -1,6 +1,6 @@
 //! What an operator may ask, answered from the store, the seats and the outside systems.
 
-use std::sync::Arc;
+use std::{collections::HashMap, future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, tz::TimeZone};
@@ -9,27 +9,30 @@ use tracing::info;
 use super::{
     Tasks,
     consent::ConsentDesk,
+    credential::CredentialEnd,
+    feeder::Piece,
     leaving,
     offices::{Offices, OpenOffice, SetupError},
-    renewal::{self, Jobs, Piece},
+    renewal::Jobs,
     self_test::SelfTest,
     standing::Standing,
     tell, views,
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, ConsentUrl,
-        ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted, MailboxStatus,
-        OperationError, Operations, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
-        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyStatus,
+        CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobInfo,
+        JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest, RemoveReport,
+        RemoveRequest, RenewRequest, Scope, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+        UserInfo,
     },
     chain::Chain,
     clock::SharedClock,
-    company::{Company, User, diff, export},
-    config::{Document, Finding},
+    company::{Company, User, diff, export, trail::Deed},
+    config::{self, Document, Finding},
     decide::decide,
     health::Health,
-    model::{CompanyId, Language, MailboxId},
+    model::{CompanyId, Extension, Language, MailboxId},
     queue::{Depth, Mark, Reason, StoreError},
     store::Store,
     turn::{Turns, roster::Ruleset, state::MailboxState},
@@ -39,15 +42,19 @@ use crate::{
 const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The running service, as an operator sees it.
+#[derive(Clone)]
 pub(super) struct Service {
-    store: Arc<dyn Store>,
-    offices: Arc<Offices>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) offices: Arc<Offices>,
     consent: Arc<ConsentDesk>,
-    turns: Arc<Turns>,
-    clock: SharedClock,
-    tasks: Tasks,
+    pub(super) turns: Arc<Turns>,
+    pub(super) clock: SharedClock,
+    pub(super) tasks: Tasks,
     self_test: Arc<SelfTest>,
-    jobs: Arc<Jobs>,
+    pub(super) jobs: Arc<Jobs>,
+    credential: CredentialEnd,
+    /// In whose name.
+    pub(super) who: Arc<str>,
 }
 
 impl Service {
@@ -59,15 +66,45 @@ impl Service {
         clock: SharedClock,
         tasks: Tasks,
         self_test: Arc<SelfTest>,
-    ) -> Arc<Self> {
-        Arc::new(Self { store, offices, consent, turns, clock, tasks, self_test, jobs: Arc::default() })
+    ) -> Self {
+        Self {
+            store,
+            offices,
+            consent,
+            turns,
+            clock,
+            tasks,
+            self_test,
+            jobs: Arc::default(),
+            credential: CredentialEnd::Unknown,
+            who: config::FIRST_TOKEN.into(),
+        }
+    }
+
+    /// What is known of the end of the application's credential.
+    pub(super) fn with_credential_end(self, credential: CredentialEnd) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// Does what must not stop halfway, as a company that is stored and not at work: it goes on when the caller hangs up.
+    async fn see_through<T, W>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(Self) -> W,
+    ) -> Result<T, OperationError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, OperationError>> + Send + 'static,
+    {
+        let outcome = self.tasks.see_through(name, work(self.clone())).await;
+        outcome.map_err(|cut_short| OperationError::Internal(Box::new(cut_short)))?
     }
 
     pub(super) fn depth(&self) -> Depth {
         self.store.depth()
     }
 
-    fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
+    pub(super) fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
         self.offices.get(company).ok_or_else(|| OperationError::NoSuchCompany(company.clone()))
     }
 
@@ -100,17 +137,21 @@ impl Service {
     }
 
     /// What the turns of a user's mailbox remember; the beginning where it had none.
-    async fn state_of(&self, office: &OpenOffice, user: &User) -> Result<MailboxState, OperationError> {
+    pub(super) async fn state_of(
+        &self,
+        office: &OpenOffice,
+        user: &User,
+    ) -> Result<MailboxState, OperationError> {
         let Some(mailbox) = office.mailbox_of(user) else { return Ok(MailboxState::default()) };
         self.look(mailbox).await
     }
 
-    async fn look(&self, mailbox: MailboxId) -> Result<MailboxState, OperationError> {
+    pub(super) async fn look(&self, mailbox: MailboxId) -> Result<MailboxState, OperationError> {
         let document = self.store.look(mailbox).await.map_err(store)?;
         Ok(document.and_then(|document| MailboxState::read(&document).ok()).unwrap_or_default())
     }
 
-    async fn mailbox_status(
+    pub(super) async fn mailbox_status(
         &self,
         office: &OpenOffice,
         user: &User,
@@ -150,7 +191,11 @@ impl Service {
     }
 
     /// Mailboxes that a request is about, with what to call them.
-    fn pieces(&self, company: Option<&CompanyId>, user: Option<&str>) -> Result<Vec<Piece>, OperationError> {
+    pub(super) fn pieces(
+        &self,
+        company: Option<&CompanyId>,
+        user: Option<&str>,
+    ) -> Result<Vec<Piece>, OperationError> {
         let chosen: Vec<(OpenOffice, Vec<User>)> = match user {
             Some(user) => {
                 let (office, user) = self.find_user(company, user)?;
@@ -167,10 +212,18 @@ impl Service {
         };
         let mut pieces = Vec::new();
         for (office, users) in chosen {
+            let company = office.company.id();
+            let known = office.mailboxes.iter().filter(|mailbox| !mailbox.retired);
+            let known: HashMap<&Extension, MailboxId> =
+                known.map(|mailbox| (&mailbox.extension, mailbox.id)).collect();
             for user in users.iter().filter(|user| user.enabled) {
-                if let Some(mailbox) = office.mailbox_of(user) {
-                    let title = format!("{}: {}", office.company.id(), user.title());
-                    pieces.push(Piece { mailbox, title });
+                if let Some(mailbox) = known.get(&user.extension) {
+                    pieces.push(Piece {
+                        mailbox: *mailbox,
+                        company: company.clone(),
+                        title: format!("{company}: {}", user.title()),
+                        put_back: 0,
+                    });
                 }
             }
         }
@@ -238,11 +291,66 @@ impl Service {
         Ok(())
     }
 
-    /// Stores a company and puts it to work; what was there before under its id goes.
-    async fn make_live(&self, company: Company, standing: Standing) -> Result<(), OperationError> {
+    /// Puts a company in place of the one that is live under its id, or tells what that would change.
+    async fn replace(
+        self,
+        company: Company,
+        warnings: Vec<Finding>,
+        dry_run: bool,
+    ) -> Result<ApplyReport, OperationError> {
+        let id = company.id().clone();
+        let _one_at_a_time = self.offices.changing().await;
+        let before = self.offices.get(&id);
+        let live = before.as_ref().map(|office| office.company.as_ref());
+        let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
+        let revision = live.map_or(0, Company::revision);
+        let stays = live.is_some_and(|live| changes.is_empty() && !live.is_leaving());
+        if dry_run || stays {
+            return Ok(ApplyReport { company: id, changes, warnings, applied: !dry_run, revision });
+        }
+        let company = company.with_revision(revision + 1);
+        let revision = company.revision();
+        let standing = before.map(|office| office.standing).unwrap_or_default();
+        let deed = self.deed("apply", Some(&id), format!("revision {revision}, {} changes", changes.len()));
+        self.make_live(company, standing, deed).await?;
+        info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
+        Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
+    }
+
+    /// Has a company leave, or tells what would go with it.
+    async fn take_out(self, company: CompanyId, dry_run: bool) -> Result<RemoveReport, OperationError> {
+        let _one_at_a_time = self.offices.changing().await;
+        let office = self.office(&company)?;
+        let live = &office.company;
+        let report = |leaving| RemoveReport {
+            company: company.clone(),
+            name: live.name().to_owned(),
+            goes: goes(live),
+            leaving,
+        };
+        if dry_run || live.is_leaving() {
+            return Ok(report(live.is_leaving()));
+        }
+        let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
+        let outcome = format!("revision {}, {} users go", leaving.revision(), live.users().len());
+        let deed = self.deed("remove", Some(&company), outcome);
+        self.make_live(leaving, office.standing.clone(), deed).await?;
+        info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
+        self.see_off(company.clone());
+        Ok(report(true))
+    }
+
+    /// Stores a company, with who changed it, and puts it to work; what was there before under its id goes.
+    async fn make_live(
+        &self,
+        company: Company,
+        standing: Standing,
+        deed: Deed,
+    ) -> Result<(), OperationError> {
         let users = company.users().iter().map(|user| user.extension.clone()).collect();
         let document = company.to_json().into_bytes();
-        let applied = self.store.apply(company.id(), document, users).await.map_err(store)?;
+        let applied = self.store.apply_noted(company.id(), document, users, Some(deed)).await;
+        let applied = applied.map_err(store)?;
         self.offices
             .seat(Arc::new(company), standing, applied.mailboxes.clone())
             .map_err(|error| OperationError::Internal(Box::new(error)))?;
@@ -330,7 +438,7 @@ fn goes(company: &Company) -> Vec<String> {
     goes
 }
 
-fn store(error: StoreError) -> OperationError {
+pub(super) fn store(error: StoreError) -> OperationError {
     OperationError::Store(Box::new(error))
 }
 
@@ -343,6 +451,10 @@ fn ruleset_of(office: &OpenOffice, user: Option<&User>) -> Result<Arc<Ruleset>, 
 
 #[async_trait]
 impl Operations for Service {
+    fn on_behalf_of(&self, who: &str) -> Arc<dyn Operations> {
+        Arc::new(Self { who: who.into(), ..self.clone() })
+    }
+
     async fn ready(&self) -> Result<(), String> {
         self.store.companies().await.map_err(|error| Chain(&error).to_string())?;
         let depth = self.store.depth();
@@ -370,28 +482,19 @@ impl Operations for Service {
         for office in self.offices(scope.company.as_ref())? {
             companies.push(self.company_status(&office, language).await?);
         }
-        Ok(Status { at: self.clock.now(), companies })
+        let now = self.clock.now();
+        let notices = self.credential.notice(now, language).into_iter().collect();
+        Ok(Status { at: now, notices, companies })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
-        let (company, warnings) = self.prepare(&request)?;
-        let id = company.id().clone();
-        let _one_at_a_time = self.offices.changing().await;
-        let before = self.offices.get(&id);
-        let live = before.as_ref().map(|office| office.company.as_ref());
-        let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
-        let revision = live.map_or(0, Company::revision);
-        let stays = live.is_some_and(|live| changes.is_empty() && !live.is_leaving());
-        let nothing_to_do = request.dry_run || stays;
-        if nothing_to_do {
-            return Ok(ApplyReport { company: id, changes, warnings, applied: !request.dry_run, revision });
+        let prepared = self.prepare(&request);
+        if let (Err(refused), false) = (&prepared, request.dry_run) {
+            self.note("apply", None, format!("refused: {refused}")).await;
         }
-        let company = company.with_revision(revision + 1);
-        let revision = company.revision();
-        let standing = before.map(|office| office.standing).unwrap_or_default();
-        self.make_live(company, standing).await?;
-        info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
-        Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
+        let (company, warnings) = prepared?;
+        let replace = |service: Self| service.replace(company, warnings, request.dry_run);
+        self.see_through("apply", replace).await
     }
 
     async fn remove(
@@ -399,23 +502,7 @@ impl Operations for Service {
         company: CompanyId,
         request: RemoveRequest,
     ) -> Result<RemoveReport, OperationError> {
-        let _one_at_a_time = self.offices.changing().await;
-        let office = self.office(&company)?;
-        let live = &office.company;
-        let report = |leaving| RemoveReport {
-            company: company.clone(),
-            name: live.name().to_owned(),
-            goes: goes(live),
-            leaving,
-        };
-        if request.dry_run || live.is_leaving() {
-            return Ok(report(live.is_leaving()));
-        }
-        let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
-        self.make_live(leaving, office.standing.clone()).await?;
-        info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
-        self.see_off(company.clone());
-        Ok(report(true))
+        self.see_through("remove", |service| service.take_out(company, request.dry_run)).await
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -430,7 +517,9 @@ impl Operations for Service {
                 "company `{company}` reads no calendars from Microsoft 365"
             )));
         }
-        Ok(self.consent.address(&office))
+        let address = self.consent.address(&office);
+        self.note("consent_link", Some(&company), format!("good until {}", address.expires)).await;
+        Ok(address)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError> {
@@ -511,28 +600,56 @@ impl Operations for Service {
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
-        let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
-        let language = request.language.unwrap_or(Language::En);
-        let id = JobId(crate::graph::fresh_nonce());
-        let total = pieces.len() as u64;
-        self.jobs.open(&id, total);
-        let mailboxes: Vec<MailboxId> = pieces.iter().map(|piece| piece.mailbox).collect();
-        // Listening before the marks are made, so that no turn is missed.
-        let job = renewal::follow(
-            Arc::clone(&self.jobs),
-            renewal::Job { id: id.clone(), begun: self.clock.now(), language, pieces },
-            self.turns.ended(),
-            Arc::clone(&self.store),
-            Arc::clone(&self.clock),
-            self.tasks.shutdown(),
-        );
-        self.tasks.spawn("renewal", job);
-        self.mark(mailboxes.into_iter(), Reason::RenewAsked).await?;
-        Ok(JobStarted { job: id, total })
+        self.see_through("renew", |service| service.start_renewal(request)).await
+    }
+
+    async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {
+        self.user_page(&company, &page).await
+    }
+
+    async fn mailboxes(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<MailboxStatus>, OperationError> {
+        self.mailbox_page(&company, language.unwrap_or(Language::En), &page).await
+    }
+
+    async fn watches(
+        &self,
+        company: CompanyId,
+        language: Option<Language>,
+        page: PageRequest,
+    ) -> Result<Page<SubscriptionInfo>, OperationError> {
+        self.watch_page(&company, language.unwrap_or(Language::En), &page).await
+    }
+
+    async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError> {
+        if let Some(company) = &company {
+            self.office(company)?;
+        }
+        let mut jobs = self.jobs.all();
+        jobs.retain(|job| company.is_none() || job.company == company);
+        Ok(jobs)
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<JobProgress, OperationError> {
+        self.see_through("cancel", |service| service.cancel_job(job)).await
+    }
+
+    async fn audit(&self, request: AuditRequest) -> Result<Page<AuditLine>, OperationError> {
+        let company = request.company.clone();
+        let page = self.read_trail(request).await?;
+        // Of a company that was removed the trail still tells who did it.
+        if let Some(company) = company.filter(|_| page.items.is_empty()) {
+            self.office(&company)?;
+        }
+        Ok(page)
     }
 
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError> {
-        self.jobs.progress(&job).ok_or(OperationError::NoSuchJob(job))
+        self.jobs.find(&job).map(|job| job.info().progress).ok_or(OperationError::NoSuchJob(job))
     }
 
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
@@ -548,6 +665,7 @@ impl Operations for Service {
             }
         }];
         checks.push(self.check_public_url(language).await);
+        checks.extend(self.credential.check(self.clock.now(), language));
         for office in self.offices(scope.company.as_ref())? {
             self.check_company(&office, language, &mut checks).await?;
         }
@@ -557,6 +675,10 @@ impl Operations for Service {
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError> {
         let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
         let marked = self.mark(pieces.iter().map(|piece| piece.mailbox), Reason::Asked).await?;
+        // As with a renewal: a user is in one company, named or not.
+        let only = request.user.as_ref().and_then(|_| pieces.first().map(|piece| piece.company.clone()));
+        let company = request.company.or(only);
+        self.note("sync", company.as_ref(), format!("{marked} mailboxes are read anew")).await;
         Ok(Synced { marked })
     }
 }

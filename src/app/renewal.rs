@@ -1,163 +1,573 @@
 //! Renewal of many subscriptions as a job: started at once, worked off by turns, followed by its progress.
 //!
-//! The job marks mailboxes and watches turns end; it calls nobody itself, so that quotas and back-off are kept as
-//! for any other turn. A turn that ends may have had another reason, or may have put the renewal off: a mailbox counts
-//! once its state says that what was asked for was tried after the job began. Jobs live in memory: after a
-//! restart the marks are still there and are worked off.
+//! The job marks mailboxes, a few at a time ([`Feeder`]), and watches turns end; it calls nobody itself, so that quotas
+//! and back-off are kept as for any other turn. A turn that ends may have had another reason, or may have put the renewal
+//! off: a mailbox counts once its state says that what was asked for was tried after it was asked for. What the job is
+//! not done with, and how far it has come, is in the store: after a restart it goes on, and nothing is counted twice.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
+use super::{
+    feeder::{Feeder, Pace, Piece},
+    offices::Offices,
+    views,
+};
 use crate::{
-    admin::{JobId, JobProgress},
+    admin::{JobId, JobInfo, JobProgress},
     chain::Chain,
     clock::SharedClock,
-    model::{Language, MailboxId},
-    queue::Reason,
+    company::trail::{Deed, JobRecord},
+    health::Health,
+    model::{CompanyId, Language, MailboxId, SubscriptionId},
+    queue::{Mark, Reason, StoreError},
     store::Store,
-    turn::state::MailboxState,
+    turn::state::{MailboxState, Trouble},
 };
 
-/// Jobs that are remembered; older ones are forgotten first.
+/// Ended jobs that are remembered; the store keeps as many.
 const KEPT: usize = 100;
 
 /// Failures that are told in words; the rest is only counted.
 const TOLD: usize = 50;
 
-/// Longest that a job is followed; ten thousand subscriptions take minutes.
-const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+/// How often one mailbox is put back because Graph asks for patience, before it counts as failed.
+const MOST_PUT_BACK: u8 = 5;
 
-/// One mailbox of a job, with what to call it.
-pub(super) struct Piece {
-    pub(super) mailbox: MailboxId,
-    pub(super) title: String,
-}
+/// How long one mailbox is waited for: a turn's longest back-off, twice.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// All jobs.
+/// How long to wait for a store that does not answer.
+const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+
+/// All jobs that are remembered.
 #[derive(Default)]
 pub(super) struct Jobs {
-    jobs: Mutex<VecDeque<(JobId, JobProgress)>>,
+    jobs: Mutex<Vec<Arc<Job>>>,
+    pub(super) pace: Arc<Mutex<Pace>>,
+    /// Held from looking whether a job is under way until it is.
+    pub(super) starting: tokio::sync::Mutex<()>,
+}
+
+/// A job, under way or ended.
+pub(super) struct Job {
+    info: Mutex<JobInfo>,
+    cancel: CancellationToken,
+}
+
+impl Job {
+    fn held(&self) -> MutexGuard<'_, JobInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn info(&self) -> JobInfo {
+        self.held().clone()
+    }
+
+    /// Ends it early, unless it has ended.
+    pub(super) fn cancel(&self) -> JobProgress {
+        let mut info = self.held();
+        if !info.progress.finished {
+            info.progress.cancelled = true;
+            self.cancel.cancel();
+        }
+        info.progress.clone()
+    }
+
+    fn record(&self) -> JobRecord {
+        let info = self.held();
+        JobRecord { id: info.job.0.clone(), document: document(&info) }
+    }
 }
 
 impl Jobs {
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<(JobId, JobProgress)>> {
+    fn held(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a job of so many pieces.
-    pub(super) fn open(&self, id: &JobId, total: u64) {
-        let mut jobs = self.jobs();
-        jobs.push_back((
-            id.clone(),
-            JobProgress { total, done: 0, failed: Vec::new(), finished: total == 0 },
-        ));
-        if jobs.len() > KEPT {
-            jobs.pop_front();
+    /// Enters a job; the oldest that has ended goes, beyond as many as are kept.
+    pub(super) fn enter(&self, info: JobInfo) -> Arc<Job> {
+        let job = Arc::new(Job { info: Mutex::new(info), cancel: CancellationToken::new() });
+        let mut jobs = self.held();
+        jobs.push(Arc::clone(&job));
+        let oldest = jobs.iter().position(|job| job.held().progress.finished);
+        if let Some(oldest) = oldest.filter(|_| jobs.len() > KEPT) {
+            jobs.remove(oldest);
         }
+        job
     }
 
-    /// How far a job has come.
-    pub(super) fn progress(&self, id: &JobId) -> Option<JobProgress> {
-        self.jobs().iter().find(|(known, _)| known == id).map(|(_, progress)| progress.clone())
+    pub(super) fn find(&self, id: &JobId) -> Option<Arc<Job>> {
+        self.held().iter().find(|job| job.held().job == *id).cloned()
     }
 
-    fn note(&self, id: &JobId, failure: Option<String>) {
-        if let Some((_, progress)) = self.jobs().iter_mut().find(|(known, _)| known == id) {
-            progress.done += 1;
-            progress.finished = progress.done == progress.total;
-            progress.failed.extend(failure.filter(|_| progress.failed.len() < TOLD));
-        }
+    /// The job that is under way for these mailboxes.
+    pub(super) fn under_way(&self, company: Option<&CompanyId>, user: Option<&str>) -> Option<Arc<Job>> {
+        let same = |job: &&Arc<Job>| {
+            let info = job.held();
+            let ends = info.progress.finished || info.progress.cancelled;
+            !ends && info.company.as_ref() == company && info.user.as_deref() == user
+        };
+        self.held().iter().find(same).cloned()
+    }
+
+    /// All, the newest first.
+    pub(super) fn all(&self) -> Vec<JobInfo> {
+        self.held().iter().rev().map(|job| job.info()).collect()
     }
 }
 
-/// What a job is to renew.
-pub(super) struct Job {
-    pub(super) id: JobId,
-    /// When it was asked for; what was renewed before does not count.
-    pub(super) begun: Timestamp,
-    /// Language of what is told of failures.
-    pub(super) language: Language,
-    pub(super) pieces: Vec<Piece>,
+/// Reads a stored job.
+///
+/// # Errors
+/// Where the document is none.
+pub(super) fn stored(record: &JobRecord) -> Result<JobInfo, serde_json::Error> {
+    serde_json::from_slice(&record.document)
 }
 
-/// Follows a job's mailboxes until each has been renewed or has failed.
-pub(super) async fn follow(
-    jobs: Arc<Jobs>,
-    job: Job,
-    mut ended: broadcast::Receiver<MailboxId>,
-    store: Arc<dyn Store>,
-    clock: SharedClock,
-    shutdown: CancellationToken,
-) {
-    let Job { id, begun, language, pieces } = job;
-    let mut open: HashMap<MailboxId, Piece> =
-        pieces.into_iter().map(|piece| (piece.mailbox, piece)).collect();
-    while !open.is_empty() {
-        let turned: Vec<MailboxId> = tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = clock.sleep_until(begun + LONGEST) => {
-                for (_, piece) in open.drain() {
-                    jobs.note(&id, Some(piece.failed(late(language))));
-                }
+/// Whom a job needs.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) offices: Arc<Offices>,
+    pub(super) clock: SharedClock,
+    pub(super) pace: Arc<Mutex<Pace>>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Means {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a mailbox looked like when it was asked: what differs afterwards tells what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Before {
+    asked: Timestamp,
+    kept: u64,
+    watch: Option<SubscriptionId>,
+}
+
+impl Before {
+    fn of(state: &MailboxState, asked: Timestamp) -> Self {
+        Self { asked, kept: state.watches_kept, watch: watch_of(state) }
+    }
+}
+
+fn watch_of(state: &MailboxState) -> Option<SubscriptionId> {
+    state.watch.as_ref().map(|watch| watch.id.clone())
+}
+
+fn trouble_of(state: &MailboxState) -> Option<&Trouble> {
+    state.watch_trouble.as_ref().or(state.calendar_trouble.as_ref())
+}
+
+/// What came of one mailbox.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Renewed,
+    MadeAnew,
+    /// Graph asks for patience until then.
+    Throttled(Timestamp),
+    Failed(Health),
+    /// No turn has got so far in time.
+    Late,
+    /// It is no mailbox of ours, any more or yet.
+    Gone,
+}
+
+/// What has come of a mailbox; `None`: nothing has been tried since it was asked.
+fn judge(before: &Before, after: Option<&MailboxState>) -> Option<Outcome> {
+    let Some(after) = after else { return Some(Outcome::Gone) };
+    after.renewal_tried_at.filter(|tried| *tried >= before.asked)?;
+    let owed = after.owed.reasons.contains(Reason::RenewAsked);
+    if !owed && after.watches_kept > before.kept {
+        return Some(if watch_of(after) == before.watch { Outcome::Renewed } else { Outcome::MadeAnew });
+    }
+    Some(match trouble_of(after) {
+        Some(Trouble { health: Health::Throttled { .. }, retry_at, .. }) => Outcome::Throttled(*retry_at),
+        Some(trouble) => Outcome::Failed(trouble.health.clone()),
+        None => Outcome::Gone,
+    })
+}
+
+/// A mailbox that was marked and has not ended.
+struct Flight {
+    piece: Piece,
+    before: Before,
+    until: Timestamp,
+}
+
+/// A job at work.
+pub(super) struct Runner {
+    job: Arc<Job>,
+    means: Means,
+    ended: broadcast::Receiver<MailboxId>,
+    feeder: Feeder,
+    flights: HashMap<MailboxId, Flight>,
+    /// Counted, and not stored yet.
+    unsaved: Vec<MailboxId>,
+    /// Not before then is the store asked again.
+    store_rests_until: Option<Timestamp>,
+}
+
+impl Runner {
+    /// `ended` listens from before the first mark is made, so that no turn is missed.
+    pub(super) fn new(
+        job: Arc<Job>,
+        means: Means,
+        ended: broadcast::Receiver<MailboxId>,
+        feeder: Feeder,
+    ) -> Self {
+        Self {
+            job,
+            means,
+            ended,
+            feeder,
+            flights: HashMap::new(),
+            unsaved: Vec::new(),
+            store_rests_until: None,
+        }
+    }
+
+    /// Marks the first mailboxes: whoever asked for one is answered when it is due.
+    pub(super) async fn begin(&mut self) {
+        let now = self.means.clock.now();
+        self.step_unless_store_rests(&mut Vec::new(), now).await;
+    }
+
+    /// Works until all is done, it is cancelled, or the service stops: then it goes on at the next start.
+    pub(super) async fn run(mut self) {
+        let mut ended = Vec::new();
+        loop {
+            let now = self.means.clock.now();
+            self.step_unless_store_rests(&mut ended, now).await;
+            if self.job.held().progress.finished {
                 return;
             }
-            turned = ended.recv() => match turned {
-                Ok(mailbox) => vec![mailbox],
-                // Some turns were missed: any may have been.
-                Err(broadcast::error::RecvError::Lagged(_)) => open.keys().copied().collect(),
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
-        };
-        for mailbox in turned {
-            let Entry::Occupied(piece) = open.entry(mailbox) else { continue };
-            let outcome = match store.look(mailbox).await {
-                Ok(Some(document)) => match MailboxState::read(&document) {
-                    Ok(state) => outcome(&state, begun, language),
-                    Err(error) => Some(Err(Chain(&error).to_string())),
-                },
-                Ok(None) => Some(Err(gone(language))),
-                Err(error) => Some(Err(Chain(&error).to_string())),
+            let wake_at = self.wake_at(now);
+            let clock = Arc::clone(&self.means.clock);
+            let wake = async {
+                match wake_at {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
             };
-            if let Some(outcome) = outcome {
-                let piece = piece.remove();
-                jobs.note(&id, outcome.err().map(|why| piece.failed(why)));
+            tokio::select! {
+                () = self.means.shutdown.cancelled() => return,
+                () = self.job.cancel.cancelled(), if self.store_rests_until.is_none() => {}
+                () = wake => {}
+                turn = self.ended.recv() => match turn {
+                    Ok(mailbox) => ended.push(mailbox),
+                    // Some turns were missed: each mailbox that is on its way may have had its own.
+                    Err(RecvError::Lagged(_)) => ended.extend(self.flights.keys().copied()),
+                    Err(RecvError::Closed) => return,
+                },
             }
         }
     }
-}
 
-/// What came of a mailbox's renewal; `None` as long as no turn has tried.
-fn outcome(state: &MailboxState, begun: Timestamp, language: Language) -> Option<Result<(), String>> {
-    state.renewal_tried_at.filter(|tried| *tried >= begun)?;
-    if state.watch.is_some() && !state.owed.reasons.contains(Reason::RenewAsked) {
-        return Some(Ok(()));
+    async fn step_unless_store_rests(&mut self, ended: &mut Vec<MailboxId>, now: Timestamp) {
+        if self.store_rests_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.store_rests_until = None;
+        if let Err(error) = self.step(ended).await {
+            warn!(error = %Chain(&error), "A job waits for the store");
+            self.store_rests_until = Some(now + STORE_PAUSE);
+        }
     }
-    let trouble = state.watch_trouble.as_ref().or(state.calendar_trouble.as_ref());
-    Some(Err(trouble.map_or_else(|| gone(language), |trouble| trouble.health.cause(language))))
-}
 
-fn gone(language: Language) -> String {
-    match language {
-        Language::Sv => "Användaren är borttagen, avstängd eller inte redo än.".to_owned(),
-        Language::En => "The user was removed, is switched off, or is not ready yet.".to_owned(),
+    /// When something is to be done by the time alone.
+    fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.store_rests_until.is_some() {
+            return self.store_rests_until;
+        }
+        let next = self.feeder.next_at(&mut self.means.pace(), now);
+        next.into_iter().chain(self.flights.values().map(|flight| flight.until)).min()
+    }
+
+    /// Counts what has ended, feeds what may follow, and keeps how far it has come.
+    async fn step(&mut self, ended: &mut Vec<MailboxId>) -> Result<(), StoreError> {
+        while let Some(mailbox) = ended.last() {
+            self.look_at(*mailbox).await?;
+            ended.pop();
+        }
+        self.give_up_on_late().await?;
+        let cancelled = self.job.cancel.is_cancelled();
+        if !cancelled {
+            self.feed().await?;
+        }
+        if cancelled || (self.feeder.is_empty() && self.flights.is_empty()) {
+            return self.close().await;
+        }
+        if !self.unsaved.is_empty() {
+            self.means.store.advance_job(self.job.record(), self.unsaved.clone()).await?;
+            self.unsaved.clear();
+        }
+        Ok(())
+    }
+
+    /// Counts a mailbox whose turn has ended, if that turn was the one.
+    async fn look_at(&mut self, mailbox: MailboxId) -> Result<(), StoreError> {
+        let Some(flight) = self.flights.get(&mailbox) else { return Ok(()) };
+        let state = self.state_of(mailbox).await?;
+        let Some(outcome) = judge(&flight.before, state.as_ref()) else { return Ok(()) };
+        let Some(flight) = self.flights.remove(&mailbox) else { return Ok(()) };
+        match outcome {
+            Outcome::Throttled(until) if flight.piece.put_back < MOST_PUT_BACK => {
+                self.feeder.put_back(flight.piece, until);
+            }
+            outcome => self.count(flight.piece, outcome),
+        }
+        Ok(())
+    }
+
+    /// `None` where there is no such mailbox any more; what cannot be read is begun anew by its next turn.
+    async fn state_of(&self, mailbox: MailboxId) -> Result<Option<MailboxState>, StoreError> {
+        let document = self.means.store.look(mailbox).await?;
+        Ok(document.map(|document| MailboxState::read(&document).unwrap_or_default()))
+    }
+
+    async fn give_up_on_late(&mut self) -> Result<(), StoreError> {
+        let now = self.means.clock.now();
+        let late: Vec<MailboxId> = self
+            .flights
+            .values()
+            .filter(|flight| flight.until <= now)
+            .map(|flight| flight.piece.mailbox)
+            .collect();
+        for mailbox in late {
+            let state = self.state_of(mailbox).await?;
+            let Some(flight) = self.flights.remove(&mailbox) else { continue };
+            let outcome = judge(&flight.before, state.as_ref()).unwrap_or_else(|| {
+                let trouble = state.as_ref().and_then(trouble_of);
+                trouble.map_or(Outcome::Late, |trouble| Outcome::Failed(trouble.health.clone()))
+            });
+            self.count(flight.piece, outcome);
+        }
+        Ok(())
+    }
+
+    /// Marks as many as may be.
+    async fn feed(&mut self) -> Result<(), StoreError> {
+        loop {
+            let now = self.means.clock.now();
+            let taken = self.feeder.take(&mut self.means.pace(), now);
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let mut marks = Vec::with_capacity(taken.len());
+            let mut failed = None;
+            for piece in taken {
+                if let Some(outcome) = self.hopeless(&piece.company) {
+                    self.count(piece, outcome);
+                    continue;
+                }
+                match self.state_of(piece.mailbox).await {
+                    Ok(Some(state)) => {
+                        marks.push(Mark::new(piece.mailbox, now, Reason::RenewAsked));
+                        let flight = Flight { before: Before::of(&state, now), until: now + PATIENCE, piece };
+                        self.flights.insert(flight.piece.mailbox, flight);
+                    }
+                    Ok(None) => self.count(piece, Outcome::Gone),
+                    Err(error) => {
+                        self.feeder.put_back(piece, now + STORE_PAUSE);
+                        failed = Some(error);
+                    }
+                }
+            }
+            let marked = self.means.store.mark(marks.clone()).await;
+            if let Err(error) = marked {
+                for flight in marks.iter().filter_map(|mark| self.flights.remove(&mark.mailbox)) {
+                    self.feeder.put_back(flight.piece, now + STORE_PAUSE);
+                }
+                return Err(error);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    }
+
+    /// What comes of asking where nobody can be asked.
+    fn hopeless(&self, company: &CompanyId) -> Option<Outcome> {
+        match self.means.offices.get(company) {
+            None => Some(Outcome::Gone),
+            Some(office) if office.office.integration.is_none() => {
+                Some(Outcome::Failed(views::not_consented()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn count(&mut self, piece: Piece, outcome: Outcome) {
+        self.feeder.ended(&piece.company);
+        self.unsaved.push(piece.mailbox);
+        let mut info = self.job.held();
+        let language = info.language.unwrap_or(Language::En);
+        let progress = &mut info.progress;
+        progress.done += 1;
+        let (reason, said) = match outcome {
+            Outcome::Renewed => return progress.renewed += 1,
+            Outcome::MadeAnew => return progress.made_anew += 1,
+            Outcome::Throttled(until) => told(&Health::Throttled { until: Some(until) }, language),
+            Outcome::Failed(health) => told(&health, language),
+            Outcome::Late => ("late".to_owned(), late(language).to_owned()),
+            Outcome::Gone => ("removed".to_owned(), gone(language).to_owned()),
+        };
+        *progress.reasons.entry(reason).or_default() += 1;
+        if progress.failed.len() < TOLD {
+            progress.failed.push(format!("{}: {said}", piece.title));
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), StoreError> {
+        let mut ending = self.job.info();
+        ending.progress.finished = true;
+        let deed = Deed {
+            at: self.means.clock.now(),
+            who: ending.by.clone(),
+            what: "renew_ended",
+            company: ending.company.clone(),
+            outcome: summary(&ending),
+        };
+        let record = JobRecord { id: ending.job.0.clone(), document: document(&ending) };
+        self.means.store.close_job(record, deed).await?;
+        info!(job = %ending.job, "{}", summary(&ending));
+        *self.job.held() = ending;
+        Ok(())
     }
 }
 
-fn late(language: Language) -> String {
-    match language {
-        Language::Sv => "Inte klart inom en timme; det görs ändå när det går.".to_owned(),
-        Language::En => "Not done within an hour; it will be done all the same once possible.".to_owned(),
-    }
+fn told(health: &Health, language: Language) -> (String, String) {
+    (health.name(), health.cause(language))
 }
 
-impl Piece {
-    fn failed(&self, why: String) -> String {
-        format!("{}: {why}", self.title)
+fn gone(language: Language) -> &'static str {
+    language.say(
+        "Användaren är borttagen, avstängd eller inte redo än.",
+        "The user was removed, is switched off, or is not ready yet.",
+    )
+}
+
+fn late(language: Language) -> &'static str {
+    language.say(
+        "Inte klart inom tio minuter; det görs ändå när det går.",
+        "Not done within ten minutes; it will be done all the same once possible.",
+    )
+}
+
+/// What came of a job, for the audit trail and the log.
+fn summary(info: &JobInfo) -> String {
+    let JobProgress { total, renewed, made_anew, reasons, cancelled, .. } = &info.progress;
+    let failed: u64 = reasons.values().sum();
+    let early = if *cancelled { ", ended early" } else { "" };
+    format!("job {}: {renewed} renewed, {made_anew} made anew, {failed} failed of {total}{early}", info.job)
+}
+
+/// A job's document in the store.
+pub(super) fn document(info: &JobInfo) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "proven")]
+    serde_json::to_vec(info).expect("keys are texts and no value can refuse")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::state::WatchKept;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn state(kept: u64, watch: &str) -> MailboxState {
+        let watch = WatchKept {
+            id: watch.parse().unwrap(),
+            expires: at("2026-11-30T08:00:00Z"),
+            renew_at: at("2026-11-26T08:00:00Z"),
+            renewed_at: None,
+            unconfirmed: false,
+            generation: 1,
+            key: String::new(),
+            rich: false,
+        };
+        MailboxState { watches_kept: kept, watch: Some(watch), ..MailboxState::default() }
+    }
+
+    fn trouble(health: Health) -> Option<Trouble> {
+        let moment = at("2026-11-23T08:05:00Z");
+        Some(Trouble { health, since: moment, attempts: 1, retry_at: moment })
+    }
+
+    /// That state, after a turn that tried what was asked for and left this owed.
+    fn tried(state: MailboxState, at: Timestamp, owed: &[Reason]) -> MailboxState {
+        let mut state = MailboxState { renewal_tried_at: Some(at), ..state };
+        owed.iter().for_each(|reason| state.owed.reasons.insert(*reason));
+        state
+    }
+
+    #[test]
+    fn a_mailbox_counts_once_its_renewal_was_tried_after_it_was_asked_for() {
+        let asked = at("2026-11-23T08:00:00Z");
+        let early = at("2026-11-23T07:59:59Z");
+        let before = Before::of(&state(3, "a"), asked);
+        assert_eq!(judge(&before, Some(&state(3, "a"))), None, "a turn that did not get so far");
+        assert_eq!(judge(&before, Some(&state(4, "a"))), None, "renewed without being asked");
+        assert_eq!(judge(&before, Some(&tried(state(4, "a"), early, &[]))), None, "asked for before");
+        assert_eq!(judge(&before, Some(&tried(state(4, "a"), asked, &[]))), Some(Outcome::Renewed));
+        assert_eq!(judge(&before, Some(&tried(state(4, "b"), asked, &[]))), Some(Outcome::MadeAnew));
+        assert_eq!(judge(&before, Some(&tried(state(3, "a"), asked, &[]))), Some(Outcome::Gone));
+        assert_eq!(judge(&before, None), Some(Outcome::Gone));
+    }
+
+    #[test]
+    fn a_trouble_counts_only_if_the_renewal_was_tried() {
+        let asked = at("2026-11-23T08:00:00Z");
+        let before = Before::of(&state(3, "a"), asked);
+        let failing = |health| MailboxState { watch_trouble: trouble(health), ..state(4, "a") };
+        let quota = || failing(Health::QuotaReached);
+        assert_eq!(judge(&before, Some(&quota())), None);
+        // Renewed by itself meanwhile; what was asked for has failed all the same.
+        let failed = tried(quota(), asked, &[Reason::RenewAsked]);
+        assert_eq!(judge(&before, Some(&failed)), Some(Outcome::Failed(Health::QuotaReached)));
+        let throttled = MailboxState {
+            calendar_trouble: trouble(Health::Throttled { until: None }),
+            ..tried(state(3, "a"), asked, &[Reason::RenewAsked])
+        };
+        let until = at("2026-11-23T08:05:00Z");
+        assert_eq!(judge(&before, Some(&throttled)), Some(Outcome::Throttled(until)));
+    }
+
+    #[test]
+    fn a_hundred_jobs_are_remembered_and_none_that_is_under_way_is_forgotten() {
+        let jobs = Jobs::default();
+        let enter = |number: usize, finished| {
+            jobs.enter(JobInfo {
+                job: JobId(number.to_string()),
+                by: "admin".into(),
+                started: at("2026-11-23T08:00:00Z"),
+                company: None,
+                user: None,
+                language: None,
+                progress: JobProgress { finished, ..JobProgress::default() },
+            });
+        };
+        enter(0, false);
+        (1..=KEPT + 5).for_each(|number| enter(number, true));
+        let known = jobs.all();
+        assert_eq!((known.len(), known[0].job.0.as_str()), (KEPT, "105"));
+        assert!(jobs.find(&JobId("0".into())).is_some() && jobs.find(&JobId("1".into())).is_none());
+        assert_eq!(jobs.under_way(None, None).unwrap().info().job.0, "0");
+        jobs.find(&JobId("0".into())).unwrap().cancel();
+        assert!(jobs.under_way(None, None).is_none());
     }
 }

@@ -1,10 +1,17 @@
-//! Tracked tasks: shutdown can wait for them, and a panic is seen.
+//! Tracked tasks: shutdown can wait for them, and a panic is seen. What a request has begun and must not leave half done
+//! is one too: a server lets go of a request as soon as its client hangs up.
 
 use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
+
+/// A task has ended without an outcome; the log says whether it failed or was cut off.
+#[derive(Debug, thiserror::Error)]
+#[error("task `{0}` did not come to its end")]
+pub struct CutShort(&'static str);
 
 /// All tasks of the service.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +44,26 @@ impl Tasks {
         });
     }
 
+    /// Starts `work` and tells its outcome. It goes on when whoever waits for that goes away, as a client that hangs up:
+    /// for what must not stop halfway.
+    ///
+    /// # Errors
+    /// [`CutShort`] where there is no outcome.
+    pub fn see_through<T, W>(
+        &self,
+        name: &'static str,
+        work: W,
+    ) -> impl Future<Output = Result<T, CutShort>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        // Nobody may be waiting any more.
+        self.spawn(name, async move { drop(tell.send(work.await)) });
+        async move { told.await.map_err(|_| CutShort(name)) }
+    }
+
     /// Tells all tasks to end and waits until they have; what has not ended within `limit` is cut off.
     pub async fn end_within(&self, limit: Duration) {
         self.shutdown.cancel();
@@ -64,6 +91,17 @@ mod tests {
         tasks.spawn("fails", async { panic!("on purpose") });
         tasks.end_within(Duration::MAX).await;
         assert_eq!(has_ended.try_recv(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_through_ends_though_nobody_waits_and_tells_whoever_does() {
+        let tasks = Tasks::default();
+        assert_eq!(tasks.see_through("answers", async { 5 }).await.unwrap(), 5);
+        let failed = tasks.see_through("fails", async { panic!("on purpose") }).await;
+        assert!(matches!(failed, Err::<(), _>(CutShort("fails"))));
+        let (ended, has_ended) = oneshot::channel();
+        drop(tasks.see_through("unheard", async move { ended.send(()).unwrap() }));
+        has_ended.await.unwrap();
     }
 
     #[tokio::test]

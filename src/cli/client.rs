@@ -19,6 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// An answer larger than this is not the service's.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How often something that goes on by itself is asked for while nobody answers, and the pause between: two minutes
+/// for a restart.
+const MOST_ASKED: u32 = 240;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What came of asking.
+enum Heard<T> {
+    /// Nobody answered.
+    Nothing(Failure),
+    /// The service did, or something else that listens there.
+    Answer(Result<T, Failure>),
+}
+
 /// The running service, as the command line sees it.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -88,31 +101,61 @@ impl Client {
         self.ask(self.http.post(self.address_of(path)?).json(body)).await
     }
 
+    /// As [`get`](Self::get) without parameters, of something that goes on by itself: while the service is being
+    /// restarted, it is asked again.
+    pub(super) async fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let mut asked = 0;
+        loop {
+            asked += 1;
+            match self.hear(self.http.get(self.address_of(path)?)).await {
+                Heard::Nothing(failure) if asked == MOST_ASKED => return Err(failure),
+                Heard::Nothing(_) => tokio::time::sleep(PAUSE).await,
+                Heard::Answer(answer) => return answer,
+            }
+        }
+    }
+
     fn address_of(&self, path: &str) -> Result<Url, Failure> {
         let address = format!("{}/admin/v1/{path}", self.address());
         Url::parse(&address).map_err(|error| Failure::of(format!("`{address}` is no address"), &error))
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
+        match self.hear(request).await {
+            Heard::Nothing(failure) => Err(failure),
+            Heard::Answer(answer) => answer,
+        }
+    }
+
+    async fn hear<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Heard<T> {
         let silent = |error: reqwest::Error| {
             Failure::of(format!("the service does not answer at {}", self.address()), &error.without_url())
                 .hint("start it with `narvaro serve`, or name its address with `--url`")
         };
-        let response = request.bearer_auth(self.token.expose_secret()).send().await.map_err(silent)?;
+        let response = match request.bearer_auth(self.token.expose_secret()).send().await {
+            Ok(response) => response,
+            Err(error) => return Heard::Nothing(silent(error)),
+        };
         let status = response.status();
         if response.content_length().is_some_and(|length| length > MOST_BYTES) {
-            return Err(self.strange(status));
+            return Heard::Answer(Err(self.strange(status)));
         }
-        let body = response.bytes().await.map_err(silent)?;
+        match response.bytes().await {
+            Ok(body) => Heard::Answer(self.read(status, &body)),
+            Err(error) => Heard::Nothing(silent(error)),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, Failure> {
         if status == StatusCode::UNAUTHORIZED {
             return Err(Failure::new(format!("the service at {} does not accept the token", self.address()))
                 .hint("name the file that this service made with `--token-file`; it is `admin.token_file` in its configuration"));
         }
         if !status.is_success() {
-            let problem: Result<Problem, _> = serde_json::from_slice(&body);
+            let problem: Result<Problem, _> = serde_json::from_slice(body);
             return Err(problem.map_or_else(|_| self.strange(status), Failure::from));
         }
-        serde_json::from_slice(&body).map_err(|error| {
+        serde_json::from_slice(body).map_err(|error| {
             Failure::of(format!("the answer of {} was not understood", self.address()), &error)
                 .hint("compare the versions: `narvaro --version` here and where the service runs")
         })

@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 //!
-//! All but `serve`, `company new` and `config new` ask the running service over its private listener, with the
+//! All but `serve`, `company new`, `config new` and `openapi` ask the running service over its private listener, with the
 //! token that it made at its first start; address and token come from the same configuration that the service
 //! reads. Data goes to stdout, talk and progress to stderr; `--json` makes both readable for scripts. Only
 //! `remove` asks a question, and only on a terminal. Exit code 0: done; 1: failed, or `check` found something; 2: wrong usage.
@@ -11,6 +11,7 @@
 //! (`explain`, `status`) must be the ones that the service itself acts by.
 
 mod apply;
+mod audit;
 mod check;
 mod client;
 mod company;
@@ -37,7 +38,7 @@ use std::{ffi::OsString, io::Write, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Environment;
+use crate::{admin::openapi, config::Environment};
 use client::Client;
 pub use failure::Failure;
 use streams::Streams;
@@ -94,6 +95,10 @@ enum Command {
     Sync(sync::Sync),
     /// Try configuration, service and every outside system, and say the next step.
     Check(check::Check),
+    /// Show who did what, to which company, with which outcome.
+    Audit(audit::Audit),
+    /// Print the OpenAPI document of the admin API.
+    Openapi,
     /// Print a commented company file to start from.
     #[command(subcommand)]
     Company(company::Company),
@@ -156,6 +161,7 @@ async fn dispatch(line: Line, environment: Environment, streams: &mut Streams<'_
         Command::Check(check) => return check.run(&options, &environment, streams).await,
         Command::Company(company) => return company.run(options.json, streams),
         Command::Config(config) => return config.run(options.json, streams),
+        Command::Openapi => return streams.json(&openapi()).map(|()| Ended::Done),
         _ => {}
     }
     let client = Client::connect(&options, &environment)?;
@@ -170,6 +176,9 @@ async fn dispatch(line: Line, environment: Environment, streams: &mut Streams<'_
         Command::Try(attempt) => attempt.run(&client, json, streams).await,
         Command::Subscriptions(subscriptions) => subscriptions.run(&client, json, streams).await,
         Command::Sync(sync) => sync.run(&client, json, streams).await,
-        Command::Serve | Command::Check(_) | Command::Company(_) | Command::Config(_) => Ok(Ended::Done),
+        Command::Audit(audit) => audit.run(&client, json, streams).await,
+        Command::Serve | Command::Check(_) | Command::Company(_) | Command::Config(_) | Command::Openapi => {
+            Ok(Ended::Done)
+        }
     }
 }

@@ -19,7 +19,10 @@ fn hint(error: &StartError) -> &'static str {
         StartError::Store(_) => {
             "one process at a time; check `store.url`, the folder's rights and free space"
         }
-        StartError::Incomplete(_) | StartError::Secret(_) | StartError::Key(_) => {
+        StartError::Incomplete(_)
+        | StartError::Secret(_)
+        | StartError::Key(_)
+        | StartError::SameToken(..) => {
             "`narvaro check` names every place of the configuration that does not hold"
         }
         StartError::Encryption(_) => {

@@ -35,6 +35,12 @@ impl Status {
             streams.json(&status)?;
             return Ok(Ended::Done);
         }
+        let service = language.say("Tjänsten", "Service");
+        let notices: Vec<String> =
+            status.notices.iter().flat_map(|notice| trouble("", service, notice, language)).collect();
+        if !notices.is_empty() {
+            streams.data(&(notices.join("\n") + "\n"));
+        }
         if status.companies.is_empty() {
             streams.note(language.say("Det finns inget företag än. `narvaro company new` skriver en fil att börja med; `narvaro apply` verkställer den.",
                 "There is no company yet. `narvaro company new` prints a file to start from; `narvaro apply` makes it live.",

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::{Client, Ended, Failure, Streams, language::Spoken, status::trouble, table::table};
 use crate::{
-    admin::{JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
+    admin::{JobInfo, JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
     model::{CompanyId, Language},
 };
 
 /// How often a job is asked how far it is: quick for the eye, slow for the service.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// From so many mailboxes on, a job takes long enough to be left alone.
+const LONG: u64 = 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Subscriptions {
@@ -26,10 +30,21 @@ pub(super) enum Subscriptions {
     },
     /// Renew them now, or set them up anew.
     Renew(Renew),
+    /// List jobs of renewal, the newest first.
+    Jobs {
+        /// Only those about this company.
+        #[arg(long)]
+        company: Option<CompanyId>,
+    },
+    /// End a job early: what has not begun stays as it is.
+    Cancel {
+        /// The job.
+        job: String,
+    },
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("scope").args(["company", "user", "all"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("scope").args(["company", "user", "all", "job"]).required(true).multiple(true))]
 pub(super) struct Renew {
     /// Only this company's.
     #[arg(long)]
@@ -40,6 +55,9 @@ pub(super) struct Renew {
     /// All of the company's, or of all companies.
     #[arg(long)]
     all: bool,
+    /// Start nothing: follow this job, which is under way or has ended.
+    #[arg(long, conflicts_with_all = ["company", "user", "all"])]
+    job: Option<String>,
     #[command(flatten)]
     spoken: Spoken,
 }
@@ -54,6 +72,8 @@ impl Subscriptions {
         match self {
             Self::List { company, spoken } => list(company, spoken.language(), client, json, streams).await,
             Self::Renew(renew) => renew.run(client, json, streams).await,
+            Self::Jobs { company } => jobs(company, client, json, streams).await,
+            Self::Cancel { job } => cancel(&job, client, json, streams).await,
         }
     }
 }
@@ -101,14 +121,75 @@ async fn list(
     Ok(Ended::Done)
 }
 
+async fn jobs(
+    company: Option<CompanyId>,
+    client: &Client,
+    json: bool,
+    streams: &mut Streams<'_>,
+) -> Result<Ended, Failure> {
+    let jobs: Vec<JobInfo> = client.get("jobs", &json!({ "company": company })).await?;
+    if json {
+        streams.json(&jobs)?;
+        return Ok(Ended::Done);
+    }
+    let rows: Vec<_> = jobs
+        .iter()
+        .map(|one| {
+            let progress = &one.progress;
+            let state = match (progress.finished, progress.cancelled) {
+                (_, true) => "ended early",
+                (true, false) => "done",
+                (false, false) => "under way",
+            };
+            let failed: u64 = progress.reasons.values().sum();
+            [
+                one.job.to_string(),
+                one.started.strftime("%Y-%m-%d %H:%MZ").to_string(),
+                one.by.clone(),
+                one.company.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                one.user.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{} of {}", progress.done, progress.total),
+                failed.to_string(),
+                state.to_owned(),
+            ]
+        })
+        .collect();
+    let head = ["JOB", "STARTED", "BY", "COMPANY", "USER", "DONE", "FAILED", "STATE"];
+    streams.data(&table(head, &rows).join("\n"));
+    Ok(Ended::Done)
+}
+
+async fn cancel(job: &str, client: &Client, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+    let progress: JobProgress = client.post(&format!("jobs/{job}/cancel"), &json!({})).await?;
+    if json {
+        streams.json(&progress)?;
+    } else if progress.cancelled {
+        streams.data(&format!("Ended early, {} of {} done.", progress.done, progress.total));
+    } else {
+        streams.data("It had ended already.");
+    }
+    Ok(Ended::Done)
+}
+
 impl Renew {
     async fn run(self, client: &Client, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
         let language = self.spoken.language();
-        let request = RenewRequest { company: self.company, user: self.user, language: Some(language) };
-        let JobStarted { job, total } = client.post("subscriptions/renew", &request).await?;
-        let bar = progress_bar(total);
+        let job = match self.job {
+            Some(job) => job,
+            None => {
+                let request =
+                    RenewRequest { company: self.company, user: self.user, language: Some(language) };
+                let started: JobStarted = client.post("subscriptions/renew", &request).await?;
+                if !json {
+                    announce(&started, language, streams);
+                }
+                started.job.0
+            }
+        };
+        let bar = progress_bar();
         let progress = loop {
-            let progress: JobProgress = client.get(&format!("jobs/{job}"), &()).await?;
+            let progress: JobProgress = client.get_patiently(&format!("jobs/{job}")).await?;
+            bar.set_length(progress.total);
             bar.set_position(progress.done);
             if progress.finished {
                 break progress;
@@ -121,13 +202,30 @@ impl Renew {
         } else {
             tell(&progress, language, streams);
         }
-        Ok(if progress.failed.is_empty() { Ended::Done } else { Ended::FoundTrouble })
+        Ok(if progress.reasons.is_empty() { Ended::Done } else { Ended::FoundTrouble })
+    }
+}
+
+/// A job that takes its time is named, so that it can be followed from elsewhere.
+fn announce(started: &JobStarted, language: Language, streams: &mut Streams<'_>) {
+    let JobStarted { job, total, under_way } = started;
+    if *under_way {
+        streams.note(&match language {
+            Language::Sv => format!("Jobb {job} pågår redan för dessa; det fortsätter där det är."),
+            Language::En => format!("Job {job} is under way for these already; it goes on where it is."),
+        });
+    } else if *total >= LONG {
+        let follow = format!("`narvaro subscriptions renew --job {job}`");
+        streams.note(&match language {
+            Language::Sv => format!("Jobb {job}: det fortsätter utan dig; {follow} följer det igen."),
+            Language::En => format!("Job {job}: it goes on without you; {follow} follows it again."),
+        });
     }
 }
 
 /// On stderr; draws nothing where that is no terminal.
-fn progress_bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("Renewing {wide_bar} {pos} of {len}, {eta} left") {
         bar.set_style(style);
     }
@@ -135,19 +233,39 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
-    let failed = progress.failed.len() as u64;
-    let (done, total) = (progress.done.saturating_sub(failed), progress.total);
+    let JobProgress { total, renewed, made_anew, reasons, failed, cancelled, .. } = progress;
+    // Not what is left of `done`: of those that failed only the first are told.
+    let done = renewed + made_anew;
+    let early = if *cancelled { language.say("; avslutat i förtid", "; ended early") } else { "" };
     streams.data(&match language {
-        Language::Sv => format!("{done} av {total} prenumerationer förnyades."),
-        Language::En => format!("Renewed {done} of {total} subscriptions."),
+        Language::Sv => {
+            let anew = if *made_anew > 0 { format!(", {made_anew} av dem på nytt") } else { String::new() };
+            format!("{done} av {total} prenumerationer förnyades{anew}{early}.")
+        }
+        Language::En => {
+            let anew =
+                if *made_anew > 0 { format!(", {made_anew} of them made anew") } else { String::new() };
+            format!("Renewed {done} of {total} subscriptions{anew}{early}.")
+        }
     });
-    for failure in &progress.failed {
-        streams.note(&format!("{}: {failure}", language.say("misslyckades", "failed")));
+    let word = language.say("misslyckades", "failed");
+    for failure in failed {
+        streams.note(&format!("{word}: {failure}"));
     }
-    if failed > 0 {
-        streams.note(language.say(
-            "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
-            "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
-        ));
+    let all: u64 = reasons.values().sum();
+    if all == 0 {
+        return;
     }
+    let untold = all.saturating_sub(failed.len() as u64);
+    if untold > 0 {
+        streams.note(&format!("{word}: {untold} {}", language.say("till", "more")));
+    }
+    for (reason, count) in reasons {
+        let with = language.say("med", "with");
+        streams.note(&format!("{count} {word} {with} `{reason}`"));
+    }
+    streams.note(language.say(
+        "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
+        "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
+    ));
 }

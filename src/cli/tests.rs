@@ -317,6 +317,7 @@ async fn renewing_tells_how_many_and_fails_if_one_failed() {
     let said = desk.run(&["subscriptions", "renew", "--all"]).await;
     let expected = "\
 failed: 202 bo@acme.example: no mailbox
+1 failed with `no_mailbox`
 
 hint: `narvaro status` tells cause and cure; each is tried again by itself
 ";
@@ -324,6 +325,68 @@ hint: `narvaro status` tells cause and cure; each is tried again by itself
         (said.out.as_str(), said.err.as_str(), said.code),
         ("Renewed 1 of 2 subscriptions.\n", expected, 1)
     );
+}
+
+#[tokio::test]
+async fn a_job_is_followed_again_listed_and_ended_early() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["subscriptions", "renew", "--job", "renew-2"]).await;
+    assert_eq!((said.out.as_str(), said.code), ("Renewed 1 of 2 subscriptions.\n", 1));
+    let out = desk.data(&["subscriptions", "jobs", "--company", "acme"]).await;
+    let expected = "\
+JOB      STARTED            BY     COMPANY  USER  DONE    FAILED  STATE
+renew-2  2026-11-23 13:00Z  admin  acme     -     2 of 2  1       done
+";
+    assert_eq!(out, expected);
+    assert_eq!(desk.data(&["subscriptions", "cancel", "renew-2"]).await, "Ended early, 1 of 2 done.\n");
+    let said = desk.run(&["subscriptions", "renew", "--job", "none"]).await;
+    assert!(said.err.starts_with("error: there is no job `none`\n"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn how_many_were_renewed_is_right_however_many_failed() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["subscriptions", "renew", "--job", "renew-70"]).await;
+    assert_eq!(said.out, "Renewed 9 of 70 subscriptions, 1 of them made anew.\n");
+    let counted = "failed: 11 more\n1 failed with `late`\n60 failed with `no_mailbox`\n";
+    assert!(said.code == 1 && said.err.contains(counted), "{}", said.err);
+    let said = desk.run(&["subscriptions", "renew", "--job", "renew-70", "--lang", "sv"]).await;
+    assert_eq!(said.out, "9 av 70 prenumerationer förnyades, 1 av dem på nytt.\n");
+    assert!(said.err.contains("\nmisslyckades: 11 till\n1 misslyckades med `late`\n"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_under_way_already_is_joined() {
+    let desk = Desk::with(Fake { under_way: true, ..Fake::default() }).await;
+    let said = desk.run(&["subscriptions", "renew", "--user", "201"]).await;
+    let told = "Job renew-1 is under way for these already; it goes on where it is.\n";
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("Renewed 1 of 1 subscriptions.\n", told));
+}
+
+#[tokio::test]
+async fn the_audit_trail_reads_like_a_log() {
+    let desk = Desk::new().await;
+    let expected = "\
+AT                    WHO       WHAT   COMPANY  OUTCOME
+2026-11-23 13:00:00Z  helpdesk  renew  acme     job renew-2: 2 mailboxes
+2026-11-23 13:20:00Z  admin     sync   -        2 mailboxes are read anew
+";
+    assert_eq!(desk.data(&["audit"]).await, expected);
+    let newest = desk.data(&["audit", "--company", "acme", "--since", "2026-11-23", "--most", "1"]).await;
+    assert_eq!(newest.lines().count(), 2);
+    assert!(newest.contains("sync"), "{newest}");
+}
+
+#[tokio::test]
+async fn what_concerns_all_companies_stands_before_them() {
+    let desk = Desk::with(Fake { credential_ends: true, ..Fake::default() }).await;
+    let out = desk.data(&["status"]).await;
+    let told = "\
+warning: Service: credential expires
+  cause: The application's secret or certificate stops working on 2026-12-01; after that no calendar can be read.
+  cure:  Add a new one to the app registration in Entra, name it in `[graph]`, restart, and remove the old one.
+";
+    assert_eq!(out, format!("{told}{STATUS}"));
 }
 
 #[tokio::test]
@@ -429,6 +492,11 @@ async fn every_command_speaks_json_and_nothing_else_when_asked() {
         (&["try", "MÖT", "--company", "acme"], 0),
         (&["subscriptions", "list"], 0),
         (&["subscriptions", "renew", "--user", "201"], 0),
+        (&["subscriptions", "renew", "--job", "renew-1"], 0),
+        (&["subscriptions", "jobs"], 0),
+        (&["subscriptions", "cancel", "renew-2"], 0),
+        (&["audit"], 0),
+        (&["openapi"], 0),
         (&["sync", "--all"], 0),
         (&["check"], 1),
         (&["company", "new"], 0),
@@ -452,6 +520,8 @@ async fn wrong_usage_ends_with_2_and_help_with_0() {
         &["narvaro", "statsu"][..],
         &["narvaro", "subscriptions", "renew"],
         &["narvaro", "subscriptions", "renew", "--user", "201", "--all"],
+        &["narvaro", "subscriptions", "renew", "--job", "x", "--all"],
+        &["narvaro", "audit", "--since", "soon"],
         &["narvaro", "try", "x"],
         &["narvaro", "explain", "201", "--at", "soon"],
         &["narvaro", "export", "Not A Company"],

@@ -21,6 +21,7 @@ pub mod records;
 pub mod standard;
 mod stored;
 mod template;
+pub mod trail;
 mod words;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::trail::Deed;
 use crate::{
     model::{CompanyId, Extension, MailboxId},
     queue::StoreError,
@@ -72,6 +73,20 @@ pub trait Records: Send + Sync + 'static {
         company: &CompanyId,
         document: Vec<u8>,
         users: Vec<Extension>,
+    ) -> Result<Applied, StoreError> {
+        self.apply_noted(company, document, users, None).await
+    }
+
+    /// As [`apply`](Self::apply), and writes down in the same step who did it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nothing has changed.
+    async fn apply_noted(
+        &self,
+        company: &CompanyId,
+        document: Vec<u8>,
+        users: Vec<Extension>,
+        deed: Option<Deed>,
     ) -> Result<Applied, StoreError>;
 
     /// Makes mailboxes due because of what was applied, once turns go by that: a turn by the old rules would have to be
@@ -82,7 +97,20 @@ pub trait Records: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError>;
+    async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {
+        self.set_standing_noted(company, standing, None).await
+    }
+
+    /// As [`set_standing`](Self::set_standing), and writes down in the same step through whom it became known.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nothing has changed.
+    async fn set_standing_noted(
+        &self,
+        company: &CompanyId,
+        standing: Vec<u8>,
+        deed: Option<Deed>,
+    ) -> Result<(), StoreError>;
 
     /// Takes a company out that has no mailboxes left.
     ///

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jiff::civil::Date;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 use url::Url;
@@ -34,6 +35,9 @@ pub struct Graph {
     client_secret: Option<SecretString>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) client_secret_file: Option<PathBuf>,
+    /// The day on which the client secret stops working, as far as the operator has written it down.
+    #[serde(deserialize_with = "optional_date")]
+    pub client_secret_expires: Option<Date>,
     #[serde(deserialize_with = "optional_path")]
     pub(super) certificate_file: Option<PathBuf>,
     #[serde(deserialize_with = "optional_path")]
@@ -180,6 +184,14 @@ impl Graph {
                 "keep one: the service proves itself in one way",
             );
         }
+        let secret = self.client_secret.is_some() || self.client_secret_file.is_some();
+        if self.client_secret_expires.is_some() && !secret && !given.is_empty() {
+            checks.refuse(
+                "graph.client_secret_expires",
+                "is set, and the service proves itself with no client secret",
+                "remove it: the end of a certificate is read from the certificate",
+            );
+        }
         match (&self.certificate_file, &self.key_file) {
             (Some(_), None) => checks.refuse(
                 "graph.key_file",
@@ -199,6 +211,17 @@ impl Graph {
 #[expect(clippy::expect_used, reason = "the addresses are constants of this file, and a test reads them all")]
 fn constant(address: &'static str) -> Url {
     Url::parse(address).expect("the address is a constant")
+}
+
+/// A day, or nothing where the text is empty.
+fn optional_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| D::Error::custom(format_args!("`{text}` is no day: write it as `2027-01-31`")))
 }
 
 fn client_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

@@ -22,6 +22,7 @@ mod process;
 mod secret;
 mod store;
 mod sweep;
+mod tokens;
 mod webhook;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret, replace_secret};
 pub use store::{Store, StoreUrl};
 pub use sweep::Sweep;
+pub use tokens::{AdminToken, FIRST_TOKEN, Role};
 pub use webhook::Webhook;
 
 use layers::{Checks, Layers};
@@ -112,6 +114,7 @@ impl Config {
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
+        config.admin.check(&mut checks);
         config.queue.check(&config.pbx, &mut checks);
         config.sweep.check(&mut checks);
         config.pbx.check(&mut checks);
@@ -209,7 +212,8 @@ impl Config {
             &mut graph.key_file,
             &mut graph.workload_identity_token_file,
         ];
-        for path in paths.into_iter().flatten() {
+        let tokens = self.admin.tokens.iter_mut().map(|token| &mut token.file);
+        for path in paths.into_iter().chain(tokens).flatten() {
             *path = folder.join(&path);
         }
         self.store.anchor(&folder);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::{
     layers::Checks,
     secret::{SecretError, read_secret},
+    tokens::{self, AdminToken},
 };
 
 /// What the service signs with.
@@ -84,6 +85,22 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     /// Longest request body, bytes.
     pub max_body_bytes: usize,
+    /// How many entries of the audit trail are kept.
+    pub audit_entries: u64,
+    /// Who else may ask, and for what.
+    pub tokens: Vec<AdminToken>,
+}
+
+impl Admin {
+    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+        checks.within(
+            "admin.audit_entries",
+            self.audit_entries,
+            1_000..=10_000_000,
+            "the oldest go first; an entry has about 200 bytes",
+        );
+        tokens::check(&self.tokens, checks);
+    }
 }
 
 /// How the service works through what is due.

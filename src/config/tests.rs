@@ -41,6 +41,26 @@ fn the_example_for_operators_holds() {
 /// The text of a file, and what is told of it.
 const REFUSED: &[(&str, &[&str])] = &[
     (
+        "[[admin.tokens]]\nname = 'admin'\nrole = 'read'\n[[admin.tokens]]\nname = 'x'\nrole = 'admin'\nenv = 'X'\ncompanies = ['acme']",
+        &[
+            "narvaro.toml, line 2: `admin.tokens[0].name` cannot be `admin`: another token is called so, or nobody -- give each token a name of its own; `admin` is the one in `admin.token_file`",
+            "narvaro.toml, line 1: `admin.tokens[0].file` and `env`: exactly one is needed -- name the file, or the variable, that holds the token",
+            "narvaro.toml, line 8: `admin.tokens[1].companies` is set, and the role is `admin` -- use `role = \"operator\"`: whoever may apply company files can reach every company",
+        ],
+    ),
+    (
+        "[[admin.tokens]]\nname = 'x'\nrole = 'root'\nenv = 'X'",
+        &[
+            "narvaro.toml, line 3: `admin.tokens[0].role` cannot be `root` -- possible are `read`, `operator`, `admin`",
+        ],
+    ),
+    (
+        "[graph]\nclient_secret_expires = 'soon'",
+        &[
+            "narvaro.toml, line 2: `graph.client_secret_expires` does not hold: `soon` is no day -- write it as `2027-01-31`",
+        ],
+    ),
+    (
         "[listen]\npublic = 5",
         &["narvaro.toml, line 2: `listen.public` cannot be integer `5` -- write a text in quotes"],
     ),

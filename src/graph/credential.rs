@@ -15,6 +15,7 @@ use azure_identity::{
     ClientSecretCredentialOptions,
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
@@ -61,6 +62,16 @@ pub enum CredentialError {
     /// An empty secret.
     #[error("the application's secret is empty")]
     EmptySecret,
+}
+
+impl AppCredential {
+    /// When it stops working, where it tells: a certificate does.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let Self::Certificate { cert_pem, .. } = self else { return None };
+        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    }
 }
 
 /// A credential that has been looked at.

@@ -75,6 +75,12 @@ impl Health {
             Self::TimeZoneUnknown { name, used } => {
                 format!("The mailbox's time zone `{name}` is not known; `{used}` is used.")
             }
+            Self::CredentialExpires { at } => {
+                format!(
+                    "The application's secret or certificate stops working on {}; after that no calendar can be read.",
+                    at.strftime("%Y-%m-%d")
+                )
+            }
             Self::StoreUnavailable { said } => format!("The service cannot reach its own store: {said}."),
         }
     }
@@ -148,6 +154,9 @@ impl Health {
             Self::PbxRefused { .. } => "Check the profile's `pbx` settings in the company file against what the PBX accepts.",
             Self::TimeZoneUnknown { .. } => {
                 "Let the user choose a time zone in Outlook's calendar settings; until then the company's zone is used."
+            }
+            Self::CredentialExpires { .. } => {
+                "Add a new one to the app registration in Entra, name it in `[graph]`, restart, and remove the old one."
             }
             Self::StoreUnavailable { .. } => "Check `store.url`, free disk space and the rights on the file.",
         }

@@ -14,7 +14,9 @@ use crate::{
 };
 
 /// How much a state matters. Ordered: the worse, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// All is well, or as wanted.
@@ -26,7 +28,7 @@ pub enum Severity {
 }
 
 /// How a mailbox, or the company it belongs to, stands. `code` and `said` are the outside system's own words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Health {
     /// All is well.
@@ -91,6 +93,8 @@ pub enum Health {
     TimeZoneUnknown { name: String, used: String },
     /// Our own store does not answer.
     StoreUnavailable { said: String },
+    /// The application's secret or certificate stops working soon: every company is concerned.
+    CredentialExpires { at: Timestamp },
 }
 
 impl Health {
@@ -115,7 +119,8 @@ impl Health {
             | Self::NotificationAddressSilent { .. }
             | Self::Throttled { .. }
             | Self::PbxThrottled
-            | Self::TimeZoneUnknown { .. } => Severity::Warning,
+            | Self::TimeZoneUnknown { .. }
+            | Self::CredentialExpires { .. } => Severity::Warning,
             _ => Severity::Trouble,
         }
     }
@@ -204,7 +209,7 @@ impl Health {
 }
 
 /// A state with its words, ready to be shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthReport {
     /// The state by name, with its particulars.
     #[serde(flatten)]

@@ -36,6 +36,7 @@ impl Health {
             Self::PbxRefused { .. } => "växeln avvisar",
             Self::TimeZoneUnknown { .. } => "okänd tidszon",
             Self::StoreUnavailable { .. } => "lagret svarar inte",
+            Self::CredentialExpires { .. } => "hemligheten löper ut",
         }
     }
 
@@ -100,6 +101,9 @@ impl Health {
             Self::PbxRefused { said } => format!("Växeln avvisade ändringen: {said}."),
             Self::TimeZoneUnknown { name, used } => {
                 format!("Postlådans tidszon `{name}` är okänd; `{used}` används.")
+            }
+            Self::CredentialExpires { at } => {
+                format!("Programmets hemlighet eller certifikat slutar gälla {}; därefter kan ingen kalender läsas.", at.strftime("%Y-%m-%d"))
             }
             Self::StoreUnavailable { said } => format!("Tjänsten når inte sitt eget lager: {said}."),
         }
@@ -174,6 +178,9 @@ impl Health {
             Self::PbxRefused { .. } => "Jämför profilens `pbx`-inställningar i företagsfilen med vad växeln godtar.",
             Self::TimeZoneUnknown { .. } => {
                 "Låt användaren välja tidszon i Outlooks kalenderinställningar; till dess används företagets zon."
+            }
+            Self::CredentialExpires { .. } => {
+                "Lägg till en ny i programmets appregistrering i Entra, ange den under `[graph]`, starta om och ta bort den gamla."
             }
             Self::StoreUnavailable { .. } => "Kontrollera `store.url`, ledigt diskutrymme och rättigheterna på filen.",
         }

@@ -4,9 +4,12 @@
 
 pub mod embedded;
 
-use crate::{company::records::Records, queue::DueStore};
+use crate::{
+    company::{records::Records, trail::Trail},
+    queue::DueStore,
+};
 
 /// Everything the service keeps.
-pub trait Store: DueStore + Records {}
+pub trait Store: DueStore + Records + Trail {}
 
-impl<S: DueStore + Records> Store for S {}
+impl<S: DueStore + Records + Trail> Store for S {}

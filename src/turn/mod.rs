@@ -263,6 +263,7 @@ impl Turn<'_> {
     }
 
     async fn run(&mut self) -> Result<Ended, StoreError> {
+        let begun = self.now();
         self.state.owed.merge(&self.lease.gathered);
         if self.lease.reads {
             for reason in ASKED.into_iter().filter(|asked| self.state.owed.reasons.contains(*asked)) {
@@ -271,9 +272,11 @@ impl Turn<'_> {
         }
         let renewal_owed = self.state.owed.reasons.contains(Reason::RenewAsked);
         let ended = self.go().await?;
-        let tried = self.now_asked.contains(Reason::RenewAsked) || self.has_read;
-        if renewal_owed && tried && !self.put_off {
-            self.state.renewal_tried_at = Some(self.now());
+        let asked = self.now_asked.contains(Reason::RenewAsked);
+        // A reading that is put off may have got as far as the subscription.
+        let tried = self.watch_tended || (!self.put_off && (asked || self.has_read));
+        if renewal_owed && tried {
+            self.state.renewal_tried_at = Some(begun);
         }
         Ok(ended)
     }

@@ -387,6 +387,7 @@ impl Turn<'_> {
                 acknowledged: self.state.acknowledged.take(),
                 told: self.state.told.take(),
                 watch_generation: self.state.watch_generation,
+                watches_kept: self.state.watches_kept,
                 schema: super::state::SCHEMA,
                 ..MailboxState::default()
             };

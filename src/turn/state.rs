@@ -52,6 +52,8 @@ pub struct MailboxState {
     pub watch: Option<WatchKept>,
     /// Counts subscriptions made.
     pub watch_generation: u32,
+    /// Counts subscriptions made and renewed.
+    pub watches_kept: u64,
     /// What the PBX is known to show: what it last acknowledged, or what was found there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Shown>,
@@ -70,8 +72,8 @@ pub struct MailboxState {
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
-    /// When a renewal that a person asked for was last tried, whatever came of it; one that is still to be made is among
-    /// what is owed.
+    /// When the last turn began that tried a renewal that a person asked for, whatever came of it: what was asked for
+    /// before then has been tried. One that is still to be made is among what is owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renewal_tried_at: Option<Timestamp>,
     /// What marks asked for and no turn has managed yet.
@@ -264,6 +266,7 @@ impl MailboxState {
             alias: alias.to_owned(),
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
+            watches_kept: self.watches_kept,
             acknowledged: self.acknowledged.take(),
             sure_at: self.sure_at,
             replaced: self.replaced.take(),

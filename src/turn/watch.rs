@@ -237,6 +237,7 @@ impl Turn<'_> {
         let share = super::retry::spread(self.lease.mailbox, watch.id.as_str());
         let renew_at = self.turns.settings.watches.renew_at(now, watch.expires, share);
         let key = self.turns.settings.watches.keys.current_name().to_owned();
+        self.state.watches_kept += 1;
         self.state.watch = Some(WatchKept {
             id: watch.id,
             expires: watch.expires,

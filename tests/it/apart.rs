@@ -15,7 +15,7 @@ fn all_morning(subject: &str) -> EventSpec {
 }
 
 /// `acme` as ever, and `beta` with its own tenant, PBX and an extension of the same number.
-async fn two_companies() -> (World, String) {
+pub(crate) async fn two_companies() -> (World, String) {
     let world = World::new().await;
     let beta = world.sim.add_tenant(TenantSpec::new("beta.example")).unwrap();
     world.sim.add_user(&beta, UserSpec::new(EVA)).unwrap();

@@ -60,7 +60,7 @@ fn seed() -> u64 {
 }
 
 fn open(path: &Path) -> Embedded {
-    let settings = EmbeddedSettings { path: path.to_owned(), shares: Shares::of(100_000) };
+    let settings = EmbeddedSettings { path: path.to_owned(), shares: Shares::of(100_000), trail_entries: 3 };
     Embedded::open(&settings, Arc::new(SystemClock)).unwrap()
 }
 

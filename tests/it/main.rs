@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn their own tasks")]
 
+mod admin;
 mod apart;
 mod architecture;
 mod asterisk_driver;

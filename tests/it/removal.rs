@@ -1,6 +1,6 @@
 //! A company is removed: its phones are given back, its subscriptions deleted, and then nobody knows it any more.
 
-use narvaro::admin::{OperationError, RemoveReport, RemoveRequest};
+use narvaro::admin::{OperationError, PageRequest, RemoveReport, RemoveRequest};
 use narvaro_sim::{EventSpec, PbxFault};
 
 use crate::world::{ANNA, Pbx, World, at, scope};
@@ -84,6 +84,9 @@ async fn a_removal_that_the_pbx_holds_up_goes_on_after_a_restart() {
     let held_up: Vec<_> = status.mailboxes.iter().map(|mailbox| mailbox.health.health.name()).collect();
     assert_eq!(held_up, ["pbx_unreachable", "pbx_unreachable"], "and says what it waits for");
     assert_eq!(status.mailboxes[0].alias, ANNA);
+    let list =
+        world.operations().mailboxes("acme".parse().unwrap(), None, PageRequest::default()).await.unwrap();
+    assert_eq!(list.items, status.mailboxes, "and so does the list");
 
     world.restart().await;
     world.pass(20).await;
@@ -101,7 +104,13 @@ async fn a_company_that_is_applied_again_before_it_is_gone_stays() {
     let world = in_a_meeting().await;
     world.sim.pbx().fault("acme", 100_000, PbxFault::Status { status: 503, retry_after: None });
     remove(&world, false).await.unwrap();
-    world.pass(20).await;
+    // Step by step: a turn that tries again waits for time to go by.
+    let held_up = async || {
+        world.elapse(1).await;
+        let status = world.operations().status(scope("acme")).await.unwrap();
+        status.companies[0].mailboxes.iter().all(|one| one.health.health.name() == "pbx_unreachable")
+    };
+    world.until("the PBX holds the removal up", held_up).await;
     assert!(remove(&world, false).await.unwrap().leaving, "asking again changes nothing");
     world.sim.pbx().clear_faults("acme");
     world.apply(&world.company(Pbx::Http, "")).await;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use narvaro::{
     clock::{Clock, ManualClock, SharedClock},
+    company::trail::{Deed, JobRecord, TrailQuery},
     model::{CompanyId, Extension, ItemVersion, MailboxId},
     queue::{Hint, Lease, Mark, Reason, Settled, Shares, StoreError, Urgency},
     store::{
@@ -40,8 +41,11 @@ struct EmbeddedBench {
 impl EmbeddedBench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let shares = Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 };
-        let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), shares };
+        let settings = EmbeddedSettings {
+            path: folder.path().join("narvaro.db"),
+            shares: Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 },
+            trail_entries: 3,
+        };
         let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
         let mut bench = Self { _folder: folder, settings, clock, store: None };
         bench.open();
@@ -511,6 +515,96 @@ async fn a_ticket_is_spent_once_and_stays_spent_across_a_restart() {
         assert!(!bench.store().spend("ticket", expires, now).await.unwrap());
         bench.reopen().await;
         assert!(!bench.store().spend("ticket", expires, now).await.unwrap());
+    }
+}
+
+fn deed(what: &'static str, name: Option<&str>, at: Timestamp) -> Deed {
+    Deed { at, who: "admin".into(), what, company: name.map(company), outcome: format!("{what} done") }
+}
+
+/// What the trail has, the newest first.
+async fn trail(bench: &dyn Bench, query: TrailQuery) -> Vec<String> {
+    let query = TrailQuery { most: 10, ..query };
+    bench.store().trail(query).await.unwrap().into_iter().map(|entry| entry.what).collect()
+}
+
+#[tokio::test]
+async fn the_trail_keeps_the_newest_and_is_read_by_company_time_and_piece() {
+    for mut bench in benches() {
+        let start = bench.clock().now();
+        let later = start + SignedDuration::from_secs(60);
+        for (what, name, at) in [
+            ("first", None, start),
+            ("second", Some("acme"), start),
+            ("third", Some("beta"), later),
+            ("fourth", Some("acme"), later),
+        ] {
+            bench.store().note(deed(what, name, at)).await.unwrap();
+        }
+        bench.reopen().await;
+        let all = TrailQuery::default();
+        assert_eq!(trail(&*bench, all.clone()).await, ["fourth", "third", "second"]);
+        let acme = TrailQuery { company: Some(company("acme")), ..all.clone() };
+        assert_eq!(trail(&*bench, acme).await, ["fourth", "second"]);
+        assert_eq!(
+            trail(&*bench, TrailQuery { since: Some(later), ..all.clone() }).await,
+            ["fourth", "third"]
+        );
+        let newest = bench.store().trail(TrailQuery { most: 1, ..all.clone() }).await.unwrap();
+        assert_eq!((newest[0].outcome.as_str(), newest[0].at), ("fourth done", later));
+        let before = TrailQuery { before: Some(newest[0].number), ..all };
+        assert_eq!(trail(&*bench, before).await, ["third", "second"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_and_who_did_it_are_stored_in_one_step() {
+    for bench in benches() {
+        let now = bench.clock().now();
+        let store = bench.store();
+        let applied = deed("apply", Some("acme"), now);
+        store
+            .apply_noted(&company("acme"), b"{}".to_vec(), extensions(201..203), Some(applied))
+            .await
+            .unwrap();
+        let consented = deed("consent", Some("acme"), now);
+        store.set_standing_noted(&company("acme"), b"standing".to_vec(), Some(consented)).await.unwrap();
+        assert_eq!(trail(&*bench, TrailQuery::default()).await, ["consent", "apply"]);
+        assert_eq!(store.companies().await.unwrap()[0].standing.as_deref(), Some(&b"standing"[..]));
+        assert_eq!(store.mailboxes().await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_with() {
+    for mut bench in benches() {
+        let now = bench.clock().now();
+        let job = |document: &str| JobRecord { id: "job".into(), document: document.as_bytes().to_vec() };
+        let mailboxes: Vec<MailboxId> = (1..=4).map(MailboxId).collect();
+        bench.store().open_job(job("0 of 4"), mailboxes, deed("renew", None, now)).await.unwrap();
+        bench.store().advance_job(job("2 of 4"), vec![MailboxId(1), MailboxId(3)]).await.unwrap();
+        bench.reopen().await;
+        assert_eq!(bench.store().jobs().await.unwrap(), [job("2 of 4")]);
+        assert_eq!(bench.store().left_of_job("job").await.unwrap(), [MailboxId(2), MailboxId(4)]);
+        bench.store().close_job(job("ended early"), deed("renew_ended", None, now)).await.unwrap();
+        assert_eq!(bench.store().left_of_job("job").await.unwrap(), []);
+        assert_eq!(bench.store().jobs().await.unwrap(), [job("ended early")]);
+        assert_eq!(trail(&*bench, TrailQuery::default()).await, ["renew_ended", "renew"]);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_ended_jobs_are_kept_and_every_one_that_is_under_way() {
+    for bench in benches() {
+        let now = bench.clock().now();
+        for number in 0..=105 {
+            let job = JobRecord { id: number.to_string(), document: Vec::new() };
+            let mailboxes = if number == 0 { vec![MailboxId(1)] } else { Vec::new() };
+            bench.store().open_job(job, mailboxes, deed("renew", None, now)).await.unwrap();
+        }
+        let kept = bench.store().jobs().await.unwrap();
+        let ends = [&kept[0], &kept[1], &kept[kept.len() - 1]].map(|job| job.id.as_str());
+        assert_eq!((kept.len(), ends), (101, ["0", "6", "105"]));
     }
 }
 

@@ -282,6 +282,42 @@ async fn a_renewal_counts_only_once_the_subscription_is_renewed() {
 }
 
 #[tokio::test]
+async fn a_renewal_counts_though_the_reading_after_it_is_put_off() {
+    let world = World::new().await;
+    for (subject, start) in [("MÖT", "2026-11-23 08:01"), ("Lunch", "2026-11-23 08:02")] {
+        world.event(subject, start, "2026-11-23 09:00");
+    }
+    world.settle().await;
+    let view = FaultFilter { path: Some("calendarView".into()), ..FaultFilter::default() };
+    world.sim.fault(Fault::lasting(FaultKind::Slow { millis: 600_000 }).only(view));
+    let anna = || Some("201".to_owned());
+    world
+        .operations()
+        .sync_now(narvaro::admin::SyncRequest { user: anna(), ..Default::default() })
+        .await
+        .unwrap();
+    world.until("the reading hangs", async || world.app().depth().leased == 1).await;
+    let asked = narvaro::admin::RenewRequest { user: anna(), ..Default::default() };
+    let job = world.operations().renew(asked).await.unwrap().job;
+    // Each edge cuts the reading short; the turn after the first has been asked for the renewal too.
+    let edge = async |local: &str| {
+        world.sim.set_time(at(local));
+        world.clock.advance_to(at(local));
+    };
+    edge("2026-11-23 08:01").await;
+    let renewals = || world.sim.journal().graph_calls().iter().filter(|call| call.method == "PATCH").count();
+    world.until("the subscription is renewed", async || renewals() == 1).await;
+    edge("2026-11-23 08:02").await;
+    let progress = async || world.operations().job(job.clone()).await.unwrap();
+    world.until("the job has ended", async || progress().await.finished).await;
+    let progress = progress().await;
+    assert!(progress.renewed == 1 && progress.failed.is_empty(), "{progress:?}");
+    world.sim.clear_faults();
+    world.advance_to("2026-11-23 08:30").await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_renewal_without_consent_ends_and_tells_why() {
     let world = World::bare().await;
     world.apply(&world.company(crate::world::Pbx::Http, "")).await;

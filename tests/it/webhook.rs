@@ -102,7 +102,8 @@ async fn hook() -> Hook {
 async fn hook_with(limits: ReceiverLimits) -> Hook {
     let folder = tempfile::tempdir().unwrap();
     let clock: SharedClock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
-    let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), shares: Shares::of(8) };
+    let settings =
+        EmbeddedSettings { path: folder.path().join("narvaro.db"), shares: Shares::of(8), trail_entries: 3 };
     let inner = Embedded::open(&settings, Arc::clone(&clock)).unwrap();
     let users: Vec<Extension> = vec!["201".parse().unwrap()];
     let company = "acme".parse().unwrap();

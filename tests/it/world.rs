@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) client: reqwest::Client,
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
-    /// More of the process's configuration, from the next start on.
+    /// More lines of the configuration: keys of `[graph]`, then other tables. They count from the next start.
     pub(crate) more_config: String,
     /// Where the public listener is seen from outside, where that is not where it is.
     pub(crate) outside: Option<String>,
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
         let store = self.folder.path().join("narvaro.db");
         let base = self.sim.base_url();
@@ -162,7 +162,7 @@ impl World {
         Config::parse("world.toml", &text, &self.environment()).unwrap()
     }
 
-    fn environment(&self) -> Environment {
+    pub(crate) fn environment(&self) -> Environment {
         let [current, previous] = &self.state_keys;
         Environment::of([
             ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),

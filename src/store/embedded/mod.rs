@@ -20,6 +20,7 @@ mod due;
 mod mark_log;
 mod marker;
 mod schema;
+mod trail;
 mod writer;
 
 use std::{
@@ -49,7 +50,10 @@ use writer::{Command, Writer, mailboxes_of, maybe, parsed};
 
 use crate::{
     clock::SharedClock,
-    company::records::{Applied, CompanyRecord, MailboxRecord, Records},
+    company::{
+        records::{Applied, CompanyRecord, MailboxRecord, Records},
+        trail::Deed,
+    },
     model::{CompanyId, Extension, MailboxId},
     queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
 };
@@ -67,6 +71,8 @@ pub struct EmbeddedSettings {
     pub path: PathBuf,
     /// How many mailboxes may be leased at a time.
     pub shares: Shares,
+    /// Entries of the audit trail that are kept.
+    pub trail_entries: u64,
 }
 
 /// Why the file cannot be opened.
@@ -122,6 +128,7 @@ pub struct Embedded {
     readers: Vec<Mutex<Connection>>,
     writer: Option<JoinHandle<()>>,
     marker: Option<JoinHandle<()>>,
+    trail_entries: u64,
     _lock: File,
 }
 
@@ -168,6 +175,7 @@ impl Embedded {
             readers,
             writer,
             marker,
+            trail_entries: settings.trail_entries,
             _lock: lock,
         })
     }
@@ -437,14 +445,16 @@ impl Records for Embedded {
         self.set(SET, company, draft).await
     }
 
-    async fn apply(
+    async fn apply_noted(
         &self,
         company: &CompanyId,
         document: Vec<u8>,
         users: Vec<Extension>,
+        deed: Option<Deed>,
     ) -> Result<Applied, StoreError> {
         let company = company.clone();
-        self.send(|reply| Command::Apply { company, document, users, reply }).await
+        let deed = deed.map(|deed| (deed, self.trail_entries));
+        self.send(|reply| Command::Apply { company, document, users, deed, reply }).await
     }
 
     fn make_due(&self, mailboxes: &[MailboxRecord]) {
@@ -461,10 +471,22 @@ impl Records for Embedded {
         self.shared.changed.notify_waiters();
     }
 
-    async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {
+    async fn set_standing_noted(
+        &self,
+        company: &CompanyId,
+        standing: Vec<u8>,
+        deed: Option<Deed>,
+    ) -> Result<(), StoreError> {
         const SET: &str = "INSERT INTO company (id, standing) VALUES (?1, ?2)
              ON CONFLICT (id) DO UPDATE SET standing = excluded.standing";
-        self.set(SET, company, Some(standing)).await
+        let (company, kept) = (company.clone(), self.trail_entries);
+        let write = move |transaction: &rusqlite::Transaction<'_>| {
+            if let Some(deed) = deed {
+                trail::note(transaction, &deed, kept)?;
+            }
+            transaction.execute(SET, params![company.as_str(), standing]).map(|rows| rows as u64)
+        };
+        self.write(write).await.map(drop)
     }
 
     async fn forget(&self, company: &CompanyId) -> Result<(), StoreError> {

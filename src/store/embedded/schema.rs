@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The layout this version writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -38,6 +38,31 @@ CREATE TABLE spent_ticket (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Since layout 3. Times are in microseconds since 1970.
+const TRAIL: &str = "
+CREATE TABLE trail (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    company TEXT,
+    outcome TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    document BLOB NOT NULL
+) STRICT;
+
+-- Mailboxes that a job is not done with.
+CREATE TABLE job_mailbox (
+    job TEXT NOT NULL,
+    mailbox INTEGER NOT NULL,
+    PRIMARY KEY (job, mailbox)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Pages that the writer keeps: the working set of the log and of the mailboxes that have turns now.
 pub(super) const WRITER_CACHE_KIB: i64 = 2_048;
 
@@ -58,25 +83,23 @@ pub(super) fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Re
 /// Makes or checks the tables; the error text names versions.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), SchemaError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
-            Ok(())
-        }
-        1 => {
-            // Marks went to a log of their own. What waited here is covered by the complete reads that a start asks for.
-            let transaction = connection.transaction()?;
-            transaction.execute_batch("DROP TABLE mark_log")?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
-            Ok(())
-        }
-        VERSION => Ok(()),
-        newer => Err(SchemaError::Newer { found: newer }),
+    if version > VERSION {
+        return Err(SchemaError::Newer { found: version });
     }
+    let steps = match version {
+        0 => &[TABLES, TRAIL][..],
+        // Marks went to a log of their own. What waited here is covered by the complete reads that a start asks for.
+        1 => &["DROP TABLE mark_log", TRAIL],
+        2 => &[TRAIL],
+        _ => return Ok(()),
+    };
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Why a file cannot be used.

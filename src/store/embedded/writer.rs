@@ -10,10 +10,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{Reply, Shared};
+use super::{Reply, Shared, trail};
 use crate::{
     chain::Chain,
-    company::records::{Applied, MailboxRecord},
+    company::{
+        records::{Applied, MailboxRecord},
+        trail::Deed,
+    },
     model::{CompanyId, Extension, Generation, MailboxId},
     queue::{Settled, StoreError, Urgency},
 };
@@ -26,10 +29,30 @@ pub(super) type Statements = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Resul
 
 /// A piece of writing.
 pub(super) enum Command {
-    Intend { mailbox: MailboxId, generation: Generation, intent: Vec<u8>, reply: Reply<()> },
-    Settle { mailbox: MailboxId, generation: Generation, settled: Settled, reply: Reply<()> },
-    Apply { company: CompanyId, document: Vec<u8>, users: Vec<Extension>, reply: Reply<Applied> },
-    Write { write: Statements, reply: Reply<u64> },
+    Intend {
+        mailbox: MailboxId,
+        generation: Generation,
+        intent: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Settle {
+        mailbox: MailboxId,
+        generation: Generation,
+        settled: Settled,
+        reply: Reply<()>,
+    },
+    Apply {
+        company: CompanyId,
+        document: Vec<u8>,
+        users: Vec<Extension>,
+        /// Who did it, and how many entries of the trail are kept.
+        deed: Option<(Deed, u64)>,
+        reply: Reply<Applied>,
+    },
+    Write {
+        write: Statements,
+        reply: Reply<u64>,
+    },
 }
 
 /// What is to be done in memory, and answered, once the transaction is durable.
@@ -203,9 +226,10 @@ fn write_one(
             }
             settle(transaction, mailbox, settled, reply, after)
         }
-        Command::Apply { company, document, users, reply } => {
+        Command::Apply { company, document, users, deed, reply } => {
             // The answer is made below; a failure must still reach whoever waits.
-            match apply(transaction, &company, &document, &users) {
+            let noted = deed.map_or(Ok(()), |(deed, kept)| trail::note(transaction, &deed, kept));
+            match noted.and_then(|()| apply(transaction, &company, &document, &users)) {
                 Ok(applied) => {
                     after.push(After::Applied { applied, reply });
                     Ok(())

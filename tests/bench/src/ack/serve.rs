@@ -109,6 +109,7 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
     let settings = EmbeddedSettings {
         path: folder.join("narvaro.db"),
         shares: Shares::of(2 * usize::try_from(MAILBOXES)?),
+        trail_entries: 1_000,
     };
     let store = Arc::new(Embedded::open(&settings, clock.clone())?);
     let users =
