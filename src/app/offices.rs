@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Tasks, signals, standing::Standing};
 use crate::{
@@ -304,6 +304,9 @@ impl Offices {
     }
 
     /// Notes that a tenant has consented for a company, and makes its mailboxes due.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the consent is not noted.
     pub(super) async fn consented(
         self: &Arc<Self>,
         company: &CompanyId,
@@ -326,8 +329,12 @@ impl Offices {
             error!(company.id = %company, error = %Chain(&error), "Company `{company}` cannot be set up");
         }
         let marks = self.marks(company, None, Reason::Consent);
-        if !marks.is_empty() {
-            self.store.mark(marks).await?;
+        if !marks.is_empty()
+            && let Err(error) = self.store.mark(marks).await
+        {
+            // The consent holds and its link is spent: nobody is to be asked for it again because of that.
+            warn!(company.id = %company, error = %Chain(&error), "Company `{company}` consented, and its mailboxes could not be marked");
+            self.store.make_due(&office.mailboxes);
         }
         Ok(())
     }
