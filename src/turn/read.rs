@@ -20,7 +20,7 @@ use crate::{
 const ASK_FOR_ALL: [Reason; 6] =
     [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent];
 
-/// Marks behind which a person stands, or news: they do not wait for a trouble's time.
+/// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
 const DO_NOT_WAIT: [Reason; 5] =
     [Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent, Reason::RenewAsked];
 
@@ -30,8 +30,11 @@ impl Turn<'_> {
         if self.seat.office.integration.is_none() {
             return false;
         }
-        let rests = Trouble::rests(self.state.calendar_trouble.as_ref(), self.now());
-        if rests && !self.now_asked.any(&DO_NOT_WAIT) {
+        let trouble = self.state.calendar_trouble.as_ref();
+        // Also after a restart, of which the gate before Graph knows nothing.
+        let told_to_wait = trouble.is_some_and(|trouble| matches!(trouble.health, Health::Throttled { .. }));
+        let must_not_wait = !told_to_wait && self.now_asked.any(&DO_NOT_WAIT);
+        if Trouble::rests(trouble, self.now()) && !must_not_wait {
             return false;
         }
         self.state.timetable.is_none()
