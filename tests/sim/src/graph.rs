@@ -139,7 +139,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         (Some(user), true) => format!("{}/{}", caller.app, user.id),
         _ => format!("{}/{}/{}", caller.app, caller.tenant.id, segments.first().unwrap_or(&"")),
     };
-    if let Some(secs) = world.faults.came_early(&scope, now) {
+    if let Some(secs) = world.faults.came_early(&scope, &world.clock, world.options.paced) {
         world.journal.violation(
             "retry-after-ignored",
             format!("{} {}: {secs:.3} s too early", request.method, request.path),

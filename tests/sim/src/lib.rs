@@ -53,7 +53,7 @@ pub use journal::{DeliveryAttempt, DeliveryOutcome, Entry, GraphCall, Journal, P
 pub use login::{ConsentAnswer, LoginKnobs};
 pub use pbx::{PbxAuth, PbxFault, PbxPresence};
 pub use seed::{Seed, SeedEvent, SeedPbx, SeedTenant};
-pub use sim::{Ami, EventIds, Pbx, Sim, SimOptions, SubscriptionInfo};
+pub use sim::{Ami, EventIds, EventInfo, Pbx, Sim, SimOptions, SubscriptionInfo};
 pub use world::{AppSpec, FederatedSpec, MailboxKind, TenantSpec, UserKind, UserSpec};
 
 /// A panic elsewhere does not make the state unreadable.
