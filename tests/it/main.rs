@@ -16,6 +16,7 @@ mod health;
 mod killed;
 mod main_path;
 mod manual;
+mod month;
 mod proxy;
 mod readme;
 mod silence;

@@ -1,0 +1,143 @@
+//! The second opinion: what an extension should show, recomputed from the simulator's calendar.
+//!
+//! Written from the words of `semantics.md` alone (5.1 matching of the words used here, 5.2 which event wins, 5.3
+//! which events count, 5.4.5 until when), and shares nothing with the service.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use narvaro_sim::{EventInfo, Response, ShowAs, Sim};
+
+/// The profiles by rank, highest first, with their standard trigger words.
+const PROFILES: [(&str, &[&str]); 12] = [
+    ("sick", &["sick"]),
+    ("holiday", &["holiday", "hol"]),
+    ("parental-leave", &["parental leave"]),
+    ("on-leave", &["on leave", "tjl"]),
+    ("do-not-disturb", &["do not disturb", "dnd"]),
+    ("away-on-business", &["away on business", "tjr"]),
+    ("gone-for-the-day", &["gone for the day", "gfd"]),
+    ("out-of-office", &["out of office"]),
+    ("temporarily-unavailable", &["temporarily unavailable", "ute"]),
+    ("lunch", &["lunch", "lun"]),
+    ("meeting", &["meeting", "möt"]),
+    ("available", &["available"]),
+];
+
+const AVAILABLE: usize = PROFILES.len() - 1;
+
+/// A profile's full name that has one of the words in it: it swallows the word.
+const NAMES: [&str; 2] = ["ute på arbete", "tillfälligt ute"];
+
+/// How far ahead the end of what shows is looked for; no chain of events drawn here is longer.
+const AHEAD: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Showing {
+    pub(super) profile: String,
+    /// `None` also for the base, of which no end is told.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Showing {
+    /// The base: nothing steers the phone.
+    pub(super) fn base() -> Self {
+        Self { profile: PROFILES[AVAILABLE].0.to_owned(), until: None }
+    }
+}
+
+/// The profile, by rank, that a subject's words ask for.
+pub(super) fn profile_of(subject: &str) -> Option<usize> {
+    if subject.starts_with("Canceled:") {
+        return None;
+    }
+    let folded = subject.to_lowercase();
+    let words: Vec<&str> =
+        folded.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let mut hits: Vec<(usize, usize, Option<usize>)> = Vec::new();
+    let mut look_for = |phrase: &str, profile| {
+        let phrase: Vec<&str> = phrase.split(' ').collect();
+        for (place, found) in words.windows(phrase.len()).enumerate() {
+            if found == phrase {
+                hits.push((place, place + phrase.len(), profile));
+            }
+        }
+    };
+    for (rank, (_, triggers)) in PROFILES.iter().enumerate() {
+        triggers.iter().for_each(|trigger| look_for(trigger, Some(rank)));
+    }
+    NAMES.iter().for_each(|name| look_for(name, None));
+    let swallowed = |hit: &(usize, usize, Option<usize>)| {
+        hits.iter().any(|other| other.0 <= hit.0 && hit.1 <= other.1 && other.1 - other.0 > hit.1 - hit.0)
+    };
+    hits.iter().filter(|hit| !swallowed(hit)).filter_map(|hit| hit.2).min()
+}
+
+/// What was seen when an invitation from outside was accepted, by event or series: it binds.
+pub(super) type Held = HashMap<String, Option<usize>>;
+
+/// The profile of an event that counts.
+fn counts(event: &EventInfo, held: &Held) -> Option<usize> {
+    if event.is_cancelled || event.start >= event.end {
+        return None;
+    }
+    let answered = match event.response {
+        Response::Organizer => true,
+        Response::Accepted => event.show_as != ShowAs::Free,
+        Response::None | Response::TentativelyAccepted | Response::Declined | Response::NotResponded => false,
+    };
+    let now = profile_of(&event.subject);
+    let bound = || held.get(event.series.as_ref().unwrap_or(&event.id)).copied();
+    if answered { bound().unwrap_or(now) } else { None }
+}
+
+struct Candidate {
+    start: Timestamp,
+    end: Timestamp,
+    rank: usize,
+}
+
+/// Which profile decides at `at`; a shorter *Available* is a hole in what is longer.
+fn winner(candidates: &[Candidate], at: Timestamp) -> usize {
+    let running: Vec<&Candidate> = candidates.iter().filter(|one| one.start <= at && at < one.end).collect();
+    let length = |one: &Candidate| one.end.duration_since(one.start);
+    let hole = running.iter().filter(|one| one.rank == AVAILABLE).map(|one| length(one)).min();
+    let standing =
+        running.iter().filter(|one| one.rank == AVAILABLE || hole.is_none_or(|hole| hole >= length(one)));
+    standing.map(|one| one.rank).min().unwrap_or(AVAILABLE)
+}
+
+/// What an extension should show at `at`.
+pub(super) fn expected(sim: &Sim, alias: &str, held: &Held, at: Timestamp) -> Showing {
+    let candidates = |to: Timestamp| -> Vec<Candidate> {
+        let events = sim.view(alias, at, to).unwrap();
+        let counted = events.iter().filter_map(|event| Some((event, counts(event, held)?)));
+        counted.map(|(event, rank)| Candidate { start: event.start, end: event.end, rank }).collect()
+    };
+    let rank = winner(&candidates(at + SignedDuration::from_secs(1)), at);
+    if rank == AVAILABLE {
+        return Showing::base();
+    }
+    let candidates = candidates(at + AHEAD);
+    let mut edges: Vec<Timestamp> = candidates.iter().flat_map(|one| [one.start, one.end]).collect();
+    edges.sort();
+    let until = edges.into_iter().find(|edge| *edge > at && winner(&candidates, *edge) != rank);
+    Showing { profile: PROFILES[rank].0.to_owned(), until }
+}
+
+#[test]
+fn the_second_opinion_reads_the_words_used_here() {
+    for (subject, profile) in [
+        ("MÖT: styrgrupp", Some("meeting")),
+        ("Lunch meeting", Some("lunch")),
+        ("Sv: LUN stan", Some("lunch")),
+        ("Temporarily unavailable", Some("temporarily-unavailable")),
+        ("Ute på arbete", None),
+        ("UTE en stund", Some("temporarily-unavailable")),
+        ("Bemöta HOLM", None),
+        ("Canceled: MÖT", None),
+    ] {
+        assert_eq!(profile_of(subject).map(|rank| PROFILES[rank].0), profile, "{subject}");
+    }
+}

@@ -1,0 +1,510 @@
+//! The month itself: moves the one clock of service and simulator from event to event, and compares.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use narvaro::queue::Depth;
+use narvaro_sim::{
+    Fault as SimFault, FaultFilter, FaultKind, LifecycleKind, Record, SimOptions, SubscriptionInfo,
+    TenantSpec, UserSpec,
+};
+
+use super::{
+    bound::{
+        AFTER_CONSENT, AFTER_LOGIN, AFTER_OUTAGE, BOUND, BOUND_WITHOUT_FAULTS, Concerns, SUBSCRIBED_AGAIN,
+        Troubles,
+    },
+    dice::Dice,
+    figures::Figures,
+    oracle::{Showing, expected},
+    people::{COMPANIES, OTHER_CALENDAR, Person},
+    plan::{Act, Fault, Form, Plan},
+};
+use crate::world::{CLIENT_ID, World};
+
+/// How long coming to rest may take, in real time; the first reading of all mailboxes takes longest.
+const REST: Duration = Duration::from_secs(120);
+
+/// Looks at the state before the first pause between two looks.
+const LOOKS: u32 = 500;
+
+/// Entries that may gather in the journal before they are counted.
+const GATHER: u64 = 50_000;
+
+/// Entries of the journal that are told with a violation.
+const TRAIL: u64 = 60;
+
+/// Differences that are told before the rest is not looked for any more.
+const TOLD: usize = 5;
+
+/// In memory where the machine has such a folder: waiting for a disk is most of what the month costs otherwise.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_no_such_folder| tempfile::tempdir()).unwrap()
+}
+
+pub(super) struct Town {
+    form: Form,
+    world: World,
+    dice: Dice,
+    people: Vec<Person>,
+    tenants: Vec<String>,
+    plan: Plan,
+    troubles: Troubles,
+    figures: Figures,
+    /// Who shows something else than the calendar says, and since when.
+    stale: BTreeMap<usize, Timestamp>,
+    outage: bool,
+    /// Companies whose file changed while the service was down.
+    unapplied: BTreeSet<usize>,
+    /// Who moved an event between calendars, and when last.
+    calendar_changed: HashMap<usize, Timestamp>,
+    /// When a subscription was last removed without a word.
+    removed: HashMap<usize, Timestamp>,
+    differences: Vec<String>,
+}
+
+impl Town {
+    /// Companies with people and filled calendars, all read and watched.
+    pub(super) async fn settle(form: Form) -> Self {
+        let mut dice = Dice::new(form.seed);
+        let options = SimOptions { rng_seed: form.seed, paced: true, ..SimOptions::default() };
+        let world = World::bare_at(form.from, options, folder()).await;
+        let mut people: Vec<Person> =
+            (0..form.mailboxes).map(|number| Person::new(number, form.from)).collect();
+        let mut tenants = Vec::new();
+        for (number, company) in COMPANIES.iter().enumerate() {
+            let tenant = match number {
+                0 => world.tenant.clone(),
+                _ => world.sim.add_tenant(TenantSpec::new(company.domain)).unwrap(),
+            };
+            for person in people.iter().filter(|person| person.company == number) {
+                let zone = Some(company.windows_zone.to_owned());
+                let user = UserSpec { time_zone: zone, ..UserSpec::new(&person.alias) };
+                world.sim.add_user(&tenant, user).unwrap();
+            }
+            tenants.push(tenant);
+        }
+        for person in &mut people {
+            for _ in 0..dice.within(2, 6) {
+                person.edit(&world.sim, &mut dice, form.from, |_| false);
+            }
+        }
+        let plan = Plan::draw(&form, &people, &mut dice);
+        let figures = Figures::new(&form, world.sim.journal());
+        let mut town = Self {
+            form,
+            world,
+            dice,
+            people,
+            tenants,
+            plan,
+            troubles: Troubles::default(),
+            figures,
+            stale: BTreeMap::new(),
+            outage: false,
+            unapplied: BTreeSet::new(),
+            calendar_changed: HashMap::new(),
+            removed: HashMap::new(),
+            differences: Vec::new(),
+        };
+        for (number, company) in COMPANIES.iter().enumerate() {
+            town.apply(number).await;
+            let (status, page) = town.world.consent_as(company.id, &town.tenants[number]).await;
+            assert_eq!(status, 200, "{page}");
+            town.rest().await;
+        }
+        town.figures = Figures::new(&form, town.world.sim.journal());
+        town.sample();
+        assert!(town.stale.is_empty(), "{:?}", town.differences);
+        if form.faults {
+            town.world.sim.delivery(|knobs| {
+                knobs.drop = 0.05;
+                knobs.duplicate = 0.05;
+                knobs.delay_max_ms = 2_000;
+                knobs.reorder = 0.05;
+                knobs.reorder_by_ms = 5 * 60_000;
+            });
+        }
+        town
+    }
+
+    /// Lives through all that is planned, and then, where there were faults, through a quiet end in which everything
+    /// has to become whole again.
+    pub(super) async fn live(mut self) -> Figures {
+        while let Some(planned) = self.plan.next() {
+            self.move_on(planned).await;
+            while let Some(act) = self.plan.take(self.now()) {
+                self.act(act).await;
+            }
+            assert!(self.differences.len() < TOLD, "{}", self.failed());
+        }
+        if self.form.faults {
+            self.become_whole().await;
+        }
+        self.sample();
+        assert!(self.differences.is_empty(), "{}", self.failed());
+        assert!(self.stale.is_empty(), "{:?}", self.stale);
+        self.expect_one_subscription_each();
+        self.figures.count(self.world.sim.journal());
+        self.figures.counted_days = self.now().duration_since(self.form.from).as_secs_f64() / 86_400.0;
+        let Self { world, figures, .. } = self;
+        let violations = world.sim.violations();
+        if let Some(first) = violations.first() {
+            let before = world.sim.journal().since(first.seq.saturating_sub(TRAIL));
+            let trail: Vec<_> = before.iter().take_while(|entry| entry.seq <= first.seq).collect();
+            panic!("{figures}\n{} violations; before the first: {trail:#?}", violations.len());
+        }
+        world.end().await;
+        figures
+    }
+
+    fn failed(&self) -> String {
+        format!("{}\n{}", self.figures, self.differences.join("\n"))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
+    /// Without faults, until the last subscription that was removed silently is due for its renewal, and all is read
+    /// once more.
+    async fn become_whole(&mut self) {
+        self.world.sim.clear_faults();
+        self.world.sim.delivery(|knobs| {
+            (knobs.drop, knobs.duplicate, knobs.reorder) = (0.0, 0.0, 0.0);
+            knobs.delay_max_ms = 0;
+        });
+        let last = self.removed.values().max().copied().unwrap_or(self.now());
+        let end = (last + SUBSCRIBED_AGAIN).max(self.now() + BOUND + AFTER_CONSENT);
+        for at in self.dice.moments(self.now(), end, SignedDuration::from_hours(6)) {
+            self.move_on(at).await;
+            self.sample();
+        }
+        self.move_on(end).await;
+    }
+
+    /// Moves the clock to `to`, and stops wherever something is due before.
+    async fn move_on(&mut self, to: Timestamp) {
+        while self.now() < to {
+            let due = self.next_due().map_or(to, |due| due.max(self.now() + self.form.stride));
+            let stop = due.min(to);
+            assert!(stop > self.now(), "the clock has to move");
+            self.world.sim.set_time(stop);
+            self.world.clock.advance_to(stop);
+            self.rest().await;
+            self.look_at_the_stale();
+            if self.figures.uncounted(self.world.sim.journal()) > GATHER {
+                self.figures.count(self.world.sim.journal());
+            }
+        }
+    }
+
+    /// When the service's queue or the simulator's delivery wants the time to be.
+    fn next_due(&self) -> Option<Timestamp> {
+        let queue = self.world.is_up().then(|| self.world.app().depth().next).flatten();
+        queue.into_iter().chain(self.world.sim.next_delivery()).min()
+    }
+
+    /// Waits until nothing is due and nothing under way.
+    async fn rest(&self) {
+        let end = Instant::now() + REST;
+        for look in 0_u32.. {
+            // In this order: a notification counts until its mark can be seen in the queue.
+            let delivering = self.world.sim.delivering();
+            let depth = if self.world.is_up() { self.world.app().depth() } else { Depth::default() };
+            if delivering == 0 && depth.due == 0 && depth.leased == 0 {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "at {} not at rest: {delivering} to deliver, {depth:?}",
+                self.now()
+            );
+            if look < LOOKS {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    async fn act(&mut self, act: Act) {
+        match act {
+            Act::Edit(person) => self.edit(person).await,
+            Act::Sample => self.sample(),
+            Act::Fault(fault) => {
+                *self.figures.faults.entry(fault.name()).or_default() += 1;
+                self.fault(fault).await;
+                self.rest().await;
+            }
+        }
+    }
+
+    async fn edit(&mut self, number: usize) {
+        let now = self.now();
+        let (troubles, company) = (&self.troubles, self.people[number].company);
+        let seen = |at| troubles.deadline(number, company, at, BOUND).is_some_and(|deadline| deadline < now);
+        let edited = self.people[number].edit(&self.world.sim, &mut self.dice, now, seen);
+        let Some(what) = edited else { return };
+        self.figures.edited(what);
+        if what == OTHER_CALENDAR {
+            self.calendar_changed.insert(number, now);
+        }
+        self.rest().await;
+        self.compare(number);
+    }
+
+    /// Whether all that was done to this calendar has to show by now.
+    fn is_late(&self, number: usize) -> bool {
+        let person = &self.people[number];
+        let by = |at, bound| self.troubles.deadline(number, person.company, at, bound);
+        let bound = if self.form.faults { BOUND } else { BOUND_WITHOUT_FAULTS };
+        let moved = self.calendar_changed.get(&number).map(|at| by(*at, BOUND));
+        [Some(by(person.changed, bound)), moved]
+            .into_iter()
+            .flatten()
+            .all(|by| by.is_some_and(|by| by <= self.now()))
+    }
+
+    async fn fault(&mut self, fault: Fault) {
+        let now = self.now();
+        let sim = &self.world.sim;
+        match fault {
+            Fault::Slow(slow) => {
+                sim.delivery(|knobs| knobs.delay_max_ms = if slow { 20 * 60_000 } else { 2_000 });
+            }
+            Fault::Storm { company, mailbox, lasting, retry_after } => {
+                let (filter, concerns) = match mailbox {
+                    Some(person) => (FaultFilter::mailbox(&self.user(person)), Concerns::Person(person)),
+                    None => (FaultFilter::tenant(&self.tenants[company]), Concerns::Company(company)),
+                };
+                sim.throttle_for(filter, lasting, Duration::from_secs(retry_after));
+                self.troubles.spell(concerns, now, now + lasting, AFTER_OUTAGE);
+            }
+            Fault::Hiccup { times, kind } => sim.fault(SimFault::next(times, kind)),
+            Fault::RemovedSilently(person) => {
+                for subscription in self.subscriptions(person) {
+                    sim.expire_subscription(&subscription.id);
+                }
+                self.removed.insert(person, now);
+            }
+            Fault::RemovedWithNotice(person) => self.lifecycle(person, LifecycleKind::SubscriptionRemoved),
+            Fault::Missed(person) => self.lifecycle(person, LifecycleKind::Missed),
+            Fault::Reauthorize(person) => self.lifecycle(person, LifecycleKind::ReauthorizationRequired),
+            Fault::DeltaExpired(person) => sim.expire_delta_links(&self.people[person].alias).unwrap(),
+            Fault::Outage => {
+                let kind = FaultKind::Status { status: 503, code: None, retry_after: None };
+                sim.fault(SimFault { for_secs: Some(2 * 3_600), ..SimFault::lasting(kind) });
+                self.outage = true;
+                self.cut();
+                self.troubles.begin(Concerns::All, now, AFTER_OUTAGE);
+            }
+            Fault::OutageOver => {
+                self.outage = false;
+                self.cut();
+                self.troubles.end(Concerns::All, AFTER_OUTAGE, now);
+            }
+            Fault::TokensDown => {
+                sim.login(|knobs| knobs.fail_next = u32::MAX);
+                self.troubles.begin(Concerns::All, now, AFTER_LOGIN);
+            }
+            Fault::TokensBack => {
+                sim.login(|knobs| knobs.fail_next = 0);
+                self.troubles.end(Concerns::All, AFTER_LOGIN, now);
+            }
+            Fault::ConsentRevoked(company) => {
+                sim.revoke_consent(&self.tenants[company], CLIENT_ID, true).unwrap();
+                self.troubles.begin(Concerns::Company(company), now, AFTER_CONSENT);
+            }
+            Fault::ConsentRestored { company, by_page } => {
+                if by_page && self.world.is_up() {
+                    self.world.consent_as(COMPANIES[company].id, &self.tenants[company]).await;
+                } else {
+                    sim.consent(&self.tenants[company], CLIENT_ID).unwrap();
+                }
+                self.troubles.end(Concerns::Company(company), AFTER_CONSENT, now);
+            }
+            // Two spells may overlap.
+            Fault::ServiceDown if !self.world.is_up() => {}
+            Fault::ServiceUp if self.world.is_up() => {}
+            Fault::ServiceDown => {
+                self.world.stop().await;
+                self.cut();
+                self.troubles.begin(Concerns::All, now, SignedDuration::ZERO);
+            }
+            Fault::ServiceUp => {
+                self.world.start().await;
+                self.cut();
+                self.troubles.end(Concerns::All, SignedDuration::ZERO, now);
+                for company in std::mem::take(&mut self.unapplied) {
+                    self.apply(company).await;
+                }
+            }
+            Fault::SwitchedOff(person) => self.switch(person, false).await,
+            Fault::SwitchedOn(person) => self.switch(person, true).await,
+        }
+    }
+
+    /// Nothing reaches us while Graph is away or we are.
+    fn cut(&self) {
+        let cut = self.outage || !self.world.is_up();
+        self.world.sim.delivery(|knobs| knobs.cut = cut);
+    }
+
+    fn user(&self, person: usize) -> String {
+        self.world.sim.user_id(&self.people[person].alias).unwrap()
+    }
+
+    fn subscriptions(&self, person: usize) -> Vec<SubscriptionInfo> {
+        self.world.subscriptions(&self.people[person].alias)
+    }
+
+    fn lifecycle(&self, person: usize, kind: LifecycleKind) {
+        for subscription in self.subscriptions(person) {
+            self.world.sim.lifecycle(&subscription.id, kind).unwrap();
+        }
+    }
+
+    async fn switch(&mut self, number: usize, on: bool) {
+        let now = self.now();
+        let person = &mut self.people[number];
+        person.enabled = on;
+        person.changed = now;
+        if on {
+            person.see_anew(&self.world.sim, now);
+        }
+        let company = person.company;
+        if self.world.is_up() {
+            self.apply(company).await;
+        } else {
+            self.unapplied.insert(company);
+        }
+    }
+
+    async fn apply(&self, number: usize) {
+        let company = &COMPANIES[number];
+        let disabled = |person: &Person| if person.enabled { "" } else { "enabled = false" };
+        let people = self.people.iter().filter(|person| person.company == number);
+        let users: Vec<_> = people
+            .map(|person| (person.extension.as_str(), person.alias.as_str(), disabled(person)))
+            .collect();
+        let more = format!("time_zone = \"{}\"", company.zone);
+        // Without reading back, which this PBX would need every minute.
+        let pbx = format!(
+            r#"
+            [pbx]
+            kind = "http"
+            [pbx.http]
+            base_url = "{}"
+            allow_plain_http = true
+            [pbx.http.set]
+            method = "PUT"
+            path = "/extensions/{{extension}}/presence"
+            json = {{ profile = "{{profile.id}}", text = "{{text}}", until = "{{until|json}}" }}
+            "#,
+            self.world.sim.pbx_url(company.id)
+        );
+        self.world.apply(&self.world.file(company.id, &more, "", &pbx, &users)).await;
+    }
+
+    /// Compares all extensions with their calendars, and looks over the subscriptions.
+    fn sample(&mut self) {
+        if !self.world.is_up() {
+            return;
+        }
+        self.figures.samples += 1;
+        for number in 0..self.people.len() {
+            self.compare(number);
+        }
+        self.look_at_subscriptions();
+    }
+
+    fn look_at_the_stale(&mut self) {
+        if self.world.is_up() {
+            let stale: Vec<usize> = self.stale.keys().copied().collect();
+            stale.into_iter().for_each(|number| self.compare(number));
+        }
+    }
+
+    fn compare(&mut self, number: usize) {
+        if !self.world.is_up() {
+            return;
+        }
+        self.figures.comparisons += 1;
+        let (now, person) = (self.now(), &self.people[number]);
+        let should = match person.enabled {
+            true => expected(&self.world.sim, &person.alias, &person.held, now),
+            false => Showing::base(),
+        };
+        let shows = self.shows(person);
+        if shows == should {
+            if let Some(since) = self.stale.remove(&number) {
+                self.figures.spells += 1;
+                self.figures.worst = self.figures.worst.max(now.duration_since(since));
+            }
+            return;
+        }
+        self.figures.differing += 1;
+        let since = *self.stale.entry(number).or_insert(person.changed);
+        if !self.is_late(number) {
+            return;
+        }
+        self.figures.beyond += 1;
+        if self.differences.len() < TOLD {
+            let events =
+                self.world.sim.view(&person.alias, now, now + SignedDuration::from_hours(24)).unwrap();
+            self.differences.push(format!(
+                "at {now} {} shows {shows:?} and should show {should:?}; changed last {}, stale since {since}; calendar: \
+                 {events:#?}",
+                person.alias, person.changed
+            ));
+        }
+    }
+
+    fn shows(&self, person: &Person) -> Showing {
+        let shown = self.world.sim.pbx().presence(COMPANIES[person.company].id, &person.extension);
+        let base = Showing::base();
+        if shown.profile == base.profile {
+            return base;
+        }
+        Showing { profile: shown.profile, until: shown.until.map(|until| until.parse().unwrap()) }
+    }
+
+    /// Never two subscriptions on a mailbox, and none on one that is not followed any more.
+    fn look_at_subscriptions(&mut self) {
+        let mut live: HashMap<String, usize> = HashMap::new();
+        for subscription in self.world.sim.subscriptions() {
+            *live.entry(subscription.user).or_default() += 1;
+        }
+        let now = self.now();
+        for (number, person) in self.people.iter().enumerate() {
+            let count = live.get(&self.user(number)).copied().unwrap_or_default();
+            let left_behind = !person.enabled && count > 0 && self.is_late(number);
+            if count > 1 || left_behind {
+                self.differences.push(format!("at {now} {} has {count} subscriptions", person.alias));
+            }
+        }
+    }
+
+    fn expect_one_subscription_each(&self) {
+        for (number, person) in self.people.iter().enumerate() {
+            let live = self.subscriptions(number).len();
+            assert_eq!(
+                live,
+                usize::from(person.enabled),
+                "subscriptions of {} at {}",
+                person.alias,
+                self.now()
+            );
+        }
+        let lapsed = self
+            .world
+            .sim
+            .journal()
+            .count(|record| matches!(record, Record::SubscriptionEnded { reason: "expired", .. }));
+        assert_eq!(lapsed, 0, "subscriptions lapsed");
+    }
+}
