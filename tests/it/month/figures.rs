@@ -16,7 +16,7 @@ pub(super) struct Figures {
     pub(super) comparisons: u64,
     /// Comparisons that differed.
     pub(super) differing: u64,
-    /// Those of them that may not: all that was changed is older than the bound.
+    /// Those of them that edits younger than the bound do not explain.
     pub(super) beyond: u64,
     /// How often an extension came to differ, and how long that lasted at most.
     pub(super) spells: u64,

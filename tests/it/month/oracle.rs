@@ -3,7 +3,7 @@
 //! Written from the words of `semantics.md` alone (5.1 matching of the words used here, 5.2 which event wins, 5.3
 //! which events count, 5.4.5 until when), and shares nothing with the service.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use narvaro_sim::{EventInfo, Response, ShowAs, Sim};
@@ -108,22 +108,73 @@ fn winner(candidates: &[Candidate], at: Timestamp) -> usize {
     standing.map(|one| one.rank).min().unwrap_or(AVAILABLE)
 }
 
+/// A calendar's rows, by event or series.
+pub(super) type Calendar = BTreeMap<String, Vec<EventInfo>>;
+
+/// A calendar as it stands, from a day before `at` on.
+pub(super) fn calendar(sim: &Sim, alias: &str, at: Timestamp) -> Calendar {
+    let mut calendar = Calendar::new();
+    for row in sim.view(alias, at - SignedDuration::from_hours(24), at + AHEAD).unwrap() {
+        calendar.entry(row.series.clone().unwrap_or_else(|| row.id.clone())).or_default().push(row);
+    }
+    calendar
+}
+
 /// What an extension should show at `at`.
-pub(super) fn expected(sim: &Sim, alias: &str, held: &Held, at: Timestamp) -> Showing {
-    let candidates = |to: Timestamp| -> Vec<Candidate> {
-        let events = sim.view(alias, at, to).unwrap();
-        let counted = events.iter().filter_map(|event| Some((event, counts(event, held)?)));
-        counted.map(|(event, rank)| Candidate { start: event.start, end: event.end, rank }).collect()
-    };
-    let rank = winner(&candidates(at + SignedDuration::from_secs(1)), at);
+pub(super) fn expected<'a>(
+    rows: impl IntoIterator<Item = &'a EventInfo>,
+    held: &Held,
+    at: Timestamp,
+) -> Showing {
+    let candidates: Vec<Candidate> = rows
+        .into_iter()
+        .filter(|event| event.end > at)
+        .filter_map(|event| {
+            Some(Candidate { start: event.start, end: event.end, rank: counts(event, held)? })
+        })
+        .collect();
+    let rank = winner(&candidates, at);
     if rank == AVAILABLE {
         return Showing::base();
     }
-    let candidates = candidates(at + AHEAD);
     let mut edges: Vec<Timestamp> = candidates.iter().flat_map(|one| [one.start, one.end]).collect();
     edges.sort();
     let until = edges.into_iter().find(|edge| *edge > at && winner(&candidates, *edge) != rank);
     Showing { profile: PROFILES[rank].0.to_owned(), until }
+}
+
+/// Combinations that are tried at most; with more nothing is said against what shows.
+const COMBINATIONS: usize = 4_096;
+
+/// Whether a calendar of which some edits are not known yet explains what shows: `before` has what the edits found,
+/// and each event or series may still be as one of them found it.
+pub(super) fn explained(
+    shows: &Showing,
+    now: &Calendar,
+    before: &[&Calendar],
+    held: &Held,
+    at: Timestamp,
+) -> bool {
+    let edited: BTreeSet<&String> = before.iter().flat_map(|calendar| calendar.keys()).collect();
+    let versions: Vec<Vec<&[EventInfo]>> = edited
+        .iter()
+        .map(|name| {
+            let all = [now].into_iter().chain(before.iter().copied().filter(|old| old.contains_key(*name)));
+            all.map(|calendar| calendar.get(*name).map_or(&[][..], Vec::as_slice)).collect()
+        })
+        .collect();
+    let all = versions.iter().try_fold(1_usize, |all, versions| all.checked_mul(versions.len()));
+    let Some(all) = all.filter(|all| *all <= COMBINATIONS) else { return true };
+    let known: Vec<&EventInfo> =
+        now.iter().filter(|(name, _)| !edited.contains(name)).flat_map(|(_, rows)| rows).collect();
+    (0..all).any(|mut combination| {
+        let mut rows = known.clone();
+        for versions in &versions {
+            rows.extend(versions[combination % versions.len()]);
+            combination /= versions.len();
+        }
+        expected(rows, held, at) == *shows
+    })
 }
 
 #[test]

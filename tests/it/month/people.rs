@@ -7,7 +7,7 @@ use narvaro_sim::{
 
 use super::{
     dice::Dice,
-    oracle::{Held, profile_of},
+    oracle::{Calendar, Held, calendar, profile_of},
 };
 
 /// A company of the month.
@@ -106,6 +106,13 @@ enum What {
     Series { first: Date, every: i64, count: i64 },
 }
 
+/// An edit, and what it found where it changed something.
+pub(super) struct Edit {
+    pub(super) at: Timestamp,
+    pub(super) what: &'static str,
+    pub(super) before: Calendar,
+}
+
 /// A person with an extension and a calendar.
 pub(super) struct Person {
     pub(super) company: usize,
@@ -113,8 +120,10 @@ pub(super) struct Person {
     pub(super) alias: String,
     pub(super) enabled: bool,
     pub(super) held: Held,
-    /// When the calendar, or whether it is followed, was changed last.
-    pub(super) changed: Timestamp,
+    /// When it was last changed whether the calendar is followed.
+    pub(super) switched: Timestamp,
+    /// Edits that need not be known yet, as they are made.
+    pub(super) young: Vec<Edit>,
     items: Vec<Item>,
 }
 
@@ -134,7 +143,8 @@ impl Person {
             alias: format!("p{number}@{}", COMPANIES[company].domain),
             enabled: true,
             held: Held::new(),
-            changed: now,
+            switched: now,
+            young: Vec::new(),
             items: Vec::new(),
         }
     }
@@ -166,13 +176,18 @@ impl Person {
         seen: impl Fn(Timestamp) -> bool,
     ) -> Option<&'static str> {
         self.items.retain(|item| item.end > now - SignedDuration::from_hours(24));
+        let mut before = calendar(sim, &self.alias, now);
         let done = if self.items.is_empty() || dice.percent(45) {
             self.create(sim, dice, now)
         } else {
             let index = dice.index(self.items.len());
             self.change(index, sim, dice, now, seen)
         }?;
-        self.changed = now;
+        let after = calendar(sim, &self.alias, now);
+        let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect::<Vec<_>>();
+        before.extend(added.into_iter().map(|name| (name, Vec::new())));
+        before.retain(|name, rows| after.get(name) != Some(rows));
+        self.young.push(Edit { at: now, what: done, before });
         Some(done)
     }
 

@@ -19,8 +19,8 @@ use super::{
     },
     dice::Dice,
     figures::Figures,
-    oracle::{Showing, expected},
-    people::{COMPANIES, OTHER_CALENDAR, Person},
+    oracle::{Calendar, Showing, calendar, expected, explained},
+    people::{COMPANIES, Edit, OTHER_CALENDAR, Person},
     plan::{Act, Fault, Form, Plan},
 };
 use crate::world::{CLIENT_ID, World};
@@ -59,8 +59,7 @@ pub(super) struct Town {
     outage: bool,
     /// Companies whose file changed while the service was down.
     unapplied: BTreeSet<usize>,
-    /// Who moved an event between calendars, and when last.
-    calendar_changed: HashMap<usize, Timestamp>,
+
     /// When a subscription was last removed without a word.
     removed: HashMap<usize, Timestamp>,
     differences: Vec<String>,
@@ -91,6 +90,7 @@ impl Town {
             for _ in 0..dice.within(2, 6) {
                 person.edit(&world.sim, &mut dice, form.from, |_| false);
             }
+            person.young.clear();
         }
         let plan = Plan::draw(&form, &people, &mut dice);
         let figures = Figures::new(&form, world.sim.journal());
@@ -106,7 +106,7 @@ impl Town {
             stale: BTreeMap::new(),
             outage: false,
             unapplied: BTreeSet::new(),
-            calendar_changed: HashMap::new(),
+
             removed: HashMap::new(),
             differences: Vec::new(),
         };
@@ -250,23 +250,20 @@ impl Town {
         let edited = self.people[number].edit(&self.world.sim, &mut self.dice, now, seen);
         let Some(what) = edited else { return };
         self.figures.edited(what);
-        if what == OTHER_CALENDAR {
-            self.calendar_changed.insert(number, now);
-        }
+
         self.rest().await;
         self.compare(number);
     }
 
-    /// Whether all that was done to this calendar has to show by now.
-    fn is_late(&self, number: usize) -> bool {
-        let person = &self.people[number];
-        let by = |at, bound| self.troubles.deadline(number, person.company, at, bound);
-        let bound = if self.form.faults { BOUND } else { BOUND_WITHOUT_FAULTS };
-        let moved = self.calendar_changed.get(&number).map(|at| by(*at, BOUND));
-        [Some(by(person.changed, bound)), moved]
-            .into_iter()
-            .flatten()
-            .all(|by| by.is_some_and(|by| by <= self.now()))
+    /// Whether what happened to a person's calendar at `at` has to show by now.
+    fn is_due(&self, number: usize, at: Timestamp, bound: SignedDuration) -> bool {
+        let deadline = self.troubles.deadline(number, self.people[number].company, at, bound);
+        deadline.is_some_and(|deadline| deadline <= self.now())
+    }
+
+    /// How long this edit may stay unknown.
+    fn bound(&self, edit: &Edit) -> SignedDuration {
+        if self.form.faults || edit.what == OTHER_CALENDAR { BOUND } else { BOUND_WITHOUT_FAULTS }
     }
 
     async fn fault(&mut self, fault: Fault) {
@@ -372,7 +369,7 @@ impl Town {
         let now = self.now();
         let person = &mut self.people[number];
         person.enabled = on;
-        person.changed = now;
+        person.switched = now;
         if on {
             person.see_anew(&self.world.sim, now);
         }
@@ -434,11 +431,14 @@ impl Town {
             return;
         }
         self.figures.comparisons += 1;
-        let (now, person) = (self.now(), &self.people[number]);
-        let should = match person.enabled {
-            true => expected(&self.world.sim, &person.alias, &person.held, now),
-            false => Showing::base(),
-        };
+        let now = self.now();
+        let mut young = std::mem::take(&mut self.people[number].young);
+        young.retain(|edit| !self.is_due(number, edit.at, self.bound(edit)));
+        self.people[number].young = young;
+        let person = &self.people[number];
+        let calendar =
+            if person.enabled { calendar(&self.world.sim, &person.alias, now) } else { Calendar::new() };
+        let should = expected(calendar.values().flatten(), &person.held, now);
         let shows = self.shows(person);
         if shows == should {
             if let Some(since) = self.stale.remove(&number) {
@@ -448,18 +448,22 @@ impl Town {
             return;
         }
         self.figures.differing += 1;
-        let since = *self.stale.entry(number).or_insert(person.changed);
-        if !self.is_late(number) {
+        let edits: Vec<&Calendar> = person.young.iter().map(|edit| &edit.before).collect();
+        let switched = !self.is_due(number, person.switched, BOUND);
+        let allowed = switched || explained(&shows, &calendar, &edits, &person.held, now);
+        let since = person.young.first().map_or(person.switched, |edit| edit.at);
+        self.stale.entry(number).or_insert(since);
+        if allowed {
             return;
         }
         self.figures.beyond += 1;
         if self.differences.len() < TOLD {
-            let events =
-                self.world.sim.view(&person.alias, now, now + SignedDuration::from_hours(24)).unwrap();
+            let young: Vec<_> = person.young.iter().map(|edit| (edit.at, edit.what)).collect();
+            let running: Vec<_> =
+                calendar.values().flatten().filter(|row| row.start <= now && now < row.end).collect();
             self.differences.push(format!(
-                "at {now} {} shows {shows:?} and should show {should:?}; changed last {}, stale since {since}; calendar: \
-                 {events:#?}",
-                person.alias, person.changed
+                "at {now} {} shows {shows:?} and should show {should:?}; young edits: {young:?}; running: {running:#?}",
+                person.alias
             ));
         }
     }
@@ -482,7 +486,7 @@ impl Town {
         let now = self.now();
         for (number, person) in self.people.iter().enumerate() {
             let count = live.get(&self.user(number)).copied().unwrap_or_default();
-            let left_behind = !person.enabled && count > 0 && self.is_late(number);
+            let left_behind = !person.enabled && count > 0 && self.is_due(number, person.switched, BOUND);
             if count > 1 || left_behind {
                 self.differences.push(format!("at {now} {} has {count} subscriptions", person.alias));
             }
