@@ -47,9 +47,14 @@ impl Showing {
     }
 }
 
+/// Whether the subject is marked as that of a cancelled event, as the simulator and its people mark them.
+pub(super) fn is_cancelled(subject: &str) -> bool {
+    subject.starts_with("Canceled:")
+}
+
 /// The profile, by rank, that a subject's words ask for.
 pub(super) fn profile_of(subject: &str) -> Option<usize> {
-    if subject.starts_with("Canceled:") {
+    if is_cancelled(subject) {
         return None;
     }
     let folded = subject.to_lowercase();
@@ -79,7 +84,7 @@ pub(super) type Held = HashMap<String, Option<usize>>;
 
 /// The profile of an event that counts.
 fn counts(event: &EventInfo, held: &Held) -> Option<usize> {
-    if event.is_cancelled || event.start >= event.end {
+    if event.is_cancelled || is_cancelled(&event.subject) || event.start >= event.end {
         return None;
     }
     let answered = match event.response {

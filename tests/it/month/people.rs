@@ -7,7 +7,7 @@ use narvaro_sim::{
 
 use super::{
     dice::Dice,
-    oracle::{Calendar, Held, calendar, profile_of},
+    oracle::{Calendar, Held, calendar, is_cancelled, profile_of},
 };
 
 /// A company of the month.
@@ -156,10 +156,10 @@ impl Person {
     /// Forgets what acceptances saw: a mailbox that is followed anew is read for the first time.
     pub(super) fn see_anew(&mut self, sim: &Sim, now: Timestamp) {
         let subjects: Vec<_> = sim.events(&self.alias).unwrap();
-        for (id, held) in &mut self.held {
+        for (id, _) in std::mem::take(&mut self.held) {
             let subject =
-                subjects.iter().find(|(ids, _)| ids.id == *id).and_then(|(_, subject)| subject.clone());
-            *held = profile_of(&subject.unwrap_or_default());
+                subjects.iter().find(|(ids, _)| ids.id == id).and_then(|(_, subject)| subject.as_deref());
+            see(&mut self.held, &id, subject.unwrap_or_default());
         }
         for item in &mut self.items {
             item.touched = now;
@@ -270,7 +270,7 @@ impl Person {
         }
         let id = sim.add_event(&self.alias, spec).unwrap().id;
         if outside && response == Response::Accepted {
-            self.held.insert(id.clone(), profile_of(subject));
+            see(&mut self.held, &id, subject);
         }
         self.items.push(Item { id, start, end, what, outside, response, touched: now });
         Some(match what {
@@ -307,7 +307,11 @@ impl Person {
                 return Some("cancel");
             }
             RENAME | 3 if !item.outside || bound => {
-                patch(EventSpec::new(subject(dice))).unwrap();
+                let subject = subject(dice);
+                patch(EventSpec::new(subject)).unwrap();
+                if bound {
+                    see(&mut self.held, &item.id, subject);
+                }
                 "rename"
             }
             4 if item.response != Response::Organizer && item.response != Response::Declined => {
@@ -323,7 +327,7 @@ impl Person {
                         .into_iter()
                         .find(|(ids, _)| ids.id == item.id)
                         .and_then(|(_, subject)| subject);
-                    self.held.insert(item.id.clone(), profile_of(&subject.unwrap_or_default()));
+                    see(&mut self.held, &item.id, &subject.unwrap_or_default());
                 }
                 "answer"
             }
@@ -358,6 +362,13 @@ impl Person {
         };
         self.items[index].touched = now;
         Some(done)
+    }
+}
+
+/// What an accepted invitation from outside was first seen to say binds; one that is marked as cancelled says nothing.
+fn see(held: &mut Held, id: &str, subject: &str) {
+    if !is_cancelled(subject) {
+        held.entry(id.to_owned()).or_insert(profile_of(subject));
     }
 }
 
