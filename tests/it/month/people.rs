@@ -94,6 +94,8 @@ struct Item {
     what: What,
     /// From outside the company: what acceptance saw binds.
     outside: bool,
+    /// When an outsider last wrote another subject after the acceptance.
+    rewritten: Option<Timestamp>,
     response: Response,
     /// When it was changed last.
     touched: Timestamp,
@@ -166,6 +168,30 @@ impl Person {
         }
     }
 
+    /// Outsiders take back what they wrote after the acceptance and is not `seen` yet. After an apply what binds
+    /// follows the company's words where no change from outside was seen, and the service keeps no subject by which it
+    /// could tell one from the other.
+    pub(super) fn take_back_unseen(&mut self, sim: &Sim, now: Timestamp, seen: impl Fn(Timestamp) -> bool) {
+        let (unseen, items): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
+            .into_iter()
+            .partition(|item| item.rewritten.is_some_and(|rewritten| !seen(rewritten)));
+        self.items = items;
+        for item in unseen {
+            let before = calendar(sim, &self.alias, now);
+            sim.delete_event(&self.alias, &item.id).unwrap();
+            self.note(sim, now, "take back", before);
+        }
+    }
+
+    /// Remembers an edit by what it found where it changed something.
+    fn note(&mut self, sim: &Sim, now: Timestamp, what: &'static str, mut before: Calendar) {
+        let after = calendar(sim, &self.alias, now);
+        let added: Vec<_> = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
+        before.extend(added.into_iter().map(|name| (name, Vec::new())));
+        before.retain(|name, rows| after.get(name) != Some(rows));
+        self.young.push(Edit { at: now, what, before });
+    }
+
     /// Does something to the calendar; `seen` tells whether what was done at a moment is known to the service by now.
     /// Answers what was done; nothing where the drawn deed made no sense.
     pub(super) fn edit(
@@ -176,18 +202,14 @@ impl Person {
         seen: impl Fn(Timestamp) -> bool,
     ) -> Option<&'static str> {
         self.items.retain(|item| item.end > now - SignedDuration::from_hours(24));
-        let mut before = calendar(sim, &self.alias, now);
+        let before = calendar(sim, &self.alias, now);
         let done = if self.items.is_empty() || dice.percent(45) {
             self.create(sim, dice, now)
         } else {
             let index = dice.index(self.items.len());
             self.change(index, sim, dice, now, seen)
         }?;
-        let after = calendar(sim, &self.alias, now);
-        let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect::<Vec<_>>();
-        before.extend(added.into_iter().map(|name| (name, Vec::new())));
-        before.retain(|name, rows| after.get(name) != Some(rows));
-        self.young.push(Edit { at: now, what: done, before });
+        self.note(sim, now, done, before);
         Some(done)
     }
 
@@ -272,7 +294,7 @@ impl Person {
         if outside && response == Response::Accepted {
             see(&mut self.held, &id, subject);
         }
-        self.items.push(Item { id, start, end, what, outside, response, touched: now });
+        self.items.push(Item { id, start, end, what, outside, rewritten: None, response, touched: now });
         Some(match what {
             What::Timed => "create",
             What::Days => "create days",
@@ -311,6 +333,7 @@ impl Person {
                 patch(EventSpec::new(subject)).unwrap();
                 if bound {
                     see(&mut self.held, &item.id, subject);
+                    item.rewritten = Some(now);
                 }
                 "rename"
             }

@@ -381,7 +381,13 @@ impl Town {
         }
     }
 
-    async fn apply(&self, number: usize) {
+    async fn apply(&mut self, number: usize) {
+        let (troubles, now) = (&self.troubles, self.world.now());
+        for (person, who) in self.people.iter_mut().enumerate().filter(|(_, who)| who.company == number) {
+            let seen =
+                |at| troubles.deadline(person, number, at, BOUND).is_some_and(|deadline| deadline < now);
+            who.take_back_unseen(&self.world.sim, now, seen);
+        }
         let company = &COMPANIES[number];
         let disabled = |person: &Person| if person.enabled { "" } else { "enabled = false" };
         let people = self.people.iter().filter(|person| person.company == number);
