@@ -108,7 +108,9 @@ pub(crate) async fn handle(world: &Arc<World>, request: &Request) -> Reply {
         immutable_id: prefer.immutable,
         ..GraphCall::default()
     };
-    let reply = guarded(world, request, prefer, &mut call).await;
+    let mut reply = guarded(world, request, prefer, &mut call).await;
+    reply.too_early =
+        call.early_secs.map(|secs| format!("{} {}: {secs:.3} s too early", call.method, call.path));
     call.status = if reply.ending == Ending::NoAnswer { 0 } else { reply.status };
     if reply.status >= 400 {
         call.code = serde_json::from_slice::<Value>(&reply.body)
@@ -139,12 +141,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         (Some(user), true) => format!("{}/{}", caller.app, user.id),
         _ => format!("{}/{}/{}", caller.app, caller.tenant.id, segments.first().unwrap_or(&"")),
     };
-    if let Some(secs) = world.faults.came_early(&scope, &world.clock, world.options.paced) {
-        world.journal.violation(
-            "retry-after-ignored",
-            format!("{} {}: {secs:.3} s too early", request.method, request.path),
-        );
-    }
+    call.early_secs = world.faults.came_early(&scope, &world.clock, world.options.paced);
     let fault =
         world.faults.take(request, Some(&caller.tenant.id), user.as_ref().map(|user| user.id.as_str()), now);
     call.fault = fault.as_ref().map(|fault| fault.name().to_owned());
@@ -175,7 +172,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         }
         Some(FaultKind::CutBody) => ending = Ending::CutBody,
         Some(FaultKind::DropAfter) => ending = Ending::NoAnswer,
-        Some(fault) => return faulty(world, request, &fault, &scope),
+        Some(fault) => return faulty(request, &fault, &scope),
     }
     if request.method == "POST"
         && !request.headers.contains_key("content-length")
@@ -298,10 +295,10 @@ fn authenticate(world: &World, request: &Request, prefer: Prefer) -> Result<Call
     })
 }
 
-fn faulty(world: &World, request: &Request, fault: &FaultKind, scope: &str) -> Reply {
-    let with_wait = |reply: Reply, secs: Option<f64>| match secs {
+fn faulty(request: &Request, fault: &FaultKind, scope: &str) -> Reply {
+    let with_wait = |mut reply: Reply, secs: Option<f64>| match secs {
         Some(secs) => {
-            world.faults.told_to_wait(scope, secs, world.clock.now());
+            reply.told = Some((scope.to_owned(), secs));
             reply.header("retry-after", secs.to_string())
         }
         None => reply,

@@ -65,6 +65,10 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
     pub(crate) ending: Ending,
+    /// Whom it tells to wait, and for how many seconds.
+    pub(crate) told: Option<(String, f64)>,
+    /// What was asked for before the time that somebody was told to wait for.
+    pub(crate) too_early: Option<String>,
 }
 
 impl Reply {
@@ -77,7 +81,7 @@ impl Reply {
             status,
             headers: vec![("content-type", "application/json".to_owned())],
             body: value.to_string().into(),
-            ending: Ending::Whole,
+            ..Self::default()
         }
     }
 
@@ -86,7 +90,7 @@ impl Reply {
             status,
             headers: vec![("content-type", kind.to_owned())],
             body: text.into().into(),
-            ending: Ending::Whole,
+            ..Self::default()
         }
     }
 
@@ -184,8 +188,15 @@ async fn answer(
         tracing::error!(%error, "a request could not be carried out");
         Reply::no_answer()
     });
+    // Both only now: a client that has gone away is told nothing, and what it gave up may come late.
+    if let Some(detail) = &reply.too_early {
+        world.journal.violation("retry-after-ignored", detail);
+    }
     if reply.ending == Ending::NoAnswer {
         return Err(Dropped);
+    }
+    if let Some((scope, secs)) = &reply.told {
+        world.faults.told_to_wait(scope, *secs, world.clock.now());
     }
     Ok(build(reply))
 }
