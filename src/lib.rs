@@ -33,8 +33,20 @@
 //! **A meeting starts.** Nobody announces that. The last turn left its next edge as the mailbox's due time; at
 //! that second the turn decides from the stored timetable and writes, without asking the calendar anything.
 //!
+//! **A notification is lost.** Nobody knows, until the mailbox's next sweep asks Graph what has changed since the last
+//! round. What it brings shows at once and is counted as unannounced; the next sweep comes soon.
+//!
+//! **The night comes.** A window is frozen in its link. At its own moment of the night each mailbox reads a new one from
+//! its start, and a day more has come into sight. Had Graph forgotten a link by day, the same would happen at once.
+//!
 //! **Graph throttles us, or is away.** The read fails, is written down as a trouble with a time to try again, and
-//! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure.
+//! nothing that shows changes. Known spans still start and end on time. `status` tells cause and cure. Whom it concerns
+//! is not asked about before that time; a company whose every call fails is left alone, one mailbox at a time finding
+//! out whether it is back, and no other company waits for it ([`graph`]).
+//!
+//! **The calendars of twenty companies hang.** Each turn has shown what it knows before it reads. At most three quarters
+//! of the workers read; a turn that finds no room ends, its reading is owed, and its mailbox waits without a worker. So
+//! the edges of all others find one at once, and a read that takes too long is cut and tried again.
 //!
 //! **Somebody presses DND on the phone during a meeting.** The PBX signals, the turn reads back, sees what neither we
 //! wrote nor announced, and keeps it as an override until that meeting ends, across restarts.
@@ -59,8 +71,12 @@
 //!
 //! - The order of work is kept in memory and rebuilt at start ([`store::embedded`]): the store of one process
 //!   needs only what must survive on disk.
-//! - A complete read comes through `calendarView` and not through delta links: a turn that reads everything is
-//!   right by itself. Delta is an optimisation for the many.
+//! - The truth comes by rounds of `calendarView/delta` ([`calendar`]): all of a window at the first and once a night, and
+//!   in between what has changed, for one request where nothing has. A notification still fetches just the event that
+//!   it names: that is cheaper and newer, since a round may lag behind it, and the next round brings the same. Of a
+//!   series that a later round speaks of, all occurrences are read anew: nowhere is written which of them it holds.
+//! - Silence proves nothing, and seldom means anything: the time between two sweeps of a silent mailbox doubles with
+//!   each that finds nothing, and is short again once one finds what was not announced.
 //! - All PBX writes are announced in the store first. It costs one group commit; without it a crash between write and
 //!   settling would make our own write look like a change by hand, and lock a person in.
 

@@ -65,11 +65,11 @@ fn extension(text: &str) -> Extension {
     text.parse().unwrap()
 }
 
-fn healthy() -> HealthReport {
-    HealthReport::of(Health::Fine, Language::En)
+fn healthy(language: Language) -> HealthReport {
+    HealthReport::of(Health::Fine, language)
 }
 
-fn mailboxes() -> Vec<MailboxStatus> {
+fn mailboxes(language: Language) -> Vec<MailboxStatus> {
     let meeting = ShownPresence {
         profile: "meeting".parse().ok(),
         label: "Möte".into(),
@@ -81,20 +81,22 @@ fn mailboxes() -> Vec<MailboxStatus> {
             extension: extension("201"),
             alias: "anna@acme.example".into(),
             name: Some("Anna Ström".into()),
-            health: healthy(),
+            health: healthy(language),
             shown: Some(meeting),
             subscription_expires: Some(at("2026-11-29T08:00:00Z")),
             proven_until: Some(at("2026-11-23T13:00:00Z")),
+            notified_at: Some(at("2026-11-23T12:41:00Z")),
             next_change: Some(at("2026-11-23T14:00:00Z")),
         },
         MailboxStatus {
             extension: extension("202"),
             alias: "bo@acme.example".into(),
             name: None,
-            health: HealthReport::of(no_mailbox, Language::En),
+            health: HealthReport::of(no_mailbox, language),
             shown: None,
             subscription_expires: None,
             proven_until: None,
+            notified_at: None,
             next_change: None,
         },
     ]
@@ -117,8 +119,9 @@ impl Operations for Fake {
         Ok(vec![CompanySummary { id: acme(), name: "Acme AB".into(), users: 2, revision: 7 }])
     }
 
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
+        let language = scope.language.unwrap_or(Language::En);
         let status = CompanyStatus {
             id: acme(),
             name: "Acme AB".into(),
@@ -128,11 +131,10 @@ impl Operations for Fake {
                 since: Some(at("2026-11-01T09:00:00Z")),
             },
             pbx: PbxLink::Down { cause: "connection refused".into() },
-            health: HealthReport::of(
-                Health::PbxUnreachable { said: "connection refused".into() },
-                Language::En,
-            ),
-            mailboxes: mailboxes(),
+            health: HealthReport::of(Health::PbxUnreachable { said: "connection refused".into() }, language),
+            leaving: false,
+            notified_at: Some(at("2026-11-23T12:41:00Z")),
+            mailboxes: mailboxes(language),
         };
         let companies = if self.empty { vec![] } else { vec![status] };
         Ok(Status { at: at("2026-11-23T13:30:00Z"), companies })
@@ -145,6 +147,16 @@ impl Operations for Fake {
         let revision = if request.dry_run { 7 } else { 8 };
         let company = parsed.company.id().clone();
         Ok(ApplyReport { company, changes, warnings: parsed.warnings, applied: !request.dry_run, revision })
+    }
+
+    async fn remove(
+        &self,
+        company: CompanyId,
+        request: RemoveRequest,
+    ) -> Result<RemoveReport, OperationError> {
+        known(&company)?;
+        let goes = vec!["company acme: `Acme AB`".into(), "user 201: anna@acme.example".into()];
+        Ok(RemoveReport { company, name: "Acme AB".into(), goes, leaving: !request.dry_run })
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -165,7 +177,17 @@ impl Operations for Fake {
         let at = request.at.unwrap_or(at("2026-11-23T13:30:00Z"));
         let lines = vec![format!("At {at} `Möte` shows, by the word `MÖT`.")];
         let details = json!({ "profile": "meeting" });
-        Ok(Explained { company: acme(), extension: extension("201"), at, lines, details })
+        let (shown, troubles, read) = (None, Vec::new(), None);
+        Ok(Explained {
+            company: acme(),
+            extension: extension("201"),
+            at,
+            lines,
+            details,
+            shown,
+            troubles,
+            read,
+        })
     }
 
     async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError> {
@@ -174,11 +196,8 @@ impl Operations for Fake {
         Ok(Tried { profile: "meeting".parse().ok(), lines, details: json!({}) })
     }
 
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
         Ok(vec![SubscriptionInfo {
             company: acme(),
             extension: extension("201"),
@@ -186,7 +205,7 @@ impl Operations for Fake {
             id: "sub-1".parse().ok(),
             expires: Some(at("2026-11-29T08:00:00Z")),
             renew_at: Some(at("2026-11-26T08:00:00Z")),
-            health: healthy(),
+            health: healthy(scope.language.unwrap_or(Language::En)),
         }])
     }
 
@@ -209,15 +228,16 @@ impl Operations for Fake {
         }
     }
 
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
-        company.as_ref().map_or(Ok(()), known)?;
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
+        scope.company.as_ref().map_or(Ok(()), known)?;
+        let language = scope.language.unwrap_or(Language::En);
         let wrong = Health::PbxUnreachable { said: "connection refused".into() };
         let line =
             |what: &str, ok, said: &str, cure| CheckLine { what: what.into(), ok, said: said.into(), cure };
         Ok(CheckReport {
             checks: vec![
                 line("acme: login", true, "a token was given", None),
-                line("acme: PBX", false, &wrong.cause(Language::En), Some(wrong.cure(Language::En))),
+                line("acme: PBX", false, &wrong.cause(language), Some(wrong.cure(language))),
             ],
         })
     }

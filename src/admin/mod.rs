@@ -28,5 +28,6 @@ pub use router::{Surface, router};
 pub use types::{
     ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent, ConsentUrl,
     ExplainRequest, Explained, Exported, JobId, JobProgress, JobStarted, MailboxStatus, PbxLink,
-    RenewRequest, ShownPresence, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
+    RemoveReport, RemoveRequest, RenewRequest, Scope, ShownPresence, Status, SubscriptionInfo, SyncRequest,
+    Synced, Tried, TryRequest,
 };

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::types::{
     ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported,
-    JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-    TryRequest,
+    JobId, JobProgress, JobStarted, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+    SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
 };
 use crate::config::Finding;
 use crate::model::{CompanyId, Extension};
@@ -21,6 +21,12 @@ pub enum OperationError {
     NoSuchUser {
         /// The company asked.
         company: CompanyId,
+        /// What was asked for.
+        user: String,
+    },
+    /// No company has such a user.
+    #[error("no company has a user with extension or alias `{user}`")]
+    UnknownUser {
         /// What was asked for.
         user: String,
     },
@@ -71,13 +77,24 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError>;
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError>;
 
     /// Validates a company file, says what it changes and, unless it is a dry run, makes it live: all or nothing.
     ///
     /// # Errors
     /// [`OperationError::FileRefused`] names every place that does not hold.
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError>;
+
+    /// Takes a company out: phones are given back and subscriptions deleted as if an apply had taken out every user,
+    /// and then the company is forgotten. Applying its file again before that takes it back.
+    ///
+    /// # Errors
+    /// [`OperationError::NoSuchCompany`].
+    async fn remove(
+        &self,
+        company: CompanyId,
+        request: RemoveRequest,
+    ) -> Result<RemoveReport, OperationError>;
 
     /// The applied company in the format that [`apply`](Self::apply) takes.
     ///
@@ -94,7 +111,7 @@ pub trait Operations: Send + Sync + 'static {
     /// Why a user shows what they show at a moment.
     ///
     /// # Errors
-    /// [`OperationError::NoSuchUser`], [`OperationError::AmbiguousUser`].
+    /// [`OperationError::NoSuchUser`], [`OperationError::UnknownUser`], [`OperationError::AmbiguousUser`].
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError>;
 
     /// What a subject would do. The subject is neither stored nor logged.
@@ -107,10 +124,7 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError>;
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError>;
 
     /// Starts the renewal of subscriptions and returns at once.
     ///
@@ -128,7 +142,7 @@ pub trait Operations: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperationError::NoSuchCompany`]. What is wrong outside is a line of the answer, not an error.
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError>;
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError>;
 
     /// Marks mailboxes as due now, with a complete read.
     ///

@@ -166,6 +166,10 @@ impl Problem {
                 Self::new("no-such-user", StatusCode::NOT_FOUND, "There is no such user", detail)
                     .remedy(format!("`narvaro status {company}` lists the users"))
             }
+            OperationError::UnknownUser { .. } => {
+                Self::new("no-such-user", StatusCode::NOT_FOUND, "There is no such user", detail)
+                    .remedy("`narvaro status` lists the users")
+            }
             OperationError::AmbiguousUser { .. } => {
                 Self::new("ambiguous-user", StatusCode::CONFLICT, "The user is not unique", detail)
                     .remedy("add `--company`")

@@ -12,7 +12,7 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     auth::{Token, require_token},
@@ -21,8 +21,8 @@ use super::{
     request::{Input, Parameters, RequestLimit, name_requests},
     types::{
         ApplyReport, ApplyRequest, CheckReport, CompanySummary, ConsentUrl, ExplainRequest, Explained,
-        Exported, JobId, JobProgress, JobStarted, RenewRequest, Status, SubscriptionInfo, SyncRequest,
-        Synced, Tried, TryRequest,
+        Exported, JobId, JobProgress, JobStarted, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
     },
 };
 use crate::model::CompanyId;
@@ -64,6 +64,7 @@ fn operations_router() -> Router<Arc<dyn Operations>> {
         .route("/companies/apply", post(apply))
         .route("/companies/{company}/export", get(export))
         .route("/companies/{company}/consent-url", post(consent_url))
+        .route("/companies/{company}/remove", post(remove))
         .route("/status", get(status))
         .route("/explain", get(explain))
         // A subject is posted: what stands in an address ends up in logs.
@@ -76,23 +77,24 @@ fn operations_router() -> Router<Arc<dyn Operations>> {
         .fallback(|| async { Refusal::from(Problem::not_found()) })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scope {
-    #[serde(default)]
-    company: Option<CompanyId>,
-}
-
 async fn companies(State(service): Service) -> Answer<Vec<CompanySummary>> {
     answer(service.companies().await)
 }
 
 async fn status(State(service): Service, Parameters(scope): Parameters<Scope>) -> Answer<Status> {
-    answer(service.status(scope.company).await)
+    answer(service.status(scope).await)
 }
 
 async fn apply(State(service): Service, Input(request): Input<ApplyRequest>) -> Answer<ApplyReport> {
     answer(service.apply(request).await)
+}
+
+async fn remove(
+    State(service): Service,
+    Path(company): Path<String>,
+    Input(request): Input<RemoveRequest>,
+) -> Answer<RemoveReport> {
+    answer(service.remove(company_id(&company)?, request).await)
 }
 
 async fn export(State(service): Service, Path(company): Path<String>) -> Answer<Exported> {
@@ -118,7 +120,7 @@ async fn subscriptions(
     State(service): Service,
     Parameters(scope): Parameters<Scope>,
 ) -> Answer<Vec<SubscriptionInfo>> {
-    answer(service.subscriptions(scope.company).await)
+    answer(service.subscriptions(scope).await)
 }
 
 async fn renew(State(service): Service, Input(request): Input<RenewRequest>) -> Answer<JobStarted> {
@@ -130,7 +132,7 @@ async fn job(State(service): Service, Path(job): Path<String>) -> Answer<JobProg
 }
 
 async fn check(State(service): Service, Parameters(scope): Parameters<Scope>) -> Answer<CheckReport> {
-    answer(service.check(scope.company).await)
+    answer(service.check(scope).await)
 }
 
 async fn sync_now(State(service): Service, Input(request): Input<SyncRequest>) -> Answer<Synced> {

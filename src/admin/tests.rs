@@ -166,6 +166,7 @@ fn all_states() -> Vec<Health> {
         Health::Fine,
         Health::Starting,
         Health::Disabled,
+        Health::Leaving,
         Health::WrongCredentials { code: text() },
         Health::NoConsent { code: text() },
         Health::ConsentWithdrawn { code: text() },
@@ -217,7 +218,8 @@ fn a_report_survives_its_way_and_names_its_state() {
         assert_eq!(serde_json::from_value::<HealthReport>(json).unwrap(), report);
     }
     let report = HealthReport::of(Health::NoMailbox { code: "X".into() }, Language::En);
-    assert_eq!((report.name().as_str(), report.severity), ("no mailbox", Severity::Trouble));
+    assert_eq!(report.title(Language::En), "no mailbox");
+    assert_eq!((report.title(Language::Sv).as_str(), report.severity), ("ingen postlåda", Severity::Trouble));
 }
 
 #[test]

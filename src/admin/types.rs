@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Finding;
 use crate::health::HealthReport;
-use crate::model::{CompanyId, Extension, Language, ProfileId, SubscriptionId};
+use crate::model::{CompanyId, Extension, Interval, Language, ProfileId, SubscriptionId};
 
 /// One company in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,11 @@ pub enum PbxLink {
         /// Why, in words for a technician.
         cause: String,
     },
+    /// It answers, and does not let us in.
+    Denied {
+        /// Its words.
+        cause: String,
+    },
 }
 
 /// What the PBX was last told about a user.
@@ -88,6 +93,9 @@ pub struct MailboxStatus {
     pub subscription_expires: Option<Timestamp>,
     /// The newest moment at which the timetable was proven equal to the calendar.
     pub proven_until: Option<Timestamp>,
+    /// When Microsoft 365 last announced a change of the calendar; absent where it never has.
+    #[serde(default)]
+    pub notified_at: Option<Timestamp>,
     /// When the presence will change next.
     pub next_change: Option<Timestamp>,
 }
@@ -107,8 +115,24 @@ pub struct CompanyStatus {
     pub pbx: PbxLink,
     /// How the company as a whole stands: the login, the consent, the PBX.
     pub health: HealthReport,
-    /// Its users, by extension.
+    /// Whether it is being removed.
+    #[serde(default)]
+    pub leaving: bool,
+    /// When Microsoft 365 last announced a change of any of its calendars; absent where it never has.
+    #[serde(default)]
+    pub notified_at: Option<Timestamp>,
+    /// Its users, by extension; those who are being taken out too, until they are gone.
     pub mailboxes: Vec<MailboxStatus>,
+}
+
+/// What to answer about, and in which language.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scope {
+    /// Only this company; absent: all.
+    pub company: Option<CompanyId>,
+    /// Language of causes and cures; English where absent, as companies of several languages may be in one answer.
+    pub language: Option<Language>,
 }
 
 /// How the service stands.
@@ -158,6 +182,27 @@ pub struct ApplyReport {
     pub revision: u64,
 }
 
+/// How a company is to be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoveRequest {
+    /// Whether only to say what would go.
+    pub dry_run: bool,
+}
+
+/// What a removal takes away, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveReport {
+    /// Which company.
+    pub company: CompanyId,
+    /// Its name.
+    pub name: String,
+    /// One readable line each.
+    pub goes: Vec<String>,
+    /// Whether it is on its way out now; it is gone once every phone has been given back.
+    pub leaving: bool,
+}
+
 /// An applied company in the file's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
@@ -204,8 +249,17 @@ pub struct Explained {
     pub at: Timestamp,
     /// The answer in sentences.
     pub lines: Vec<String>,
-    /// The answer for scripts.
+    /// The answer for scripts; null where the moment lies outside of what has been read.
     pub details: serde_json::Value,
+    /// What the PBX is known to show; only of the present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<ShownPresence>,
+    /// What stands in the way, the gravest first; only of the present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<HealthReport>,
+    /// From when to when the calendar has been read; absent before the first reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Interval>,
 }
 
 /// A subject to be tried.
@@ -268,6 +322,8 @@ pub struct RenewRequest {
     pub company: Option<CompanyId>,
     /// Only this user's: extension or alias.
     pub user: Option<String>,
+    /// Language of what failed; English where absent.
+    pub language: Option<Language>,
 }
 
 /// Names a job for as long as the service keeps it.

@@ -2,20 +2,25 @@
 //! implements it.
 //!
 //! Starting: the store is opened, companies are seated from what was applied, PBX links and the two listeners
-//! come up, turns begin. Stopping: listeners close first, so that no new work is promised; turns under way end;
-//! then PBX links; the store last.
+//! come up, turns begin. Stopping: listeners close first, so that no new work is promised; turns under way show what they
+//! are about to show and read no further; then PBX links; the store last. What does not end in time is cut off and
+//! repeated after the next start, as after a crash: an orderly stop is over within 30 s.
 
 mod consent;
+mod leaving;
 pub mod listener;
 mod offices;
 mod operations;
 mod renewal;
+mod self_test;
+mod signals;
 mod standing;
 mod tasks;
 mod tell;
+mod upkeep;
 mod views;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use jiff::SignedDuration;
@@ -27,13 +32,16 @@ use tracing::info;
 
 pub use tasks::Tasks;
 
-use self::{consent::ConsentDesk, offices::Offices, operations::Service};
+use self::{
+    consent::ConsentDesk, offices::Offices, operations::Service, self_test::SelfTest, upkeep::Upkeep,
+};
 use crate::{
     admin::{self, Operations, Surface},
+    calendar::SweepPlan,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, StateKey as ConsentKey},
-    queue::{Dispatcher, DispatcherSettings, DueStore, TakesTurns},
+    queue::{Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings, OpenError},
@@ -52,6 +60,13 @@ const PUBLIC_CONNECTIONS: usize = 4_096;
 
 /// Connections at a time on the private listener.
 const PRIVATE_CONNECTIONS: usize = 256;
+
+/// How long what is under way may take once the service stops: a write to a PBX, answers of the listeners. Supervisors
+/// that are not told otherwise kill after 30 s (Kubernetes) or later.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long PBX links may take to say goodbye.
+const UNLINK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +208,20 @@ impl App {
 
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
-        let turns = Turns::new(Arc::clone(&queue), Arc::clone(&roster), Arc::clone(&clock), settings);
+        let upkeep = Upkeep::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&offices),
+            Arc::clone(&clock),
+            settings.watches.notification_url.clone(),
+        );
+        let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
+        let turns = Turns::new(
+            Arc::clone(&queue),
+            Arc::clone(&roster),
+            Arc::clone(&clock),
+            settings,
+            tasks.shutdown(),
+        );
         let hold = config.queue.lease();
         let dispatcher = Dispatcher::new(
             Arc::clone(&queue),
@@ -218,8 +246,10 @@ impl App {
             Arc::clone(&turns),
             Arc::clone(&clock),
             tasks.clone(),
-            public_url,
+            Arc::clone(&self_test),
         );
+
+        operations.go_on_removing();
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
         let routes = public_routes(&receiver, &consent);
@@ -236,6 +266,10 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        if let Some(every) = config.webhook.self_test_every() {
+            tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
+        }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }
@@ -264,8 +298,8 @@ impl App {
 
     /// Stops in order: no new work, turns under way, PBX links, the store.
     pub async fn stop(self) {
-        self.tasks.end().await;
-        self.links.end().await;
+        self.tasks.end_within(STOP_WITHIN).await;
+        self.links.end_within(UNLINK_WITHIN).await;
     }
 }
 
@@ -290,10 +324,8 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 
 fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
     let config::StoreUrl::Embedded(path) = &config.store.url;
-    // A company in trouble may hold three quarters of the workers, and always one.
-    let most_per_company = (config.queue.workers * 3 / 4).max(1);
-    Embedded::open(&EmbeddedSettings { path: path.clone(), most_per_company }, clock)
-        .map_err(StartError::Store)
+    let shares = Shares::of(config.queue.workers);
+    Embedded::open(&EmbeddedSettings { path: path.clone(), shares }, clock).map_err(StartError::Store)
 }
 
 fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {
@@ -359,8 +391,12 @@ fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSet
     TurnSettings {
         hold: config.queue.lease(),
         write_within: config.pbx.timeout(),
-        sweep_every: SignedDuration::from_hours(4),
-        poll_every: SignedDuration::from_mins(5),
+        read_within: config.queue.read_within(),
+        sweep: SweepPlan {
+            proven: config.sweep.proven(),
+            unproven: config.sweep.unproven(),
+            unwatched: config.sweep.unwatched(),
+        },
         window: (SignedDuration::from_hours(24), SignedDuration::from_hours(35 * 24)),
         read_back_every: SignedDuration::from_mins(1),
         retry: RetryPlan {

@@ -8,11 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::{Tasks, standing::Standing};
+use super::{Tasks, signals, standing::Standing};
 use crate::{
     chain::Chain,
     clock::SharedClock,
@@ -27,10 +26,10 @@ use crate::{
         asterisk_ami::AsteriskAmi,
         http::{HttpPbx, HttpPbxConfig, ProcessLimits},
     },
-    presence::{PbxDriver, PbxSignal},
+    presence::PbxDriver,
     queue::{Mark, Reason, StoreError},
     store::Store,
-    timetable::{Matcher, RuleError},
+    timetable::RuleError,
     turn::roster::{Integration, Office, Roster, Ruleset, Seat},
 };
 
@@ -172,7 +171,7 @@ impl Offices {
 
     /// Whether the company could be set up: everything is tried, nothing is kept.
     pub(super) fn try_out(&self, company: &Company) -> Result<(), SetupError> {
-        ruleset(company.rules())?;
+        Ruleset::new(company.rules()).map_err(SetupError::Words)?;
         for user in company.users() {
             own_ruleset(company, user)?;
         }
@@ -189,7 +188,7 @@ impl Offices {
     ) -> Result<(), SetupError> {
         let id = company.id().clone();
         let before = self.get(&id);
-        let common = Arc::new(ruleset(company.rules())?);
+        let common = Arc::new(Ruleset::new(company.rules()).map_err(SetupError::Words)?);
         let kept = before.as_ref().and_then(|before| before.link.clone());
         let (link, is_new) = match (company.pbx(), kept) {
             (Some(target), Some(link)) if link.target == *target => (Some(link), false),
@@ -209,6 +208,7 @@ impl Offices {
             language: company.language(),
             common,
             integration,
+            push: before.as_ref().map(|before| Arc::clone(&before.office.push)).unwrap_or_default(),
             driver: link.as_ref().map(|link| Arc::clone(&link.driver)),
         });
         let seats = seats(&company, &office, &mailboxes)?;
@@ -255,49 +255,18 @@ impl Offices {
         let ended = CancellationToken::new();
         let (driver, run_until) = (Arc::clone(&link.driver), ended.clone());
         // Listening before the link comes up, so that its first signal is not missed.
-        let signals = driver.signals();
+        let heard = driver.signals();
         self.links.spawn("pbx link", async move { driver.run(run_until).await });
         let offices = Arc::clone(self);
         self.links.spawn("pbx signals", async move {
             let _ends_the_link = ended.drop_guard();
+            let marks = |extension: Option<&Extension>, reason| offices.marks(&company, extension, reason);
             tokio::select! {
-                () = offices.follow(&company, signals) => {}
+                () = signals::follow(&company, heard, &*offices.store, &*offices.clock, marks) => {}
                 () = stop.cancelled() => {}
                 () = shutdown.cancelled() => {}
             }
         });
-    }
-
-    /// Makes marks of what the PBX tells.
-    async fn follow(&self, company: &CompanyId, mut signals: tokio::sync::broadcast::Receiver<PbxSignal>) {
-        loop {
-            let marks = match signals.recv().await {
-                Ok(PbxSignal::Changed(extension)) => {
-                    self.marks(company, Some(&extension), Reason::PbxChanged)
-                }
-                Ok(PbxSignal::LinkUp) => {
-                    info!(company.id = %company, "The PBX of company `{company}` answers");
-                    self.marks(company, None, Reason::PbxLinkUp)
-                }
-                Ok(PbxSignal::LinkDown) => {
-                    warn!(company.id = %company, "The PBX of company `{company}` does not answer");
-                    continue;
-                }
-                Err(RecvError::Lagged(missed)) => {
-                    metrics::counter!("narvaro_pbx_signals_missed_total").increment(missed);
-                    self.marks(company, None, Reason::PbxChanged)
-                }
-                Err(RecvError::Closed) => return,
-            };
-            if marks.is_empty() {
-                continue;
-            }
-            if let Err(error) = self.store.mark(marks).await {
-                // The link's next return, or the next change, reads back all the same.
-                metrics::counter!("narvaro_pbx_signals_missed_total").increment(1);
-                error!(company.id = %company, error = %Chain(&error), "What the PBX of company `{company}` told could not be kept");
-            }
-        }
     }
 
     fn marks(&self, company: &CompanyId, extension: Option<&Extension>, reason: Reason) -> Vec<Mark> {
@@ -334,6 +303,34 @@ impl Offices {
         Ok(())
     }
 
+    /// Whether turns are taken for a mailbox.
+    pub(super) fn is_seated(&self, mailbox: MailboxId) -> bool {
+        self.roster.seat(mailbox).is_some()
+    }
+
+    /// Mailboxes of users who were taken out and whose phones are still to be given back.
+    pub(super) fn being_left<'a>(&self, office: &'a OpenOffice) -> impl Iterator<Item = &'a MailboxRecord> {
+        office.mailboxes.iter().filter(|mailbox| mailbox.retired && self.is_seated(mailbox.id))
+    }
+
+    /// Forgets a company that is leaving and of which nothing is left; `true` once there is nothing more to wait for.
+    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.changing().await;
+        let Some(office) = self.get(company).filter(|office| office.company.is_leaving()) else {
+            return Ok(true);
+        };
+        if !self.roster.seats(Some(company)).is_empty() {
+            return Ok(false);
+        }
+        self.store.forget(company).await?;
+        self.open().remove(company);
+        if let Some(link) = office.link {
+            link.stop.cancel();
+        }
+        info!(company.id = %company, "Company `{company}` was removed");
+        Ok(true)
+    }
+
     /// Spends a consent ticket; `false` where it was spent before.
     pub(super) async fn spend(&self, ticket: &ConsentTicket) -> Result<bool, StoreError> {
         self.store.spend(&ticket.nonce, ticket.expires, self.clock.now()).await
@@ -348,17 +345,13 @@ impl Offices {
     }
 }
 
-fn ruleset(rules: crate::model::Rules) -> Result<Ruleset, SetupError> {
-    let matcher = Matcher::new(&rules).map_err(SetupError::Words)?;
-    Ok(Ruleset { rules, matcher })
-}
-
 /// Rules of a user who has words of their own; all others share the company's.
 pub(super) fn own_ruleset(company: &Company, user: &User) -> Result<Option<Arc<Ruleset>>, SetupError> {
     if user.triggers.is_empty() && user.disabled_words.is_empty() {
         return Ok(None);
     }
-    ruleset(company.rules_for(user)).map(Arc::new).map(Some)
+    let own = Ruleset::new(company.rules_for(user)).map_err(SetupError::Words)?;
+    Ok(Some(Arc::new(own)))
 }
 
 fn seats(

@@ -9,16 +9,19 @@ use tracing::info;
 use super::{
     Tasks,
     consent::ConsentDesk,
+    leaving,
     offices::{Offices, OpenOffice, SetupError},
     renewal::{self, Jobs, Piece},
+    self_test::SelfTest,
+    standing::Standing,
     tell, views,
 };
 use crate::{
     admin::{
         ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, ConsentUrl,
         ExplainRequest, Explained, Exported, HealthReport, JobId, JobProgress, JobStarted, MailboxStatus,
-        OperationError, Operations, RenewRequest, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
-        TryRequest,
+        OperationError, Operations, RemoveReport, RemoveRequest, RenewRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
     },
     chain::Chain,
     clock::SharedClock,
@@ -43,8 +46,7 @@ pub(super) struct Service {
     turns: Arc<Turns>,
     clock: SharedClock,
     tasks: Tasks,
-    public_url: String,
-    client: reqwest::Client,
+    self_test: Arc<SelfTest>,
     jobs: Arc<Jobs>,
 }
 
@@ -56,23 +58,9 @@ impl Service {
         turns: Arc<Turns>,
         clock: SharedClock,
         tasks: Tasks,
-        public_url: String,
+        self_test: Arc<SelfTest>,
     ) -> Arc<Self> {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(10));
-        let client = builder.build().unwrap_or_default();
-        Arc::new(Self {
-            store,
-            offices,
-            consent,
-            turns,
-            clock,
-            tasks,
-            public_url,
-            client,
-            jobs: Arc::default(),
-        })
+        Arc::new(Self { store, offices, consent, turns, clock, tasks, self_test, jobs: Arc::default() })
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -106,7 +94,7 @@ impl Service {
         match (found.len(), company) {
             (1, _) => Ok(found.remove(0)),
             (0, Some(company)) => Err(OperationError::NoSuchUser { company: company.clone(), user: user() }),
-            (0, None) => Err(OperationError::Refused(format!("no company has a user `{}`", user()))),
+            (0, None) => Err(OperationError::UnknownUser { user: user() }),
             _ => Err(OperationError::AmbiguousUser { user: user() }),
         }
     }
@@ -114,6 +102,10 @@ impl Service {
     /// What the turns of a user's mailbox remember; the beginning where it had none.
     async fn state_of(&self, office: &OpenOffice, user: &User) -> Result<MailboxState, OperationError> {
         let Some(mailbox) = office.mailbox_of(user) else { return Ok(MailboxState::default()) };
+        self.look(mailbox).await
+    }
+
+    async fn look(&self, mailbox: MailboxId) -> Result<MailboxState, OperationError> {
         let document = self.store.look(mailbox).await.map_err(store)?;
         Ok(document.and_then(|document| MailboxState::read(&document).ok()).unwrap_or_default())
     }
@@ -122,19 +114,28 @@ impl Service {
         &self,
         office: &OpenOffice,
         user: &User,
+        language: Language,
     ) -> Result<MailboxStatus, OperationError> {
         let state = self.state_of(office, user).await?;
-        Ok(views::mailbox(office, user, &state, self.clock.now()))
+        Ok(views::mailbox(office, user, &state, self.clock.now(), language))
     }
 
-    async fn company_status(&self, office: &OpenOffice) -> Result<CompanyStatus, OperationError> {
+    async fn company_status(
+        &self,
+        office: &OpenOffice,
+        language: Language,
+    ) -> Result<CompanyStatus, OperationError> {
         let mut mailboxes = Vec::with_capacity(office.company.users().len());
         for user in office.company.users() {
-            mailboxes.push(self.mailbox_status(office, user).await?);
+            mailboxes.push(self.mailbox_status(office, user, language).await?);
+        }
+        for mailbox in self.offices.being_left(office) {
+            let state = self.look(mailbox.id).await?;
+            mailboxes.push(views::leaving_mailbox(mailbox, &state, language));
         }
         mailboxes.sort_by(|a, b| a.extension.cmp(&b.extension));
-        let language = office.company.language();
-        let health = HealthReport::of(views::company_health(office), language);
+        let silent = self.self_test.wrong().map(|wrong| wrong.say(language));
+        let health = HealthReport::of(views::company_health(office, &mailboxes, silent), language);
         Ok(CompanyStatus {
             id: office.company.id().clone(),
             name: office.company.name().to_owned(),
@@ -142,6 +143,8 @@ impl Service {
             consent: views::consent(office),
             pbx: views::link(office),
             health,
+            leaving: office.company.is_leaving(),
+            notified_at: mailboxes.iter().filter_map(|mailbox| mailbox.notified_at).max(),
             mailboxes,
         })
     }
@@ -167,7 +170,7 @@ impl Service {
             for user in users.iter().filter(|user| user.enabled) {
                 if let Some(mailbox) = office.mailbox_of(user) {
                     let title = format!("{}: {}", office.company.id(), user.title());
-                    pieces.push(Piece { mailbox, title, language: office.company.language() });
+                    pieces.push(Piece { mailbox, title });
                 }
             }
         }
@@ -190,76 +193,75 @@ impl Service {
     }
 
     /// Calls our own notification address the way Graph does.
-    async fn check_public_url(&self) -> CheckLine {
-        let what = format!("notification address {}", self.public_url);
-        let token = format!("narvaro self-test {}", self.clock.now().as_millisecond());
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("validationToken", &token)
-            .finish();
-        let url = format!("{}/graph/v1/notify?{query}", self.public_url);
-        let answer = self.client.post(&url).send().await;
-        let said = match answer {
-            Ok(answer) => {
-                let status = answer.status();
-                let echoed = answer.text().await.unwrap_or_default() == token;
-                if status == 200 && echoed {
-                    return CheckLine {
-                        what,
-                        ok: true,
-                        said: "answers a handshake as it must".into(),
-                        cure: None,
-                    };
-                }
-                format!("answered {status} and not our own answer: something else listens there")
-            }
-            Err(error) => Chain(&error.without_url()).to_string(),
+    async fn check_public_url(&self, language: Language) -> CheckLine {
+        let what = language.say("aviseringsadressen", "notification address");
+        let what = format!("{what} {}", self.self_test.public_url());
+        let Err(wrong) = self.self_test.run().await else {
+            let said =
+                language.say("svarar på en handskakning som den ska", "answers a handshake as it must");
+            return CheckLine { what, ok: true, said: said.to_owned(), cure: None };
         };
-        let cure = "Make `webhook.public_url` lead to the public listener: DNS name, certificate, and the reverse proxy's way to `listen.public`.";
-        CheckLine { what, ok: false, said, cure: Some(cure.into()) }
+        let cure = language.say("Låt `webhook.public_url` leda till den publika lyssnaren: DNS-namn, certifikat och proxyns väg till `listen.public`.",
+            "Make `webhook.public_url` lead to the public listener: DNS name, certificate, and the reverse proxy's way to `listen.public`.",
+        );
+        CheckLine { what, ok: false, said: wrong.say(language), cure: Some(cure.to_owned()) }
     }
 
     async fn check_company(
         &self,
         office: &OpenOffice,
+        language: Language,
         lines: &mut Vec<CheckLine>,
     ) -> Result<(), OperationError> {
         let id = office.company.id();
-        let language = office.company.language();
-        let mut line = |what: &str, outcome: Result<String, (String, Health)>| {
+        let mut line = |what: &str, outcome: Result<String, Health>| {
             let what = format!("{id}: {what}");
             lines.push(match outcome {
                 Ok(said) => CheckLine { what, ok: true, said, cure: None },
-                Err((said, health)) => CheckLine { what, ok: false, said, cure: Some(health.cure(language)) },
+                Err(health) => {
+                    let report = HealthReport::of(health, language);
+                    CheckLine { what, ok: false, said: report.cause, cure: Some(report.cure) }
+                }
             });
         };
         if office.company.file().integration.is_some() {
-            let outcome = match &office.office.integration {
-                None => {
-                    let health = Health::NoConsent { code: "not given yet".into() };
-                    Err((health.cause(language), health))
-                }
-                Some(integration) => integration.source.check().await.map_err(|error| {
-                    let consented = office.standing.consented_at.is_some();
-                    (Chain(&error).to_string(), Health::of_read(&error, consented))
-                }),
-            };
-            line("Microsoft 365", outcome);
+            line("Microsoft 365", check_calendars(office, language).await);
         }
-        let outcome = match &office.office.driver {
-            None => Err((Health::PbxMissing.cause(language), Health::PbxMissing)),
-            Some(driver) => {
-                driver.check().await.map_err(|error| (Chain(&error).to_string(), Health::of_pbx(&error)))
-            }
-        };
-        line("PBX", outcome);
+        line(language.say("växel", "PBX"), check_pbx(office, language).await);
         for user in office.company.users() {
-            let status = self.mailbox_status(office, user).await?;
-            let report = status.health;
+            let report = self.mailbox_status(office, user, language).await?.health;
             if report.severity > crate::health::Severity::Fine {
-                line(&format!("user {}", user.title()), Err((report.cause, report.health)));
+                let word = language.say("användare", "user");
+                line(&format!("{word} {}", user.title()), Err(report.health));
             }
         }
         Ok(())
+    }
+
+    /// Stores a company and puts it to work; what was there before under its id goes.
+    async fn make_live(&self, company: Company, standing: Standing) -> Result<(), OperationError> {
+        let users = company.users().iter().map(|user| user.extension.clone()).collect();
+        let document = company.to_json().into_bytes();
+        let applied = self.store.apply(company.id(), document, users).await.map_err(store)?;
+        self.offices
+            .seat(Arc::new(company), standing, applied.mailboxes.clone())
+            .map_err(|error| OperationError::Internal(Box::new(error)))?;
+        self.store.make_due(&applied.mailboxes);
+        Ok(())
+    }
+
+    /// Goes on with the removals that were under way when the service ended.
+    pub(super) fn go_on_removing(&self) {
+        for office in self.offices.all().iter().filter(|office| office.company.is_leaving()) {
+            self.see_off(office.company.id().clone());
+        }
+    }
+
+    fn see_off(&self, company: CompanyId) {
+        let offices = Arc::clone(&self.offices);
+        let clock = Arc::clone(&self.clock);
+        let gone = leaving::see_off(company, offices, clock, self.turns.ended(), self.tasks.shutdown());
+        self.tasks.spawn("removal", gone);
     }
 
     fn prepare(&self, request: &ApplyRequest) -> Result<(Company, Vec<Finding>), OperationError> {
@@ -288,6 +290,44 @@ fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
         }
     };
     OperationError::FileRefused(vec![document.finding(&key, problem, remedy)])
+}
+
+async fn check_calendars(office: &OpenOffice, language: Language) -> Result<String, Health> {
+    let Some(integration) = &office.office.integration else { return Err(views::not_consented()) };
+    match integration.source.check().await {
+        // What the adapters say of a success is in English.
+        Ok(said) => Ok(match language {
+            Language::Sv => {
+                "inloggningen godtar vår applikation; om en postlåda får läsas visar sig vid den första"
+                    .into()
+            }
+            Language::En => said,
+        }),
+        Err(error) => Err(Health::of_read(&error, office.standing.consented_at.is_some())),
+    }
+}
+
+async fn check_pbx(office: &OpenOffice, language: Language) -> Result<String, Health> {
+    let Some(driver) = &office.office.driver else { return Err(Health::PbxMissing) };
+    match driver.check().await {
+        Ok(said) => Ok(match language {
+            Language::Sv => "svarar".into(),
+            Language::En => said,
+        }),
+        Err(error) => Err(Health::of_pbx(&error)),
+    }
+}
+
+/// What a removal takes away, a line each.
+fn goes(company: &Company) -> Vec<String> {
+    let id = company.id();
+    let mut goes = vec![format!("company {id}: `{}`, its settings and its consent", company.name())];
+    goes.extend(
+        company.users().iter().map(|user| {
+            format!("user {}: the phone is given back, the subscription is deleted", user.title())
+        }),
+    );
+    goes
 }
 
 fn store(error: StoreError) -> OperationError {
@@ -324,10 +364,11 @@ impl Operations for Service {
             .collect())
     }
 
-    async fn status(&self, company: Option<CompanyId>) -> Result<Status, OperationError> {
+    async fn status(&self, scope: Scope) -> Result<Status, OperationError> {
+        let language = scope.language.unwrap_or(Language::En);
         let mut companies = Vec::new();
-        for office in self.offices(company.as_ref())? {
-            companies.push(self.company_status(&office).await?);
+        for office in self.offices(scope.company.as_ref())? {
+            companies.push(self.company_status(&office, language).await?);
         }
         Ok(Status { at: self.clock.now(), companies })
     }
@@ -340,25 +381,41 @@ impl Operations for Service {
         let live = before.as_ref().map(|office| office.company.as_ref());
         let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
         let revision = live.map_or(0, Company::revision);
-        let nothing_to_do = request.dry_run || (live.is_some() && changes.is_empty());
+        let stays = live.is_some_and(|live| changes.is_empty() && !live.is_leaving());
+        let nothing_to_do = request.dry_run || stays;
         if nothing_to_do {
             return Ok(ApplyReport { company: id, changes, warnings, applied: !request.dry_run, revision });
         }
         let company = company.with_revision(revision + 1);
-        let users = company.users().iter().map(|user| user.extension.clone()).collect();
-        let document = company.to_json().into_bytes();
-        let applied = self.store.apply(&id, document, users).await.map_err(store)?;
-        let standing = before.map(|office| office.standing).unwrap_or_default();
         let revision = company.revision();
-        let mailboxes: Vec<MailboxId> = applied.mailboxes.iter().map(|mailbox| mailbox.id).collect();
-        self.offices
-            .seat(Arc::new(company), standing, applied.mailboxes)
-            .map_err(|error| OperationError::Internal(Box::new(error)))?;
-        // The store has made them due already, so that a crash here loses nothing; but a turn that began before they
-        // were seated has gone by the old rules.
-        self.mark(mailboxes.into_iter(), Reason::Applied).await?;
+        let standing = before.map(|office| office.standing).unwrap_or_default();
+        self.make_live(company, standing).await?;
         info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
         Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
+    }
+
+    async fn remove(
+        &self,
+        company: CompanyId,
+        request: RemoveRequest,
+    ) -> Result<RemoveReport, OperationError> {
+        let _one_at_a_time = self.offices.changing().await;
+        let office = self.office(&company)?;
+        let live = &office.company;
+        let report = |leaving| RemoveReport {
+            company: company.clone(),
+            name: live.name().to_owned(),
+            goes: goes(live),
+            leaving,
+        };
+        if request.dry_run || live.is_leaving() {
+            return Ok(report(live.is_leaving()));
+        }
+        let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
+        self.make_live(leaving, office.standing.clone()).await?;
+        info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
+        self.see_off(company.clone());
+        Ok(report(true))
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
@@ -378,25 +435,51 @@ impl Operations for Service {
 
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError> {
         let (office, user) = self.find_user(request.company.as_ref(), &request.user)?;
-        let at = request.at.unwrap_or_else(|| self.clock.now());
+        let now = self.clock.now();
+        let at = request.at.unwrap_or(now);
         let language = request.language.unwrap_or_else(|| office.company.language());
         let state = self.state_of(&office, &user).await?;
-        let company = office.company.id().clone();
-        let extension = user.extension.clone();
-        let mut lines = Vec::new();
-        let mut details = serde_json::Value::Null;
-        match &state.timetable {
-            None => lines.push(views::health(&office, &user, &state, self.clock.now()).cause(language)),
-            Some(timetable) => {
-                let ruleset = ruleset_of(&office, Some(&user))?;
-                let explanation = decide(&ruleset.rules, timetable, &state.layers, at).explanation;
-                lines = explanation.lines(language, &timetable.zone.rules());
-                details = serde_json::to_value(&explanation)
-                    .map_err(|error| OperationError::Internal(Box::new(error)))?;
-                lines.extend(told_of_proof(&state, language, &timetable.zone.rules()));
+        let ruleset = ruleset_of(&office, Some(&user))?;
+        let read = state.timetable.as_ref().map(|timetable| timetable.window);
+        let zone = state.timetable.as_ref().map_or_else(
+            || TimeZone::get(office.company.time_zone()).unwrap_or(TimeZone::UTC),
+            |timetable| timetable.zone.rules(),
+        );
+        let teller = tell::Explainer { language, zone: &zone };
+        let known = state.timetable.as_ref().filter(|timetable| timetable.window.contains(at));
+        let decision = known.map(|timetable| decide(&ruleset.rules, timetable, &state.layers, at));
+        let mut lines = match (&decision, read) {
+            (Some(decision), _) => decision.explanation.lines(language, &zone),
+            (None, Some(read)) => vec![teller.outside(at, read)],
+            (None, None) => vec![teller.unread(at)],
+        };
+        // Of the present more is known than the calendar says; and before the first reading, what it waits for.
+        let is_now = request.at.is_none();
+        let troubles =
+            if is_now || read.is_none() { views::troubles(&office, &user, &state, now) } else { Vec::new() };
+        if is_now && office.office.driver.is_some() {
+            let differs = decision
+                .as_ref()
+                .zip(state.shows.as_ref())
+                .is_some_and(|(decision, shows)| decision.profile != shows.profile);
+            if let (true, Some(decision), Some(first)) = (differs, &decision, lines.first_mut()) {
+                *first = decision.explanation.should_show(language, &zone);
             }
+            lines.push(teller.shown(state.shows.as_ref(), differs));
         }
-        Ok(Explained { company, extension, at, lines, details })
+        lines.extend(troubles.iter().flat_map(|trouble| teller.trouble(trouble)));
+        lines.extend(state.proven_until.map(|proven| teller.proven(proven)));
+        let details = decision.map(|decision| serde_json::to_value(&decision.explanation)).transpose();
+        Ok(Explained {
+            company: office.company.id().clone(),
+            extension: user.extension.clone(),
+            at,
+            lines,
+            details: details.map_err(|error| OperationError::Internal(Box::new(error)))?.unwrap_or_default(),
+            shown: views::shown(&state).filter(|_| is_now),
+            troubles: troubles.into_iter().map(|one| HealthReport::of(one.health, language)).collect(),
+            read,
+        })
     }
 
     async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError> {
@@ -415,15 +498,13 @@ impl Operations for Service {
         Ok(Tried { profile, lines, details })
     }
 
-    async fn subscriptions(
-        &self,
-        company: Option<CompanyId>,
-    ) -> Result<Vec<SubscriptionInfo>, OperationError> {
+    async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError> {
+        let language = scope.language.unwrap_or(Language::En);
         let mut all = Vec::new();
-        for office in self.offices(company.as_ref())? {
+        for office in self.offices(scope.company.as_ref())? {
             for user in office.company.users() {
                 let state = self.state_of(&office, user).await?;
-                all.push(views::subscription(&office, user, &state, self.clock.now()));
+                all.push(views::subscription(&office, user, &state, self.clock.now(), language));
             }
         }
         Ok(all)
@@ -431,6 +512,7 @@ impl Operations for Service {
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
         let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
+        let language = request.language.unwrap_or(Language::En);
         let id = JobId(crate::graph::fresh_nonce());
         let total = pieces.len() as u64;
         self.jobs.open(&id, total);
@@ -438,10 +520,10 @@ impl Operations for Service {
         // Listening before the marks are made, so that no turn is missed.
         let job = renewal::follow(
             Arc::clone(&self.jobs),
-            id.clone(),
-            pieces,
+            renewal::Job { id: id.clone(), begun: self.clock.now(), language, pieces },
             self.turns.ended(),
             Arc::clone(&self.store),
+            Arc::clone(&self.clock),
             self.tasks.shutdown(),
         );
         self.tasks.spawn("renewal", job);
@@ -453,18 +535,21 @@ impl Operations for Service {
         self.jobs.progress(&job).ok_or(OperationError::NoSuchJob(job))
     }
 
-    async fn check(&self, company: Option<CompanyId>) -> Result<CheckReport, OperationError> {
-        let mut checks = Vec::new();
-        checks.push(match self.ready().await {
-            Ok(()) => CheckLine { what: "store".into(), ok: true, said: "answers".into(), cure: None },
-            Err(said) => {
-                let cure = Health::StoreUnavailable { said: said.clone() }.cure(Language::En);
-                CheckLine { what: "store".into(), ok: false, said, cure: Some(cure) }
+    async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
+        let language = scope.language.unwrap_or(Language::En);
+        let what = language.say("lagret", "store").to_owned();
+        let mut checks = vec![match self.ready().await {
+            Ok(()) => {
+                CheckLine { what, ok: true, said: language.say("svarar", "answers").into(), cure: None }
             }
-        });
-        checks.push(self.check_public_url().await);
-        for office in self.offices(company.as_ref())? {
-            self.check_company(&office, &mut checks).await?;
+            Err(said) => {
+                let report = HealthReport::of(Health::StoreUnavailable { said }, language);
+                CheckLine { what, ok: false, said: report.cause, cure: Some(report.cure) }
+            }
+        }];
+        checks.push(self.check_public_url(language).await);
+        for office in self.offices(scope.company.as_ref())? {
+            self.check_company(&office, language, &mut checks).await?;
         }
         Ok(CheckReport { checks })
     }
@@ -474,13 +559,4 @@ impl Operations for Service {
         let marked = self.mark(pieces.iter().map(|piece| piece.mailbox), Reason::Asked).await?;
         Ok(Synced { marked })
     }
-}
-
-/// How old the knowledge is that an explanation rests on.
-fn told_of_proof(state: &MailboxState, language: Language, zone: &TimeZone) -> Option<String> {
-    let proven = state.proven_until?.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M");
-    Some(match language {
-        Language::Sv => format!("Kalendern lästes senast i sin helhet {proven}."),
-        Language::En => format!("The calendar was last read as a whole at {proven}."),
-    })
 }

@@ -1,8 +1,14 @@
-//! Sentences for `try`: what a subject would do, in the words of the company's administrator.
+//! Sentences for those who answer the telephone: what a subject would do (`try`), and what of the present `explain` knows
+//! beyond the calendar.
 
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::views::Obstacle;
 use crate::{
-    model::{Language, ProfileId, Rules},
+    health::Severity,
+    model::{Interval, Language, ProfileId, Rules},
     timetable::{Hit, Judgement, Lost, LostBecause, MatchRule, NoProfile, Owner, Warning},
+    turn::state::Shows,
 };
 
 /// What a subject would do, a sentence a line. The subject is not repeated.
@@ -16,6 +22,92 @@ pub(super) fn verdict(judgement: &Judgement, rules: &Rules, language: Language) 
     lines.extend(judgement.losers.iter().map(|lost| teller.lost(lost)));
     lines.extend(judgement.warnings.iter().map(|warning| teller.warning(warning)));
     lines
+}
+
+/// What `explain` adds to an explanation, times as the clock on the wall in `zone` shows them.
+pub(super) struct Explainer<'a> {
+    pub(super) language: Language,
+    pub(super) zone: &'a TimeZone,
+}
+
+impl Explainer<'_> {
+    fn time(&self, at: Timestamp) -> String {
+        at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+    }
+
+    /// In place of an explanation, for a moment that no reading reaches.
+    pub(super) fn outside(&self, at: Timestamp, read: Interval) -> String {
+        let (at, from, to) = (self.time(at), self.time(read.start), self.time(read.end));
+        match self.language {
+            Language::Sv => {
+                format!("Vad som visas {at} är inte känt: kalendern är läst från {from} till {to}.")
+            }
+            Language::En => {
+                format!("What shows at {at} is not known: the calendar has been read from {from} to {to}.")
+            }
+        }
+    }
+
+    /// In place of an explanation, before the first reading.
+    pub(super) fn unread(&self, at: Timestamp) -> String {
+        let at = self.time(at);
+        match self.language {
+            Language::Sv => format!("Vad som ska visas {at} är inte känt: kalendern har inte lästs."),
+            Language::En => {
+                format!("What is to show at {at} is not known: the calendar has not been read.")
+            }
+        }
+    }
+
+    /// What the PBX is known to show, and whether that differs from what it should.
+    pub(super) fn shown(&self, shows: Option<&Shows>, differs: bool) -> String {
+        let Some(shows) = shows else {
+            let unknown = ("Vad växeln visar är inte känt än.", "What the PBX shows is not known yet.");
+            return self.language.say(unknown.0, unknown.1).to_owned();
+        };
+        let (label, since) = (&shows.label, self.time(shows.since));
+        match (self.language, differs) {
+            (Language::Sv, false) => format!("Växeln visar “{label}” sedan {since}."),
+            (Language::Sv, true) => {
+                format!("Men växeln visar “{label}” sedan {since}: den har inte tagit emot ändringen.")
+            }
+            (Language::En, false) => format!("The PBX shows “{label}” since {since}."),
+            (Language::En, true) => {
+                format!("But the PBX shows “{label}” since {since}: it has not taken the change.")
+            }
+        }
+    }
+
+    /// Cause and cure of what stands in the way, a line each.
+    pub(super) fn trouble(&self, trouble: &Obstacle) -> Vec<String> {
+        let word = match trouble.health.severity() {
+            Severity::Fine | Severity::Warning => self.language.say("Obs", "Note"),
+            Severity::Trouble => self.language.say("Fel", "Trouble"),
+        };
+        let mut lines = vec![format!("{word}: {}", trouble.health.cause(self.language))];
+        let cure = trouble.health.cure(self.language);
+        if !cure.is_empty() {
+            lines.push(format!("{}: {cure}", self.language.say("Åtgärd", "Cure")));
+        }
+        lines.extend(trouble.retry_at.map(|at| {
+            // Often within the minute.
+            let at = at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S");
+            match self.language {
+                Language::Sv => format!("Nästa försök: {at}."),
+                Language::En => format!("Next try: {at}."),
+            }
+        }));
+        lines
+    }
+
+    /// How old the knowledge is that the answer rests on.
+    pub(super) fn proven(&self, proven: Timestamp) -> String {
+        let proven = self.time(proven);
+        match self.language {
+            Language::Sv => format!("Kalendern lästes senast i sin helhet {proven}."),
+            Language::En => format!("The calendar was last read as a whole at {proven}."),
+        }
+    }
 }
 
 struct Teller<'a> {

@@ -1,11 +1,26 @@
-//! What a turn reads: complete snapshots and single changes.
+//! What a turn reads: rounds over a window, and single changes.
 //!
 //! Declares [`CalendarSource`], implemented by `graph/` (and later by Exchange on-premises). An answer is
 //! complete or it is an error: page two failing never looks like a short day (invariant I4).
+//!
+//! The truth comes by rounds. One from the start of a window brings all that it holds; it ends with a
+//! [`DeltaLink`], from which the next brings what has changed since, at the cost of one request where nothing has.
+//! A window is frozen in its link and is rolled every night ([`next_roll`]). How soon after one round the next
+//! comes where nothing is announced is decided by [`SweepPlan`] from what is known of push.
+
+mod roll;
+mod round;
+mod sweep;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use self::{
+    roll::next_roll,
+    round::{DeltaLink, Round},
+    sweep::{Push, PushRecord, SweepPlan},
+};
 
 use crate::model::{CalendarEvent, Disposition, EventId, Interval};
 
@@ -34,6 +49,14 @@ pub enum ReadError {
         /// Its own wish, if it named one.
         retry_after: Option<Duration>,
     },
+    /// It failed several times in a row and is not asked at all until some time has passed.
+    #[error("the calendar server failed several times in a row ({cause}) and is left alone for {} s more", left.as_secs().max(1))]
+    LeftAlone {
+        /// How long that is.
+        left: Duration,
+        /// What it failed with last.
+        cause: String,
+    },
     /// No answer, a broken one, or a fault on its side.
     #[error("the calendar server did not answer as it should")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -43,6 +66,10 @@ pub enum ReadError {
         /// Path in the document.
         place: String,
     },
+    /// The server does not know any more where an earlier round ended, or where this one is: a round from the
+    /// start of a window is needed.
+    #[error("the calendar server has forgotten where the last read ended")]
+    LinkExpired,
     /// Our own credentials are wrong or expired: every company is concerned.
     #[error("the login service refuses our application's credentials: {reason}")]
     Credentials {
@@ -98,7 +125,8 @@ impl ReadError {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Throttled { retry_after } => Disposition::Retry { after: *retry_after },
-            Self::Unreachable(_) | Self::Unreadable { .. } | Self::Credentials { .. } => {
+            Self::LeftAlone { left, .. } => Disposition::Retry { after: Some(*left) },
+            Self::Unreachable(_) | Self::Unreadable { .. } | Self::LinkExpired | Self::Credentials { .. } => {
                 Disposition::Retry { after: None }
             }
             Self::NoConsent { .. }
@@ -127,11 +155,17 @@ pub trait CalendarSource: Send + Sync + 'static {
     /// All that a read can meet.
     async fn time_zone(&self, mailbox: &MailboxRef) -> Result<Option<String>, ReadError>;
 
-    /// All events of the default calendar that touch the window, series expanded. Never a partial answer.
+    /// All events of the default calendar that touch the window, series expanded; with the link of an earlier
+    /// round over the same window what has changed since. Never a partial answer.
     ///
     /// # Errors
-    /// All that a read can meet.
-    async fn view(&self, mailbox: &MailboxRef, window: Interval) -> Result<Vec<CalendarEvent>, ReadError>;
+    /// [`ReadError::LinkExpired`], and all that a read can meet.
+    async fn round(
+        &self,
+        mailbox: &MailboxRef,
+        window: Interval,
+        since: Option<&DeltaLink>,
+    ) -> Result<Round, ReadError>;
 
     /// One event as it is now; `None` where it is gone or cannot be seen.
     ///

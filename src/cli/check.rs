@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{Client, Ended, Failure, Options, Streams};
+use super::{Client, Ended, Failure, Options, Streams, language::Spoken};
 use crate::{
-    admin::{CheckLine, CheckReport},
+    admin::{CheckLine, CheckReport, Scope},
     company::Company,
     config::{Config, Environment, Findings},
-    model::CompanyId,
+    model::{CompanyId, Language},
 };
 
 #[derive(Debug, Args)]
@@ -21,6 +20,8 @@ pub(super) struct Check {
     /// Only this company's outside systems.
     #[arg(long)]
     company: Option<CompanyId>,
+    #[command(flatten)]
+    spoken: Spoken,
 }
 
 impl Check {
@@ -30,73 +31,84 @@ impl Check {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
-        let mut checks = configuration(options, environment);
+        let language = self.spoken.language();
+        let mut checks = configuration(options, environment, language);
         for file in &self.files {
-            checks.extend(company_file(file));
+            checks.extend(company_file(file, language));
         }
         checks.extend(self.service(options, environment).await);
         let report = CheckReport { checks };
         if options.json {
             streams.json(&report)?;
         } else {
-            streams.data(&text(&report));
+            streams.data(&text(&report, language));
         }
         Ok(if report.ok() { Ended::Done } else { Ended::FoundTrouble })
     }
 
     /// Whether the service answers, and what it says about the systems outside.
     async fn service(&self, options: &Options, environment: &Environment) -> Vec<CheckLine> {
+        let language = self.spoken.language();
+        let what = language.say("tjänsten", "service");
         let client = match Client::connect(options, environment) {
             Ok(client) => client,
-            Err(failure) => return vec![failed("service", &failure)],
+            Err(failure) => return vec![failed(what, &failure)],
         };
         let answer: Result<CheckReport, Failure> =
-            client.get("check", &json!({ "company": self.company })).await;
+            client.get("check", &Scope { company: self.company.clone(), language: Some(language) }).await;
         match answer {
             Ok(report) => {
-                let mut lines = vec![good("service", format!("answers at {}", client.address()))];
+                let mut lines = vec![good(
+                    what,
+                    format!("{} {}", language.say("svarar på", "answers at"), client.address()),
+                )];
                 lines.extend(report.checks);
                 lines
             }
-            Err(failure) => vec![failed("service", &failure)],
+            Err(failure) => vec![failed(what, &failure)],
         }
     }
 }
 
-fn configuration(options: &Options, environment: &Environment) -> Vec<CheckLine> {
+fn configuration(options: &Options, environment: &Environment, language: Language) -> Vec<CheckLine> {
+    let what = language.say("konfigurationen", "configuration");
     let said = Config::load(options.config.as_deref(), environment).and_then(|config| {
         config.complete()?;
         Ok(config)
     });
     match said {
-        Ok(config) => vec![good("configuration", format!("{} holds", config.name()))],
-        Err(findings) => told("configuration", &findings),
+        Ok(config) => vec![good(what, format!("{} {}", config.name(), language.say("håller", "holds")))],
+        Err(findings) => told(what, &findings),
     }
 }
 
-fn company_file(path: &std::path::Path) -> Vec<CheckLine> {
-    let what = path.display().to_string();
+fn company_file(path: &std::path::Path, language: Language) -> Vec<CheckLine> {
+    let what = language.say("företagsfilen", "company file");
+    let name = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            let failure = Failure::of("cannot be read", &error).hint("check the path");
-            return vec![failed(&what, &failure)];
+            let failure = Failure::of(format!("{name} cannot be read"), &error).hint("check the path");
+            return vec![failed(what, &failure)];
         }
     };
-    match Company::parse(&what, &text) {
+    match Company::parse(&name, &text) {
         Ok(parsed) => {
-            let users = parsed.company.users().len();
-            let mut lines =
-                vec![good(&what, format!("holds: company `{}` with {users} users", parsed.company.id()))];
+            let (id, users) = (parsed.company.id(), parsed.company.users().len());
+            let holds = match language {
+                Language::Sv => format!("{name} håller: företag `{id}` med {users} användare"),
+                Language::En => format!("{name} holds: company `{id}` with {users} users"),
+            };
+            let mut lines = vec![good(what, holds)];
             lines.extend(parsed.warnings.iter().map(|warning| CheckLine {
-                what: what.clone(),
+                what: what.to_owned(),
                 ok: true,
-                said: format!("but {warning}"),
+                said: format!("{} {warning}", language.say("men", "but")),
                 cure: Some(warning.remedy.clone()),
             }));
             lines
         }
-        Err(findings) => told(&what, &findings),
+        Err(findings) => told(what, &findings),
     }
 }
 
@@ -118,17 +130,21 @@ fn failed(what: &str, failure: &Failure) -> CheckLine {
     CheckLine { what: what.to_owned(), ok: false, said: failure.sentence(), cure: failure.first_hint() }
 }
 
-fn text(report: &CheckReport) -> String {
+fn text(report: &CheckReport, language: Language) -> String {
+    let (fail, next) = (language.say("FEL ", "FAIL"), language.say("nästa steg", "next"));
     let mut lines = Vec::new();
     for check in &report.checks {
-        lines.push(format!("{}  {}: {}", if check.ok { "ok  " } else { "FAIL" }, check.what, check.said));
-        lines.extend(check.cure.iter().map(|cure| format!("      next: {cure}")));
+        lines.push(format!("{}  {}: {}", if check.ok { "ok  " } else { fail }, check.what, check.said));
+        lines.extend(check.cure.iter().map(|cure| format!("      {next}: {cure}")));
     }
     let failed = report.checks.iter().filter(|check| !check.ok).count();
-    lines.push(match failed {
-        0 => "\nAll is well.".to_owned(),
-        1 => "\n1 thing is wrong.".to_owned(),
-        many => format!("\n{many} things are wrong."),
+    lines.push(match (failed, language) {
+        (0, Language::Sv) => "\nAllt är bra.".to_owned(),
+        (0, Language::En) => "\nAll is well.".to_owned(),
+        (1, Language::Sv) => "\n1 sak är fel.".to_owned(),
+        (1, Language::En) => "\n1 thing is wrong.".to_owned(),
+        (many, Language::Sv) => format!("\n{many} saker är fel."),
+        (many, Language::En) => format!("\n{many} things are wrong."),
     });
     lines.join("\n")
 }

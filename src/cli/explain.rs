@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Client, Ended, Failure, Streams, time::Moment};
+use super::{Client, Ended, Failure, Streams, language::SpokenThere, time::Moment};
 use crate::{
     admin::{ExplainRequest, Explained, Status},
-    model::{CompanyId, Language},
+    model::CompanyId,
 };
 
 #[derive(Debug, Args)]
@@ -19,9 +19,8 @@ pub(super) struct Explain {
     /// Another time than now: `15:00`, `2026-11-23 15:00` or `2026-11-23T15:00:00+01:00`.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
-    /// Language of the answer: `sv` or `en`; the company's where absent.
-    #[arg(long, value_parser = language)]
-    lang: Option<Language>,
+    #[command(flatten)]
+    spoken: SpokenThere,
 }
 
 impl Explain {
@@ -36,7 +35,8 @@ impl Explain {
             Some(Moment::Exact(at)) => Some(*at),
             Some(moment) => Some(self.instant(client, moment).await?),
         };
-        let request = ExplainRequest { company: self.company, user: self.user, at, language: self.lang };
+        let request =
+            ExplainRequest { company: self.company, user: self.user, at, language: self.spoken.lang };
         let explained: Explained = client.get("explain", &request).await?;
         if json {
             streams.json(&explained)?
@@ -63,22 +63,15 @@ impl Explain {
             (Some(zone), None) => moment.instant(status.at, zone).ok_or_else(|| {
                 Failure::new(format!("that time does not exist in `{zone}`")).hint("write it with its offset")
             }),
-            (None, _) => Err(Failure::new(format!("no company has a user `{}`", self.user))
-                .hint("`narvaro status` lists the users")),
+            (None, _) => {
+                Err(Failure::new(format!("no company has a user with extension or alias `{}`", self.user))
+                    .hint("`narvaro status` lists the users"))
+            }
             (Some(_), Some(_)) => Err(Failure::new(format!(
                 "more than one company has a user `{}`, in different time zones",
                 self.user
             ))
             .hint("add `--company`")),
         }
-    }
-}
-
-/// `sv` or `en`.
-pub(super) fn language(text: &str) -> Result<Language, String> {
-    match text {
-        "sv" => Ok(Language::Sv),
-        "en" => Ok(Language::En),
-        _ => Err("write `sv` or `en`".to_owned()),
     }
 }

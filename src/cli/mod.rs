@@ -2,8 +2,8 @@
 //!
 //! All but `serve`, `company new` and `config new` ask the running service over its private listener, with the
 //! token that it made at its first start; address and token come from the same configuration that the service
-//! reads. Data goes to stdout, talk and progress to stderr; `--json` makes both readable for scripts. Nothing
-//! ever asks a question. Exit code 0: done; 1: failed, or `check` found something; 2: wrong usage.
+//! reads. Data goes to stdout, talk and progress to stderr; `--json` makes both readable for scripts. Only
+//! `remove` asks a question, and only on a terminal. Exit code 0: done; 1: failed, or `check` found something; 2: wrong usage.
 //!
 //! A failure reads the same everywhere: what was tried, the causes, and a hint that can be acted on ([`Failure`]).
 //!
@@ -19,6 +19,8 @@ mod consent_url;
 mod explain;
 mod export;
 mod failure;
+mod language;
+mod remove;
 mod serve;
 mod status;
 mod streams;
@@ -75,6 +77,8 @@ enum Command {
     Apply(apply::Apply),
     /// Write an applied company as a company file.
     Export(export::Export),
+    /// Take a company out: give its phones back, delete its subscriptions, forget it.
+    Remove(remove::Remove),
     /// Print the address at which a company's administrator gives consent.
     ConsentUrl(consent_url::ConsentUrl),
     /// Show companies, mailboxes, what the PBX shows, and what is wrong, with cause and cure.
@@ -159,6 +163,7 @@ async fn dispatch(line: Line, environment: Environment, streams: &mut Streams<'_
     match command {
         Command::Apply(apply) => apply.run(&client, json, streams).await,
         Command::Export(export) => export.run(&client, json, streams).await,
+        Command::Remove(remove) => remove.run(&client, json, streams).await,
         Command::ConsentUrl(consent) => consent.run(&client, json, streams).await,
         Command::Status(status) => status.run(&client, json, streams).await,
         Command::Explain(explain) => explain.run(&client, json, streams).await,

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 
-use super::{Client, Ended, Failure, Streams, status::trouble, table::table};
+use super::{Client, Ended, Failure, Streams, language::Spoken, status::trouble, table::table};
 use crate::{
-    admin::{JobProgress, JobStarted, RenewRequest, SubscriptionInfo},
-    model::CompanyId,
+    admin::{JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
+    model::{CompanyId, Language},
 };
 
 /// How often a job is asked how far it is: quick for the eye, slow for the service.
@@ -22,6 +21,8 @@ pub(super) enum Subscriptions {
         /// Only this company's.
         #[arg(long)]
         company: Option<CompanyId>,
+        #[command(flatten)]
+        spoken: Spoken,
     },
     /// Renew them now, or set them up anew.
     Renew(Renew),
@@ -39,6 +40,8 @@ pub(super) struct Renew {
     /// All of the company's, or of all companies.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    spoken: Spoken,
 }
 
 impl Subscriptions {
@@ -49,7 +52,7 @@ impl Subscriptions {
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
         match self {
-            Self::List { company } => list(company, client, json, streams).await,
+            Self::List { company, spoken } => list(company, spoken.language(), client, json, streams).await,
             Self::Renew(renew) => renew.run(client, json, streams).await,
         }
     }
@@ -57,11 +60,13 @@ impl Subscriptions {
 
 async fn list(
     company: Option<CompanyId>,
+    language: Language,
     client: &Client,
     json: bool,
     streams: &mut Streams<'_>,
 ) -> Result<Ended, Failure> {
-    let list: Vec<SubscriptionInfo> = client.get("subscriptions", &json!({ "company": company })).await?;
+    let list: Vec<SubscriptionInfo> =
+        client.get("subscriptions", &Scope { company, language: Some(language) }).await?;
     if json {
         streams.json(&list)?;
         return Ok(Ended::Done);
@@ -79,13 +84,18 @@ async fn list(
                 when(one.expires),
                 when(one.renew_at),
                 one.id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                one.health.name(),
+                one.health.title(language),
             ]
         })
         .collect();
-    let mut lines = table(["COMPANY", "EXT", "ALIAS", "EXPIRES", "RENEWED AT", "ID", "HEALTH"], &rows);
+    let head = match language {
+        Language::Sv => ["FÖRETAG", "ANKN", "ALIAS", "LÖPER UT", "FÖRNYAS", "ID", "TILLSTÅND"],
+        Language::En => ["COMPANY", "EXT", "ALIAS", "EXPIRES", "TO BE RENEWED", "ID", "HEALTH"],
+    };
+    let mut lines = table(head, &rows);
     for one in &list {
-        lines.extend(trouble("", &format!("{} {} {}", one.company, one.extension, one.alias), &one.health));
+        let what = format!("{} {} {}", one.company, one.extension, one.alias);
+        lines.extend(trouble("", &what, &one.health, language));
     }
     streams.data(&lines.join("\n"));
     Ok(Ended::Done)
@@ -93,7 +103,8 @@ async fn list(
 
 impl Renew {
     async fn run(self, client: &Client, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
-        let request = RenewRequest { company: self.company, user: self.user };
+        let language = self.spoken.language();
+        let request = RenewRequest { company: self.company, user: self.user, language: Some(language) };
         let JobStarted { job, total } = client.post("subscriptions/renew", &request).await?;
         let bar = progress_bar(total);
         let progress = loop {
@@ -108,7 +119,7 @@ impl Renew {
         if json {
             streams.json(&progress)?;
         } else {
-            tell(&progress, streams);
+            tell(&progress, language, streams);
         }
         Ok(if progress.failed.is_empty() { Ended::Done } else { Ended::FoundTrouble })
     }
@@ -123,17 +134,20 @@ fn progress_bar(total: u64) -> ProgressBar {
     bar
 }
 
-fn tell(progress: &JobProgress, streams: &mut Streams<'_>) {
+fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
     let failed = progress.failed.len() as u64;
-    streams.data(&format!(
-        "Renewed {} of {} subscriptions.",
-        progress.done.saturating_sub(failed),
-        progress.total
-    ));
+    let (done, total) = (progress.done.saturating_sub(failed), progress.total);
+    streams.data(&match language {
+        Language::Sv => format!("{done} av {total} prenumerationer förnyades."),
+        Language::En => format!("Renewed {done} of {total} subscriptions."),
+    });
     for failure in &progress.failed {
-        streams.note(&format!("failed: {failure}"));
+        streams.note(&format!("{}: {failure}", language.say("misslyckades", "failed")));
     }
     if failed > 0 {
-        streams.note("\nhint: `narvaro status` tells cause and cure; each is tried again by itself");
+        streams.note(language.say(
+            "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
+            "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
+        ));
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::run;
+use super::{Client, Streams, remove::Remove, run};
 use crate::{
     admin::fake::{Fake, Running, TOKEN},
     config::Environment,
@@ -55,6 +55,19 @@ impl Desk {
         Said { out: tidy(said.out), err: tidy(said.err), code: said.code }
     }
 
+    /// `remove acme` beside a person who answers, if there is one: data, talk, and the failure in words.
+    async fn remove(&self, answer: Option<&str>) -> (String, String, String) {
+        let client = Client::at(&self.running.url, &self.path("admin.token")).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut person = answer.map(str::as_bytes);
+        let person = person.as_mut().map(|person| person as &mut dyn std::io::BufRead);
+        let mut streams = Streams::new(&mut out, &mut err);
+        let remove = Remove::of("acme".parse().unwrap());
+        let failure = remove.run_with(person, &client, false, &mut streams).await.err();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(out), text(err), failure.map(|failure| failure.to_string()).unwrap_or_default())
+    }
+
     /// What a command that succeeds puts out, with nothing said besides.
     async fn data(&self, arguments: &[&str]) -> String {
         let said = self.run(arguments).await;
@@ -73,12 +86,13 @@ async fn raw(arguments: &[&str]) -> Said {
 const STATUS: &str = "\
 Acme AB (acme), times in Europe/Stockholm
   Consent  given by tenant 01234567-89ab-cdef-0123-456789abcdef at 2026-11-01 10:00
+  Push     last notification 2026-11-23 13:41
   PBX      DOWN: connection refused
   TROUBLE: Company: pbx unreachable
     cause: The PBX does not answer: connection refused.
     cure:  Check address, port and firewall of the PBX, and that it runs. Presence is written as soon as it answers.
 
-  EXT  NAME        ALIAS              SHOWS  UNTIL             NEXT CHANGE       SUBSCRIBED UNTIL  PROVEN            HEALTH
+  EXT  NAME        ALIAS              SHOWS  UNTIL             NEXT CHANGE       SUBSCRIBED UNTIL  READ              HEALTH
   201  Anna Ström  anna@acme.example  Möte   2026-11-23 15:00  2026-11-23 15:00  2026-11-29 09:00  2026-11-23 14:00  fine
   202  -           bo@acme.example    -      -                 -                 -                 -                 no mailbox
 
@@ -203,7 +217,10 @@ hint: `narvaro status acme` lists the users
 ";
     assert_eq!((said.err.as_str(), said.code), (expected, 1));
     let said = desk.run(&["explain", "299", "--at", "15:00"]).await;
-    assert_eq!(said.err, "error: no company has a user `299`\n\nhint: `narvaro status` lists the users\n");
+    assert_eq!(
+        said.err,
+        "error: no company has a user with extension or alias `299`\n\nhint: `narvaro status` lists the users\n"
+    );
 }
 
 #[tokio::test]
@@ -216,10 +233,78 @@ async fn try_answers_for_a_subject() {
 async fn subscriptions_are_listed_with_their_ends() {
     let out = Desk::new().await.data(&["subscriptions", "list"]).await;
     let expected = "\
-COMPANY  EXT  ALIAS              EXPIRES            RENEWED AT         ID     HEALTH
+COMPANY  EXT  ALIAS              EXPIRES            TO BE RENEWED      ID     HEALTH
 acme     201  anna@acme.example  2026-11-29 08:00Z  2026-11-26 08:00Z  sub-1  fine
 ";
     assert_eq!(out, expected);
+    let json = Desk::new().await.data(&["--json", "subscriptions", "list"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["renew_at"], "2026-11-26T08:00:00Z", "a time to come");
+}
+
+const STATUS_IN_SWEDISH: &str = "\
+Acme AB (acme), tider i Europe/Stockholm
+  Medgivande  gett av klientorganisation 01234567-89ab-cdef-0123-456789abcdef 2026-11-01 10:00
+  Push        senaste aviseringen 2026-11-23 13:41
+  Växel       SVARAR INTE: connection refused
+  FEL: Företaget: växeln svarar inte
+    orsak:  Växeln svarar inte: connection refused.
+    åtgärd: Kontrollera växelns adress, port och brandvägg, och att den är igång. Närvaron skrivs så snart den svarar.
+
+  ANKN  NAMN        ALIAS              VISAR  TILL              NÄSTA ÄNDRING     PRENUMERATION TILL  LÄST              TILLSTÅND
+  201   Anna Ström  anna@acme.example  Möte   2026-11-23 15:00  2026-11-23 15:00  2026-11-29 09:00    2026-11-23 14:00  bra
+  202   -           bo@acme.example    -      -                 -                 -                   -                 ingen postlåda
+
+  FEL: 202 bo@acme.example: ingen postlåda
+    orsak:  Användaren har ingen postlåda i Microsoft 365 (MailboxNotEnabledForRESTAPI).
+    åtgärd: Låt företagets administratör ge användaren en licens för Exchange Online, eller ta bort användaren ur företagsfilen.
+";
+
+#[tokio::test]
+async fn an_answer_is_in_one_language() {
+    let desk = Desk::new().await;
+    assert_eq!(desk.data(&["status", "--lang", "sv"]).await, STATUS_IN_SWEDISH);
+    let list = desk.data(&["subscriptions", "list", "--lang", "sv"]).await;
+    let first = list.lines().next().unwrap();
+    assert_eq!(
+        first,
+        "FÖRETAG  ANKN  ALIAS              LÖPER UT           FÖRNYAS            ID     TILLSTÅND"
+    );
+    assert!(list.contains("  bra\n"), "{list}");
+    let renewed = desk.data(&["subscriptions", "renew", "--user", "201", "--lang", "sv"]).await;
+    assert_eq!(renewed, "1 av 1 prenumerationer förnyades.\n");
+    let checked = desk.run(&["check", "--lang", "sv"]).await.out;
+    assert!(checked.contains("FEL   acme: PBX: Växeln svarar inte"), "{checked}");
+    assert!(checked.contains("      nästa steg: Kontrollera växelns adress"), "{checked}");
+    assert!(checked.contains("ok    tjänsten: svarar på URL"), "{checked}");
+    let wrong = desk.run(&["status", "--lang", "no"]).await;
+    assert!(wrong.code == 2 && wrong.err.contains("write `sv` or `en`"), "{}", wrong.err);
+}
+
+#[tokio::test]
+async fn removing_says_what_goes_and_needs_a_yes() {
+    let desk = Desk::new().await;
+    let goes = "Acme AB (acme)\n  company acme: `Acme AB`\n  user 201: anna@acme.example\n";
+    let dry = desk.data(&["remove", "acme", "--dry-run"]).await;
+    assert_eq!(dry, format!("{goes}Dry run, nothing removed.\n"));
+    let done = "It is being removed; `narvaro status acme` shows how far that is, and knows it no more once it is gone.\n";
+    assert_eq!(desk.data(&["remove", "acme", "--yes"]).await, format!("{goes}{done}"));
+    for (answer, expected) in [
+        (
+            None,
+            "error: nobody can be asked whether `acme` is to go\n\nhint: look at it with `--dry-run`, then add `--yes`\n",
+        ),
+        (Some("yes\n"), "error: not confirmed: nothing was removed\n"),
+        (Some(""), "error: not confirmed: nothing was removed\n"),
+        (Some("acme\n"), ""),
+    ] {
+        let (out, asked, failure) = desk.remove(answer).await;
+        assert_eq!(failure, expected, "{answer:?}");
+        assert_eq!(out.is_empty(), !expected.is_empty(), "{answer:?}: {out}");
+        if answer.is_some() {
+            assert_eq!(asked, format!("{goes}To remove it, type its id (acme):\n"));
+        }
+    }
 }
 
 #[tokio::test]
@@ -262,7 +347,7 @@ async fn check_says_the_next_step_for_each_thing_that_is_wrong() {
     let said = desk.run(&["check", "--config", &config, &company]).await;
     let expected = "\
 ok    configuration: DIR/narvaro.toml holds
-FAIL  DIR/bad.toml: DIR/bad.toml, line 3: `time_zone` cannot be `Mars`: there is no such zone
+FAIL  company file: DIR/bad.toml, line 3: `time_zone` cannot be `Mars`: there is no such zone
       next: write an IANA name, as `Europe/Stockholm`
 ok    service: answers at URL
 ok    acme: login: a token was given
@@ -338,6 +423,7 @@ async fn every_command_speaks_json_and_nothing_else_when_asked() {
         (&["status"][..], 0),
         (&["apply", &file], 0),
         (&["export", "acme"], 0),
+        (&["remove", "acme", "--yes"], 0),
         (&["consent-url", "acme"], 0),
         (&["explain", "201"], 0),
         (&["try", "MÖT", "--company", "acme"], 0),

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Client, Ended, Failure, Streams, explain::language};
+use super::{Client, Ended, Failure, Streams, language::SpokenThere};
 use crate::{
     admin::{Tried, TryRequest},
-    model::{CompanyId, Language},
+    model::CompanyId,
 };
 
 #[derive(Debug, Args)]
@@ -18,9 +18,8 @@ pub(super) struct Try {
     /// With this user's own words too: extension or alias.
     #[arg(long)]
     user: Option<String>,
-    /// Language of the answer: `sv` or `en`; the company's where absent.
-    #[arg(long, value_parser = language)]
-    lang: Option<Language>,
+    #[command(flatten)]
+    spoken: SpokenThere,
 }
 
 impl Try {
@@ -30,8 +29,12 @@ impl Try {
         json: bool,
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
-        let request =
-            TryRequest { company: self.company, user: self.user, subject: self.subject, language: self.lang };
+        let request = TryRequest {
+            company: self.company,
+            user: self.user,
+            subject: self.subject,
+            language: self.spoken.lang,
+        };
         let tried: Tried = client.post("try", &request).await?;
         if json {
             streams.json(&tried)?

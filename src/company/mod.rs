@@ -44,6 +44,8 @@ pub use words::Words;
 pub struct Company {
     file: CompanyFile,
     revision: u64,
+    /// Whether it is being removed.
+    leaving: bool,
     /// Computed from the file: highest rank first.
     profiles: Vec<Profile>,
     /// The configured domains and those of the users' aliases, each once, in lower case.
@@ -79,13 +81,25 @@ impl Company {
     fn assemble(file: CompanyFile, revision: u64, unknown: stored::Unknown) -> Self {
         let profiles = profiles::resolve(&file);
         let internal_domains = internal_domains(&file);
-        Self { file, revision, profiles, internal_domains, unknown }
+        Self { file, revision, leaving: false, profiles, internal_domains, unknown }
     }
 
     /// The same company as the apply of that number.
     pub fn with_revision(mut self, revision: u64) -> Self {
         self.revision = revision;
         self
+    }
+
+    /// The same company without its users, on its way out: applied, it gives every phone back, and is then forgotten.
+    pub fn leaving(mut self) -> Self {
+        self.file.users.clear();
+        self.leaving = true;
+        self
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Which apply this is; grows with each.
@@ -161,7 +175,6 @@ impl Company {
         let mut counting = file.counting.clone();
         counting.internal_domains.clone_from(&self.internal_domains);
         Rules {
-            version: self.revision,
             language: file.language,
             time_zone: file.time_zone.clone(),
             profiles: self.profiles.clone(),

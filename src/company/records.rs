@@ -63,7 +63,7 @@ pub trait Records: Send + Sync + 'static {
     async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError>;
 
     /// Makes a document live in one step: the document, a mailbox for each extension in `users`, retirement of the
-    /// others, a mark for every mailbox concerned, and the draft gone. All of it or nothing.
+    /// others, and the draft gone. All of it or nothing. Nobody is due because of it before [`make_due`](Self::make_due).
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing has changed.
@@ -73,6 +73,10 @@ pub trait Records: Send + Sync + 'static {
         document: Vec<u8>,
         users: Vec<Extension>,
     ) -> Result<Applied, StoreError>;
+
+    /// Makes mailboxes due because of what was applied, once turns go by that: a turn by the old rules would have to be
+    /// repeated. Need not survive a restart, which makes every mailbox due.
+    fn make_due(&self, mailboxes: &[MailboxRecord]);
 
     /// Stores what became known while running.
     ///

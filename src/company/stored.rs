@@ -54,7 +54,11 @@ impl Company {
         for (steps, value) in &self.unknown {
             put_back(&mut company, steps, value);
         }
-        json!({ "schema": SCHEMA, "revision": self.revision, "company": company }).to_string()
+        let mut stored = json!({ "schema": SCHEMA, "revision": self.revision, "company": company });
+        if self.leaving {
+            stored["leaving"] = Value::Bool(true);
+        }
+        stored.to_string()
     }
 
     /// A company from the store.
@@ -72,8 +76,9 @@ impl Company {
         }
         let revision = number(&stored, "revision").ok_or_else(|| misfit("revision", "no number"))?;
         let company = stored.remove("company").ok_or_else(|| misfit("company", "missing"))?;
+        let leaving = stored.get("leaving").and_then(Value::as_bool).unwrap_or_default();
         let (file, unknown) = read(company)?;
-        Ok(Self::assemble(file, revision, unknown))
+        Ok(Self { leaving, ..Self::assemble(file, revision, unknown) })
     }
 }
 

@@ -21,6 +21,7 @@ mod listen;
 mod process;
 mod secret;
 mod store;
+mod sweep;
 mod webhook;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret};
 pub use store::{Store, StoreUrl};
+pub use sweep::Sweep;
 pub use webhook::Webhook;
 
 use layers::{Checks, Layers};
@@ -64,6 +66,8 @@ pub struct Config {
     pub admin: Admin,
     /// How it works.
     pub queue: Queue,
+    /// How often it looks for what was not announced.
+    pub sweep: Sweep,
     /// How it reaches PBXs.
     pub pbx: Pbx,
     /// What it tells.
@@ -108,7 +112,8 @@ impl Config {
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
-        config.queue.check(&mut checks);
+        config.queue.check(&config.pbx, &mut checks);
+        config.sweep.check(&mut checks);
         config.pbx.check(&mut checks);
         config.log.check(&mut checks);
         checks.done()?;

@@ -1,6 +1,6 @@
 //! The smaller tables: `[keys]`, `[admin]`, `[queue]`, `[pbx]`, `[log]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
@@ -93,15 +93,24 @@ pub struct Queue {
     /// How many mailboxes have their turn at once.
     pub workers: usize,
     lease_secs: u64,
+    read_within_secs: u64,
     retry_first_secs: u64,
     retry_max_secs: u64,
     park_secs: u64,
 }
 
+/// Seconds that a lease may last.
+const LEASE_SECS: RangeInclusive<u64> = 10..=600;
+
 impl Queue {
     /// After how long a turn that says nothing counts as lost.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_secs)
+    }
+
+    /// How long one mailbox may read its calendar in one go.
+    pub fn read_within(&self) -> Duration {
+        Duration::from_secs(self.read_within_secs)
     }
 
     /// Pause after the first failure; it doubles with each.
@@ -119,13 +128,29 @@ impl Queue {
         Duration::from_secs(self.park_secs)
     }
 
-    pub(super) fn check(&self, checks: &mut Checks<'_>) {
+    pub(super) fn check(&self, pbx: &Pbx, checks: &mut Checks<'_>) {
         checks.within("queue.workers", self.workers as u64, 1..=1024, "each holds one mailbox at a time");
         checks.within(
             "queue.lease_secs",
             self.lease_secs,
-            10..=600,
+            LEASE_SECS,
             "a turn waits up to 30 s for an outside system",
+        );
+        // Extended at every third of its length, a lease lasts two thirds at least when a write begins; what is over is for
+        // a machine that stalls. A write that outlasts its lease might overtake the next one.
+        let shortest = pbx.timeout_secs.saturating_mul(2);
+        if LEASE_SECS.contains(&self.lease_secs) && self.lease_secs < shortest {
+            checks.refuse(
+                "queue.lease_secs",
+                "is less than twice `pbx.timeout_secs`: a lease has to outlast a write to a PBX",
+                format!("make it {shortest} at least, or `pbx.timeout_secs` {} at most", self.lease_secs / 2),
+            );
+        }
+        checks.within(
+            "queue.read_within_secs",
+            self.read_within_secs,
+            10..=3600,
+            "Graph may take 90 s for one answer, and a first reading may take several",
         );
         checks.within(
             "queue.retry_first_secs",

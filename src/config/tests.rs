@@ -65,7 +65,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "[queu]",
         &[
-            "narvaro.toml, line 1: `queu` is no key that exists here -- did you mean `queue`? Possible are `listen`, `webhook`, `store`, `graph`, `keys`, `admin`, `queue`, `pbx`, `log`",
+            "narvaro.toml, line 1: `queu` is no key that exists here -- did you mean `queue`? Possible are `listen`, `webhook`, `store`, `graph`, `keys`, `admin`, `queue`, `sweep`, `pbx`, `log`",
         ],
     ),
     (
@@ -208,6 +208,21 @@ fn the_environment_wins_over_the_file_and_is_named_when_it_is_wrong() {
         wrong("NARVARO__QUEUE__WORKER", "1")[0]
             .starts_with("environment variable NARVARO__QUEUE__WORKER: `queue.worker` is no key"),
     );
+}
+
+#[test]
+fn a_lease_that_a_write_to_a_pbx_may_outlast_is_refused_with_both_keys() {
+    let told = |lease: u64, timeout: u64| {
+        let file = format!("[queue]\nlease_secs = {lease}\n[pbx]\ntimeout_secs = {timeout}");
+        told_with(&file, &Environment::default())
+    };
+    assert_eq!(
+        told(30, 20),
+        [
+            "narvaro.toml, line 2: `queue.lease_secs` is less than twice `pbx.timeout_secs`: a lease has to outlast a write to a PBX -- make it 40 at least, or `pbx.timeout_secs` 15 at most"
+        ]
+    );
+    assert!(told(40, 20).is_empty());
 }
 
 #[test]

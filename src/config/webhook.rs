@@ -1,5 +1,6 @@
 //! `[webhook]`: what Microsoft 365 calls, and how much of it is taken.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error};
 use url::{Host, Url};
 
@@ -14,9 +15,15 @@ pub struct Webhook {
     pub public_url: Option<Url>,
     /// Longest notification body, bytes.
     pub max_body_bytes: usize,
+    self_test_secs: u32,
 }
 
 impl Webhook {
+    /// How often the service calls its own notification address; `None`: never.
+    pub fn self_test_every(&self) -> Option<SignedDuration> {
+        Some(SignedDuration::from_secs(self.self_test_secs.into())).filter(|every| !every.is_zero())
+    }
+
     pub(super) fn check(&self, plain_http_on_loopback: bool, checks: &mut Checks<'_>) {
         if let Some(url) = &self.public_url {
             refuse_unsafe(checks, "webhook.public_url", url, plain_http_on_loopback);
@@ -27,6 +34,14 @@ impl Webhook {
             16_384..=67_108_864,
             "a batch of notifications has some hundred kilobytes",
         );
+        if self.self_test_secs != 0 {
+            checks.within(
+                "webhook.self_test_secs",
+                self.self_test_secs.into(),
+                10..=86_400,
+                "0 switches the test off",
+            );
+        }
     }
 }
 

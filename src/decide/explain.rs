@@ -135,6 +135,11 @@ impl Explanation {
         sentences::lines(self, language, zone)
     }
 
+    /// The first of those sentences for a phone that is known to show something else still.
+    pub fn should_show(&self, language: Language, zone: &TimeZone) -> String {
+        sentences::should_show(self, language, zone)
+    }
+
     fn profiles(&self) -> impl Iterator<Item = &ProfileId> {
         let decider = self.decider.iter().flat_map(|decider| {
             let lost = decider.words_lost.iter().map(|lost| &lost.hit.profile);

@@ -27,6 +27,10 @@ pub(super) fn lines(explanation: &Explanation, language: Language, zone: &TimeZo
     lines
 }
 
+pub(super) fn should_show(explanation: &Explanation, language: Language, zone: &TimeZone) -> String {
+    Teller { explanation, language, zone }.should_show()
+}
+
 /// Says one thing in the language asked for.
 struct Teller<'a> {
     explanation: &'a Explanation,
@@ -36,10 +40,7 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn say<'t>(&self, sv: &'t str, en: &'t str) -> &'t str {
-        match self.language {
-            Language::Sv => sv,
-            Language::En => en,
-        }
+        self.language.say(sv, en)
     }
 
     fn name(&self, profile: Option<&ProfileId>) -> String {
@@ -66,6 +67,14 @@ impl Teller<'_> {
         match self.language {
             Language::Sv => format!("Klockan {at} visas {name}."),
             Language::En => format!("At {at} the phone shows {name}."),
+        }
+    }
+
+    fn should_show(&self) -> String {
+        let (at, name) = (self.moment(self.explanation.at), self.name(self.explanation.profile.as_ref()));
+        match self.language {
+            Language::Sv => format!("Klockan {at} ska {name} visas."),
+            Language::En => format!("At {at} the phone should show {name}."),
         }
     }
 

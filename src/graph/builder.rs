@@ -18,9 +18,9 @@ use reqwest::Method;
 use serde::Serialize;
 use url::Url;
 
-use super::gates::Scope;
+use super::{gates::Scope, wire::unreadable};
 use crate::{
-    calendar::{MailboxRef, ReadError},
+    calendar::{DeltaLink, MailboxRef, ReadError},
     model::{EventId, Interval, SubscriptionId},
 };
 
@@ -29,6 +29,9 @@ const MAILBOX: &str = "narvaro-mailbox";
 
 /// Stands for the id of an event or a subscription.
 const ITEM: &str = "narvaro-item";
+
+/// Name of a round's requests.
+const DELTA: &str = "calendar_view_delta";
 
 /// What is read of a single event. On views nothing is selected, see [`Requests::calendar_view`].
 const EVENT_FIELDS: &[&str] = &[
@@ -145,6 +148,42 @@ impl Requests {
         Ok(Call { page_size: Some(page_size), ..call })
     }
 
+    /// The first page of a round over the default calendar's window. Neither `$select` nor `$top` may stand there;
+    /// the page's size is a preference.
+    pub(super) async fn calendar_delta(
+        &self,
+        mailbox: &MailboxRef,
+        window: Interval,
+        page_size: u16,
+    ) -> Result<Call, ReadError> {
+        let handler = self
+            .sdk
+            .user(MAILBOX)
+            .calendar_views()
+            .delta()
+            .append_query_pair("startDateTime", &instant(window.start))
+            .append_query_pair("endDateTime", &instant(window.end));
+        let call = self.call(DELTA, mailbox_scope(mailbox), parts!(handler), Some(mailbox), None)?;
+        Ok(Call { page_size: Some(page_size), ..call })
+    }
+
+    /// The first page of the round that goes on where an earlier one ended, if that was at the Graph we speak to.
+    pub(super) fn calendar_delta_since(
+        &self,
+        mailbox: &MailboxRef,
+        link: &DeltaLink,
+        page_size: u16,
+    ) -> Option<Call> {
+        Some(Call {
+            operation: DELTA,
+            method: Method::GET,
+            url: self.ours(link.as_str())?,
+            body: None,
+            scope: mailbox_scope(mailbox),
+            page_size: Some(page_size),
+        })
+    }
+
     /// One event.
     pub(super) async fn event(&self, mailbox: &MailboxRef, id: &EventId) -> Result<Call, ReadError> {
         let handler = self
@@ -213,6 +252,12 @@ impl Requests {
         self.call("renew_subscription", Scope::Subscriptions, parts!(handler), None, Some(id.as_str()))
     }
 
+    /// One subscription.
+    pub(super) async fn subscription(&self, id: &SubscriptionId) -> Result<Call, ReadError> {
+        let handler = self.sdk.subscription(ITEM).get_subscription();
+        self.call("get_subscription", Scope::Subscriptions, parts!(handler), None, Some(id.as_str()))
+    }
+
     /// Ends a subscription.
     pub(super) async fn delete_subscription(&self, id: &SubscriptionId) -> Result<Call, ReadError> {
         let handler = self.sdk.subscription(ITEM).delete_subscription();
@@ -230,16 +275,27 @@ impl Requests {
     /// # Errors
     /// [`ReadError::Unreadable`] where the link leads anywhere but to the Graph we speak to.
     pub(super) fn next_page(&self, call: &Call, link: &str) -> Result<Call, ReadError> {
-        let ours = |url: &Url| {
-            url.origin() == self.root.origin()
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.path().starts_with(self.root.path())
-        };
-        match Url::parse(link) {
-            Ok(url) if ours(&url) => Ok(Call { url, ..call.clone() }),
-            Ok(_) | Err(_) => Err(ReadError::Unreadable { place: "@odata.nextLink".to_owned() }),
-        }
+        let url = self.ours(link).ok_or_else(|| unreadable("@odata.nextLink"))?;
+        Ok(Call { url, ..call.clone() })
+    }
+
+    /// Where a round that has ended is to go on.
+    ///
+    /// # Errors
+    /// As [`next_page`](Self::next_page).
+    pub(super) fn next_round(&self, link: String) -> Result<DeltaLink, ReadError> {
+        self.ours(&link).ok_or_else(|| unreadable("@odata.deltaLink"))?;
+        Ok(DeltaLink::new(link))
+    }
+
+    /// A link out of an answer, if it leads to the Graph we speak to.
+    fn ours(&self, link: &str) -> Option<Url> {
+        let url = Url::parse(link).ok()?;
+        let is_ours = url.origin() == self.root.origin()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.path().starts_with(self.root.path());
+        is_ours.then_some(url)
     }
 
     fn call(
@@ -325,6 +381,12 @@ mod tests {
             "https://graph.microsoft.us/v1.0/users/7b0a/calendarView?startDateTime=2026-11-22T00%3A00%3A00Z\
              &endDateTime=2026-12-27T22%3A30%3A00Z&%24top=50"
         );
+        let call = requests.calendar_delta(&anna, window(), 50).await.unwrap();
+        assert_eq!(
+            call.url.as_str(),
+            "https://graph.microsoft.us/v1.0/users/7b0a/calendarView/delta()?startDateTime=2026-11-22T00%3A00%3A00Z\
+             &endDateTime=2026-12-27T22%3A30%3A00Z"
+        );
         let id: EventId = "AAk=".parse().unwrap();
         let call = requests.instances(&anna, &id, window(), 50).await.unwrap();
         assert_eq!(call.url.path(), "/v1.0/users/7b0a/events/AAk%3D/instances");
@@ -339,6 +401,8 @@ mod tests {
         assert_eq!(call.body.unwrap(), r#"{"a":1}"#);
         let call = requests.delete_subscription(&watch).await.unwrap();
         assert_eq!((call.method, call.url.path()), (Method::DELETE, "/v1.0/subscriptions/a4c2"));
+        let call = requests.subscription(&watch).await.unwrap();
+        assert_eq!((call.method, call.url.path()), (Method::GET, "/v1.0/subscriptions/a4c2"));
         assert_eq!(requests.list_subscriptions().await.unwrap().url.path(), "/v1.0/subscriptions");
         let call = requests.create_subscription(&serde_json::json!({})).await.unwrap();
         assert_eq!((call.method, call.url.path()), (Method::POST, "/v1.0/subscriptions"));
@@ -402,6 +466,8 @@ mod tests {
             "",
         ] {
             assert!(requests.next_page(&first, foreign).is_err(), "{foreign}");
+            assert!(requests.next_round(foreign.to_owned()).is_err(), "{foreign}");
+            assert!(requests.calendar_delta_since(&mailbox("u"), &DeltaLink::new(foreign), 50).is_none());
         }
     }
 }

@@ -15,15 +15,15 @@ use super::{
     wire::{self, Page, unreadable},
 };
 use crate::{
-    calendar::{CalendarSource, MailboxRef, ReadError, Resolved},
+    calendar::{CalendarSource, DeltaLink, MailboxRef, ReadError, Resolved, Round},
     model::{CalendarEvent, EventId, EventKind, Interval, When},
 };
 
 /// Events per page. Their bodies come with them, and a page has to fit the longest answer that is read.
-const EVENTS_PER_PAGE: u16 = 50;
+pub(super) const EVENTS_PER_PAGE: u16 = 50;
 
 /// No list of ours is longer; more means that the links go round in a circle.
-const MOST_PAGES: usize = 200;
+pub(super) const MOST_PAGES: usize = 200;
 
 /// How far around now a series is looked for: what a timetable spans.
 const SERIES_AROUND: (SignedDuration, SignedDuration) =
@@ -58,6 +58,16 @@ impl GraphCompany {
         Ok(once_each(events.collect::<Result<_, ReadError>>()?))
     }
 
+    /// All events of the default calendar that touch the window, as they are.
+    pub(super) async fn view(
+        &self,
+        mailbox: &MailboxRef,
+        window: Interval,
+    ) -> Result<Vec<CalendarEvent>, ReadError> {
+        let call = self.graph.requests.calendar_view(mailbox, window, EVENTS_PER_PAGE).await?;
+        Ok(self.events(call).await?)
+    }
+
     /// Whether the calendar view around an event's own time shows it.
     async fn shows(&self, mailbox: &MailboxRef, event: &CalendarEvent) -> Result<bool, ReadError> {
         let around = self.view(mailbox, around(event.when)).await?;
@@ -82,9 +92,16 @@ impl CalendarSource for GraphCompany {
         Ok(answer.value.filter(|name| !name.trim().is_empty()))
     }
 
-    async fn view(&self, mailbox: &MailboxRef, window: Interval) -> Result<Vec<CalendarEvent>, ReadError> {
-        let call = self.graph.requests.calendar_view(mailbox, window, EVENTS_PER_PAGE).await?;
-        Ok(self.events(call).await?)
+    async fn round(
+        &self,
+        mailbox: &MailboxRef,
+        window: Interval,
+        since: Option<&DeltaLink>,
+    ) -> Result<Round, ReadError> {
+        match since {
+            None => self.whole_round(mailbox, window).await,
+            Some(link) => self.round_since(mailbox, window, link).await,
+        }
     }
 
     async fn event(&self, mailbox: &MailboxRef, id: &EventId) -> Result<Option<CalendarEvent>, ReadError> {

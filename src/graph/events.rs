@@ -3,10 +3,14 @@
 //! What has no field here (body, attendees, location, links) is skipped by the parser and never becomes a value.
 //! Enumerations may grow, so they are read as text and an unknown word falls to the careful side.
 //! Facts: <https://learn.microsoft.com/graph/api/resources/event>.
+//!
+//! Rows of delta are events too, and less: a removed one has its id alone, and an occurrence may be *thin*, with
+//! its times and its series' id and nothing else. [`WireEvent::inherit`] gives it what it has from its series.
+//! Facts: <https://learn.microsoft.com/graph/delta-query-events>.
 
 use chrono::{DateTime as WireInstant, Utc};
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::wire::unreadable;
 use crate::{
@@ -27,8 +31,8 @@ pub(super) struct WireEvent {
     /// Missing altogether, or `null` for "no text": two things.
     #[serde(default, deserialize_with = "even_if_null")]
     subject: Option<Option<String>>,
-    start: WireMoment,
-    end: WireMoment,
+    start: Option<WireMoment>,
+    end: Option<WireMoment>,
     is_all_day: Option<bool>,
     is_cancelled: Option<bool>,
     is_organizer: Option<bool>,
@@ -38,22 +42,24 @@ pub(super) struct WireEvent {
     categories: Option<Vec<String>>,
     organizer: Option<WireRecipient>,
     last_modified_date_time: Option<WireInstant<Utc>>,
+    #[serde(rename = "@removed")]
+    removed: Option<IgnoredAny>,
 }
 
 /// <https://learn.microsoft.com/graph/api/resources/responsestatus>
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct WireResponse {
     response: Option<String>,
 }
 
 /// <https://learn.microsoft.com/graph/api/resources/recipient>, without the name.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireRecipient {
     email_address: Option<WireAddress>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct WireAddress {
     address: Option<String>,
 }
@@ -109,6 +115,59 @@ fn even_if_null<'de, D: Deserializer<'de>>(document: D) -> Result<Option<Option<
 }
 
 impl WireEvent {
+    /// Its id, as the server has it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The id of its series.
+    pub(super) fn series(&self) -> Option<&str> {
+        self.series_master_id.as_deref()
+    }
+
+    /// Whether it only says that the event is gone from what is read.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.is_some()
+    }
+
+    /// Whether it is a series.
+    pub(super) fn is_master(&self) -> bool {
+        self.kind() == EventKind::SeriesMaster
+    }
+
+    /// Whether it lacks what an event of a series may have from its series.
+    pub(super) fn is_thin(&self) -> bool {
+        self.subject.is_none() && matches!(self.kind(), EventKind::Occurrence | EventKind::Exception)
+    }
+
+    /// Takes what a thin occurrence lacks from its series; `false` where that cannot tell: an exception may differ
+    /// in everything, and a series may be thin itself.
+    pub(super) fn inherit(&mut self, master: &Self) -> bool {
+        if self.kind() != EventKind::Occurrence || master.subject.is_none() {
+            return false;
+        }
+        fn fill<T: Clone>(own: &mut Option<T>, inherited: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(inherited);
+            }
+        }
+        fill(&mut self.subject, &master.subject);
+        fill(&mut self.is_all_day, &master.is_all_day);
+        fill(&mut self.is_cancelled, &master.is_cancelled);
+        fill(&mut self.is_organizer, &master.is_organizer);
+        fill(&mut self.show_as, &master.show_as);
+        fill(&mut self.sensitivity, &master.sensitivity);
+        fill(&mut self.response_status, &master.response_status);
+        fill(&mut self.categories, &master.categories);
+        fill(&mut self.organizer, &master.organizer);
+        fill(&mut self.last_modified_date_time, &master.last_modified_date_time);
+        true
+    }
+
+    fn kind(&self) -> EventKind {
+        event_kind(self.kind.as_deref(), self.series_master_id.is_some())
+    }
+
     /// The event in our words; `place` says where in the document it stands.
     ///
     /// # Errors
@@ -119,12 +178,18 @@ impl WireEvent {
         let id = |text: String, field: &str| {
             text.parse::<EventId>().map_err(|_quotes_the_id| unreadable(format!("{place}.{field}")))
         };
-        let kind = event_kind(self.kind.as_deref(), self.series_master_id.is_some());
+        let kind = self.kind();
+        let original_start = match (self.original_start, kind, when) {
+            (Some(start), _, _) => instant(start),
+            // What is not an exception is where the pattern has it.
+            (None, EventKind::Occurrence, When::Timed(interval)) => Some(interval.start),
+            _ => None,
+        };
         Ok(CalendarEvent {
             id: id(self.id, "id")?,
             series: self.series_master_id.map(|series| id(series, "seriesMasterId")).transpose()?,
             kind,
-            original_start: self.original_start.and_then(instant),
+            original_start,
             // To Graph, an event without a subject has an empty one; the right to read it is ours with all else.
             subject: self.subject.map(|text| Subject::new(text.unwrap_or_default())),
             when,
@@ -141,11 +206,14 @@ impl WireEvent {
     /// All-day events are floating days: Graph writes midnight in UTC and means midnight at home, so the date
     /// part is taken and the zone is not looked at.
     fn when(&self, place: &str) -> Result<When, ReadError> {
+        let missing = |field: &str| unreadable(format!("{place}.{field}"));
+        let start = self.start.as_ref().ok_or_else(|| missing("start"))?;
+        let end = self.end.as_ref().ok_or_else(|| missing("end"))?;
         if self.is_all_day.unwrap_or(false) {
-            return Ok(When::AllDay { first: self.start.wall.date(), last: self.end.wall.date() });
+            return Ok(When::AllDay { first: start.wall.date(), last: end.wall.date() });
         }
-        let start = self.start.instant(&format!("{place}.start"))?;
-        let end = self.end.instant(&format!("{place}.end"))?;
+        let start = start.instant(&format!("{place}.start"))?;
+        let end = end.instant(&format!("{place}.end"))?;
         Ok(When::Timed(Interval::new(start, end)))
     }
 

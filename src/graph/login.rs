@@ -22,9 +22,9 @@ use url::Url;
 
 use super::{
     cloud::Cloud,
+    courier::{BodyError, read_body},
     credential::ProofError,
     refusal,
-    transport::{BodyError, read_body},
 };
 use crate::{calendar::ReadError, clock::SharedClock};
 

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!  GraphCompany ── builder ──> Call ── transport ──> Graph        what is asked for, and how it gets there
-//!       │        (graph-rs-sdk)         │     └─ gates            four at a time, pauses, pace
+//!       │        (graph-rs-sdk)         │     ├─ circuit          a tenant that fails is left alone
+//!       │                               │     ├─ gates            four at a time, pauses
+//!       │                               │     ├─ budget           ahead of Graph's own
+//!       │                               │     ├─ line             what is pressing first, small ones together
+//!       │                               │     └─ courier ── batch
 //!       │                               └─ auth ── login ──> Entra   one token per company
-//!       └── events, users, subscriptions <── wire                what comes back, in our words
+//!       └── round, events, users, subscriptions <── wire         what comes back, in our words
 //! ```
 //!
 //! Promises: an answer is complete or an error; every id is an immutable id; every wait is returned to the queue
@@ -16,15 +20,22 @@
 //! old token is still good, and it cannot be told to forget one that Graph refuses; see [`auth`].
 
 mod auth;
+mod backoff;
+mod batch;
+mod budget;
 mod builder;
 mod calendar;
+mod circuit;
 mod cloud;
 mod consent;
+mod courier;
 mod credential;
 mod events;
 mod gates;
+mod line;
 mod login;
 mod refusal;
+mod round;
 mod subscriptions;
 mod transport;
 mod users;
@@ -49,11 +60,14 @@ pub use credential::{AppCredential, CredentialError};
 
 use self::{
     auth::{Application, TokenKeeper},
+    budget::{ApplicationBudget, Budget},
     builder::Requests,
+    circuit::Circuit,
+    courier::{Courier, http_client},
     credential::Proof,
-    gates::ListPace,
+    gates::Gates,
     login::Road,
-    transport::{Transport, http_client},
+    transport::{Desk, Transport},
 };
 use crate::{clock::SharedClock, model::TenantId};
 
@@ -87,7 +101,7 @@ pub struct Graph {
     application: Arc<Application>,
     client: reqwest::Client,
     requests: Requests,
-    list_pace: ListPace,
+    budget: Arc<ApplicationBudget>,
     clock: SharedClock,
     companies: Mutex<HashMap<TenantId, Weak<GraphCompany>>>,
 }
@@ -111,7 +125,7 @@ impl Graph {
             application: Arc::new(application),
             client,
             requests,
-            list_pace: ListPace::default(),
+            budget: Arc::default(),
             clock,
             companies: Mutex::default(),
         }))
@@ -137,13 +151,26 @@ impl Graph {
         companies.retain(|_, company| company.strong_count() > 0);
         let tokens = Arc::new(TokenKeeper::new(Arc::clone(&self.application), tenant.clone()));
         let company = Arc::new(GraphCompany {
-            transport: Transport::new(self.client.clone(), Arc::clone(&tokens), Arc::clone(&self.clock)),
+            transport: self.transport(&tenant, &tokens),
             graph: Arc::clone(self),
             tokens,
             tenant: tenant.clone(),
         });
         companies.insert(tenant, Arc::downgrade(&company));
         company
+    }
+
+    fn transport(&self, tenant: &TenantId, tokens: &Arc<TokenKeeper>) -> Transport {
+        let clock = || Arc::clone(&self.clock);
+        let root = self.application.cloud.root();
+        Transport::new(Desk {
+            courier: Courier { client: self.client.clone(), root, clock: clock() },
+            tokens: Arc::clone(tokens),
+            circuit: Circuit::new(tenant.clone()),
+            gates: Gates::default(),
+            budget: Budget::new(Arc::clone(&self.budget)),
+            clock: clock(),
+        })
     }
 }
 

@@ -32,6 +32,10 @@ const KNOWN: &[&str] = &[
     "quotalimitreached",
     "request_resourcenotfound",
     "resourcenotfound",
+    "resyncapplydifferences",
+    "resyncrequired",
+    "resyncuploaddifferences",
+    "syncstateinvalid",
     "syncstatenotfound",
     "toomanyrequests",
     "validationerror",
@@ -141,6 +145,17 @@ impl Refusal {
         self.status == 404 && self.has_code() && !self.is(NO_MAILBOX) && !self.is(NO_USER)
     }
 
+    /// Whether the far side is at fault, or says "slow down" without a time: another mailbox would fare alike.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(self.status, 500 | 502..) || (self.status == 429 && self.retry_after.is_none())
+    }
+
+    /// Whether Graph has forgotten where a round of delta was. It says so by 410, with a code or with nothing but
+    /// a `Location`, or by another 40x with one of the codes.
+    pub(super) fn is_lost_sync(&self) -> bool {
+        self.status == 410 || (400..500).contains(&self.status) && self.is(LOST_SYNC)
+    }
+
     /// What a read makes of it.
     pub(super) fn into_read_error(self) -> ReadError {
         let reason = self.code.clone();
@@ -172,6 +187,15 @@ const NO_MAILBOX: &[&str] = &["mailboxnotenabledforrestapi", "resourcenotfound",
 
 /// No user behind the id.
 const NO_USER: &[&str] = &["request_resourcenotfound", "errorinvaliduser"];
+
+/// The round has to begin anew. The documentation writes them in lower camel case, the wire in Pascal case.
+const LOST_SYNC: &[&str] = &[
+    "resyncapplydifferences",
+    "resyncrequired",
+    "resyncuploaddifferences",
+    "syncstateinvalid",
+    "syncstatenotfound",
+];
 
 /// Text from outside as it may stand in a log or before a technician.
 fn printable(text: &str, limit: usize) -> String {
@@ -254,6 +278,25 @@ mod tests {
         assert!(!none(r#"{"error":{"code":"Request_ResourceNotFound"}}"#).is_missing_item());
         assert!(!none("<html>no such host</html>").is_missing_item());
         assert!(matches!(none("").into_read_error(), ReadError::Unreachable(_)));
+    }
+
+    #[test]
+    fn a_lost_round_is_known_by_its_status_or_its_code_however_it_is_written() {
+        let read = |status, code: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+            Refusal::read(status, body.as_bytes(), None, None)
+        };
+        for code in ["SyncStateNotFound", "syncStateNotFound", "SYNCSTATENOTFOUND", "resyncRequired"] {
+            for status in [400, 404, 410] {
+                assert!(read(status, code).is_lost_sync(), "{status} {code}");
+            }
+        }
+        assert!(Refusal::read(410, b"", None, None).is_lost_sync(), "a `Location` may be all there is");
+        let within = r#"{"error":{"code":"Gone","innerError":{"code":"resyncApplyDifferences"}}}"#;
+        assert!(Refusal::read(400, within.as_bytes(), None, None).is_lost_sync());
+        for (status, code) in [(400, "BadRequest"), (404, "ErrorItemNotFound"), (503, "SyncStateNotFound")] {
+            assert!(!read(status, code).is_lost_sync(), "{status} {code}");
+        }
     }
 
     #[test]

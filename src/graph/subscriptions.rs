@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     GraphCompany,
     refusal::{CallError, Refusal},
-    wire::{self, unreadable},
+    wire::{self, Page, unreadable},
 };
 use crate::{
     calendar::{MailboxRef, ReadError},
     model::SubscriptionId,
-    subscription::{Watch, WatchError, WatchKeeper, WatchRequest},
+    subscription::{ListedWatch, Watch, WatchError, WatchKeeper, WatchPage, WatchRequest},
 };
 
 /// Longest life that is asked for: Graph's 10,080 minutes, less a quarter of an hour for clocks and the way.
@@ -25,6 +25,9 @@ const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080 - 15);
 
 /// Longest secret that Graph keeps, in characters.
 const LONGEST_CLIENT_STATE: usize = 128;
+
+/// Pages of one list that are followed; no tenant has as many subscriptions of one application.
+const MOST_PAGES: usize = 1_000;
 
 /// Codes of a 403 that speak of the mailbox. Another one, on creating, is the quota: of that only the status is
 /// documented.
@@ -72,10 +75,25 @@ impl WireSubscription {
         Ok(Watch { id, expires })
     }
 
-    fn is_for(&self, resource: &str) -> bool {
-        let plain = |text: &str| text.trim_start_matches('/').to_ascii_lowercase();
-        self.resource.as_deref().is_some_and(|own| plain(own) == plain(resource))
+    fn listed(self) -> Result<ListedWatch, ReadError> {
+        let watch = self.watch()?;
+        let mailbox = self.resource.as_deref().and_then(mailbox_of);
+        Ok(ListedWatch { id: watch.id, mailbox, reports_to: self.notification_url.unwrap_or_default() })
     }
+}
+
+/// The mailbox of `/users/{id}/events`, however that is spelled.
+fn mailbox_of(resource: &str) -> Option<MailboxRef> {
+    let mut parts = resource.trim_start_matches('/').split('/');
+    let (users, object, events) = (parts.next()?, parts.next()?, parts.next()?);
+    let named = users.eq_ignore_ascii_case("users") && events.eq_ignore_ascii_case("events");
+    (named && parts.next().is_none()).then(|| MailboxRef { object: object.to_owned() })
+}
+
+/// The subscription that the text of a 409 names.
+fn named_in(message: &str) -> Option<SubscriptionId> {
+    let words = message.split(|c: char| !(c.is_ascii_hexdigit() || c == '-'));
+    words.into_iter().find(|word| word.len() == 36 && word.matches('-').count() == 4)?.parse().ok()
 }
 
 fn events_of(mailbox: &MailboxRef) -> String {
@@ -148,17 +166,45 @@ impl WatchKeeper for GraphCompany {
         }
     }
 
-    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError> {
-        if let Err(wait) = self.graph.list_pace.take(&self.tenant, self.graph.clock.now()) {
-            return Err(read(ReadError::Throttled { retry_after: Some(wait) }));
+    async fn look(&self, id: &SubscriptionId) -> Result<Option<ListedWatch>, WatchError> {
+        let call = self.graph.requests.subscription(id).await.map_err(WatchError::Read)?;
+        match self.transport.send(&call).await {
+            Ok(body) => {
+                let found = wire::read::<WireSubscription>(&body).and_then(WireSubscription::listed);
+                found.map(Some).map_err(read)
+            }
+            Err(CallError::Refused(refusal)) => match change_refused(refusal) {
+                WatchError::Gone => Ok(None),
+                error => Err(error),
+            },
+            Err(error) => Err(read(error)),
         }
-        let call = self.graph.requests.list_subscriptions().await.map_err(WatchError::Read)?;
-        let all = self.all_pages::<WireSubscription>(call).await.map_err(read)?;
-        let resource = events_of(mailbox);
-        let of_mailbox = all.into_iter().filter(|subscription| subscription.is_for(&resource));
-        of_mailbox
-            .map(|own| Ok((own.watch().map_err(WatchError::Read)?, own.notification_url.unwrap_or_default())))
-            .collect()
+    }
+
+    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<ListedWatch>, WatchError> {
+        let mut found = Vec::new();
+        let mut next = None;
+        for _ in 0..MOST_PAGES {
+            let page = self.list(next.as_deref()).await?;
+            found.extend(page.watches.into_iter().filter(|watch| watch.is_on(mailbox)));
+            next = page.next;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(read(unreadable("@odata.nextLink")))
+    }
+
+    async fn list(&self, next: Option<&str>) -> Result<WatchPage, WatchError> {
+        let requests = &self.graph.requests;
+        let mut call = requests.list_subscriptions().await.map_err(WatchError::Read)?;
+        if let Some(link) = next {
+            call = requests.next_page(&call, link).map_err(WatchError::Read)?;
+        }
+        let body = self.transport.send(&call).await.map_err(read)?;
+        let page: Page<WireSubscription> = wire::read(&body).map_err(read)?;
+        let watches = page.value.into_iter().map(WireSubscription::listed).collect::<Result<_, _>>();
+        Ok(WatchPage { watches: watches.map_err(WatchError::Read)?, next: page.next })
     }
 }
 
@@ -166,7 +212,7 @@ fn creation_refused(refusal: Refusal) -> WatchError {
     match refusal.status {
         400 if refusal.is(&["validationerror", "invalidrequest"]) => endpoint_refused(&refusal),
         403 if !refusal.is(DENIED) && refusal.has_code() => WatchError::Quota,
-        409 => WatchError::Exists,
+        409 => WatchError::Exists { named: named_in(&refusal.message) },
         _ => read(CallError::Refused(refusal)),
     }
 }
@@ -190,10 +236,7 @@ fn endpoint_refused(refusal: &Refusal) -> WatchError {
 mod tests {
     use serde_json::Value;
 
-    use super::{
-        super::{testing::fixture, wire::Page},
-        *,
-    };
+    use super::{super::testing::fixture, *};
 
     fn case(name: &str) -> Refusal {
         let cases = fixture("errors.json");
@@ -219,7 +262,7 @@ mod tests {
         let named = |name: &str| creation_refused(case(name));
         assert!(matches!(
             named("subscription duplicate (status and message documented, code string is not)"),
-            WatchError::Exists
+            WatchError::Exists { named: Some(_) }
         ));
         assert!(matches!(
             named("subscription quota (403 documented, code and text are not)"),
@@ -261,12 +304,10 @@ mod tests {
     fn only_the_mailboxs_events_are_found_and_not_its_contacts() {
         let list: Page<WireSubscription> =
             wire::read(&serde_json::to_vec(&fixture("subscription-list-response.json")).unwrap()).unwrap();
-        let found: Vec<_> = list
-            .value
-            .iter()
-            .filter(|s| s.is_for("users/7B0A9F1C-3d52-4e86-8c17-2f6e5d4c3b21/events"))
-            .collect();
+        let anna = MailboxRef { object: "7B0A9F1C-3d52-4e86-8c17-2f6e5d4c3b21".to_owned() };
+        let listed = list.value.into_iter().map(|one| one.listed().unwrap());
+        let found: Vec<_> = listed.filter(|one| one.is_on(&anna)).collect();
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].id, "a4c2e0f8-7b1d-4935-86ca-5e9f3d2b1c07");
+        assert_eq!(found[0].id.as_str(), "a4c2e0f8-7b1d-4935-86ca-5e9f3d2b1c07");
     }
 }

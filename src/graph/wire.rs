@@ -14,6 +14,19 @@ pub(super) struct Page<T> {
     pub(super) next: Option<String>,
 }
 
+/// One page of a round of delta: it has either a next page or the link of the next round.
+#[derive(Deserialize)]
+pub(super) struct DeltaPage<T> {
+    /// Its rows; a page may be empty and still have a next one.
+    pub(super) value: Vec<T>,
+    /// Where the next page is.
+    #[serde(rename = "@odata.nextLink")]
+    pub(super) next: Option<String>,
+    /// Where the next round goes on.
+    #[serde(rename = "@odata.deltaLink")]
+    pub(super) delta: Option<String>,
+}
+
 /// Reads a document.
 ///
 /// # Errors

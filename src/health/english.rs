@@ -8,6 +8,9 @@ impl Health {
             Self::Fine => "All is well.".into(),
             Self::Starting => "The calendar has not been read yet.".into(),
             Self::Disabled => "The user is switched off in the company file.".into(),
+            Self::Leaving => {
+                "It is being removed: the phone is given back and the subscription deleted.".into()
+            }
             Self::WrongCredentials { code } => {
                 format!("Microsoft's login does not accept our application's secret or certificate ({code}).")
             }
@@ -24,6 +27,11 @@ impl Health {
             Self::AliasNotPrimary { alias, primary } => {
                 format!("`{alias}` is a secondary address; the user's primary address is `{primary}`.")
             }
+            Self::AliasChanged { alias } => {
+                format!(
+                    "Nobody has the address `{alias}` any more; the calendar of the user who had it is still followed."
+                )
+            }
             Self::NoMailbox { code } => format!("The user has no mailbox in Microsoft 365 ({code})."),
             Self::UserGone { code } => format!("The user has been removed from Microsoft 365 ({code})."),
             Self::AccessDenied { code } => format!("Microsoft 365 forbids us to read this mailbox ({code})."),
@@ -39,6 +47,19 @@ impl Health {
             }
             Self::SubscriptionLapsed { since: None } => {
                 "There is no living subscription; the calendar is polled meanwhile.".into()
+            }
+            Self::WatchedElsewhere { host } => {
+                format!(
+                    "Another installation with the same application watches the mailbox and reports to `{host}`; the calendar is polled meanwhile."
+                )
+            }
+            Self::PushUnreliable { since } => {
+                format!(
+                    "Changes have not been announced by Microsoft 365 since {since}; calendars are polled instead."
+                )
+            }
+            Self::NotificationAddressSilent { said } => {
+                format!("The service cannot reach its own notification address: {said}.")
             }
             Self::QuotaReached => {
                 "The mailbox has as many subscriptions as Microsoft allows, over all applications.".into()
@@ -63,6 +84,9 @@ impl Health {
             Self::Fine => "",
             Self::Starting => "Wait a minute. If it stays so, run `narvaro check`.",
             Self::Disabled => "Set `enabled = true` for the user in the company file and apply it.",
+            Self::Leaving => {
+                "Nothing: it goes on by itself. If it does not end because the PBX is gone for good, apply the company file without `[pbx]`, then remove again."
+            }
             Self::WrongCredentials { .. } => {
                 "Create a new client secret (its value, not its id) or certificate in the app registration, give it to the service and restart it."
             }
@@ -79,6 +103,7 @@ impl Health {
                 "Let the company's administrator remove the address from one of the users, or use another primary address as `alias`."
             }
             Self::AliasNotPrimary { .. } => "It works. Write the primary address as `alias` in the company file.",
+            Self::AliasChanged { .. } => "Write the user's new primary address as `alias` in the company file and apply it.",
             Self::NoMailbox { .. } => {
                 "Let the company's administrator give the user an Exchange Online licence, or remove the user from the company file."
             }
@@ -98,6 +123,15 @@ impl Health {
             }
             Self::SubscriptionLapsed { .. } => {
                 "It is set up anew by itself. To do it now, run `narvaro subscriptions renew`."
+            }
+            Self::WatchedElsewhere { .. } => {
+                "Stop the other installation, or give each installation an application registration of its own. It is set up by itself then."
+            }
+            Self::PushUnreliable { .. } => {
+                "Check with `narvaro check` that `webhook.public_url` leads to this service from the internet, also through the proxy and the firewall. It returns by itself with the first change that is announced."
+            }
+            Self::NotificationAddressSilent { .. } => {
+                "Make `webhook.public_url` lead to the public listener: DNS name, certificate, proxy. Where the service cannot reach its own address from within the network, set `webhook.self_test_secs = 0`."
             }
             Self::QuotaReached => "Let the company's administrator remove applications that watch the mailbox and are not used.",
             Self::PbxMissing => "Add a `[pbx]` section to the company file and apply it.",

@@ -35,6 +35,8 @@ pub enum Health {
     Starting,
     /// Switched off in the company file.
     Disabled,
+    /// Taken out of its company, or the company is being removed: the phone is still to be given back.
+    Leaving,
     /// The login service does not accept our application's secret or certificate: every company is concerned.
     WrongCredentials { code: String },
     /// The company's administrator has not consented yet.
@@ -47,6 +49,8 @@ pub enum Health {
     AmbiguousAlias { alias: String },
     /// The alias is one of the user's addresses and not the primary one.
     AliasNotPrimary { alias: String, primary: String },
+    /// Nobody has the alias any more; the calendar of the user who had it is still followed.
+    AliasChanged { alias: String },
     /// The user has no mailbox in the cloud.
     NoMailbox { code: String },
     /// The user has been removed.
@@ -63,6 +67,12 @@ pub enum Health {
     NotificationEndpointRefused { said: String },
     /// There is no living subscription; the mailbox is polled.
     SubscriptionLapsed { since: Option<Timestamp> },
+    /// Another installation of the same application watches the mailbox; it is polled.
+    WatchedElsewhere { host: String },
+    /// Changes of the company are not announced to us; its mailboxes are polled.
+    PushUnreliable { since: Timestamp },
+    /// Our own notification address does not answer us.
+    NotificationAddressSilent { said: String },
     /// The mailbox has as many subscriptions as it may have.
     QuotaReached,
     /// The company names no PBX.
@@ -98,13 +108,28 @@ impl Health {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Fine | Self::Starting | Self::Disabled => Severity::Fine,
+            Self::Fine | Self::Starting | Self::Disabled | Self::Leaving => Severity::Fine,
             Self::AliasNotPrimary { .. }
+            | Self::AliasChanged { .. }
+            | Self::PushUnreliable { .. }
+            | Self::NotificationAddressSilent { .. }
             | Self::Throttled { .. }
             | Self::PbxThrottled
             | Self::TimeZoneUnknown { .. } => Severity::Warning,
             _ => Severity::Trouble,
         }
+    }
+
+    /// Whether the calendar is kept from us by somebody's decision, and not by a fault that passes.
+    pub fn shuts_us_out(&self) -> bool {
+        matches!(
+            self,
+            Self::ConsentWithdrawn { .. }
+                | Self::AccessDenied { .. }
+                | Self::NoMailbox { .. }
+                | Self::UserGone { .. }
+                | Self::UnknownAlias { .. }
+        )
     }
 
     /// What a failed read says about the mailbox. `consented` tells a consent that was never given from one taken back.
@@ -114,6 +139,8 @@ impl Health {
             ReadError::Unreachable(source) => {
                 Self::GraphUnreachable { said: Chain(source.as_ref()).to_string() }
             }
+            ReadError::LeftAlone { cause, .. } => Self::GraphUnreachable { said: cause.clone() },
+            ReadError::LinkExpired => Self::GraphUnreachable { said: Chain(error).to_string() },
             ReadError::Unreadable { place } => {
                 Self::GraphRefused { said: format!("answer not understood at `{place}`") }
             }
@@ -132,7 +159,8 @@ impl Health {
     /// What a failed subscription says about the mailbox.
     pub fn of_watch(error: &WatchError, consented: bool) -> Self {
         match error {
-            WatchError::Exists | WatchError::Gone => Self::SubscriptionLapsed { since: None },
+            WatchError::Elsewhere { host } => Self::WatchedElsewhere { host: host.clone() },
+            WatchError::Exists { .. } | WatchError::Gone => Self::SubscriptionLapsed { since: None },
             WatchError::EndpointRefused { reason } => {
                 Self::NotificationEndpointRefused { said: reason.clone() }
             }
@@ -200,8 +228,11 @@ impl HealthReport {
         }
     }
 
-    /// The state's name in words: `no mailbox`.
-    pub fn name(&self) -> String {
-        self.health.name().replace('_', " ")
+    /// The state in a word or two, as a table has room for: `no mailbox`, `ingen postlåda`.
+    pub fn title(&self, language: Language) -> String {
+        match language {
+            Language::Sv => self.health.title_sv().to_owned(),
+            Language::En => self.health.name().replace('_', " "),
+        }
     }
 }

@@ -3,11 +3,48 @@
 use super::Health;
 
 impl Health {
+    pub(super) fn title_sv(&self) -> &'static str {
+        match self {
+            Self::Fine => "bra",
+            Self::Starting => "startar",
+            Self::Disabled => "avstängd",
+            Self::Leaving => "tas bort",
+            Self::WrongCredentials { .. } => "fel hemlighet",
+            Self::NoConsent { .. } => "inget medgivande",
+            Self::ConsentWithdrawn { .. } => "medgivandet borta",
+            Self::UnknownAlias { .. } => "okänt alias",
+            Self::AmbiguousAlias { .. } => "tvetydigt alias",
+            Self::AliasNotPrimary { .. } => "sekundärt alias",
+            Self::AliasChanged { .. } => "alias utan ägare",
+            Self::NoMailbox { .. } => "ingen postlåda",
+            Self::UserGone { .. } => "användaren borta",
+            Self::AccessDenied { .. } => "åtkomst nekad",
+            Self::GraphUnreachable { .. } => "Microsoft 365 svarar inte",
+            Self::GraphRefused { .. } => "Microsoft 365 avvisar",
+            Self::Throttled { .. } => "Microsoft 365 bromsar",
+            Self::NotificationEndpointRefused { .. } => "aviseringsadressen nås inte",
+            Self::SubscriptionLapsed { .. } => "prenumerationen utlöpt",
+            Self::WatchedElsewhere { .. } => "bevakas av en annan installation",
+            Self::PushUnreliable { .. } => "aviseringar uteblir",
+            Self::NotificationAddressSilent { .. } => "egna aviseringsadressen svarar inte",
+            Self::QuotaReached => "för många prenumerationer",
+            Self::PbxMissing => "ingen växel",
+            Self::PbxUnreachable { .. } => "växeln svarar inte",
+            Self::PbxThrottled => "växeln bromsar",
+            Self::PbxDenied { .. } => "växeln nekar",
+            Self::PbxNoSuchExtension { .. } => "okänd anknytning",
+            Self::PbxRefused { .. } => "växeln avvisar",
+            Self::TimeZoneUnknown { .. } => "okänd tidszon",
+            Self::StoreUnavailable { .. } => "lagret svarar inte",
+        }
+    }
+
     pub(super) fn cause_sv(&self) -> String {
         match self {
             Self::Fine => "Allt är bra.".into(),
             Self::Starting => "Kalendern har inte lästs än.".into(),
             Self::Disabled => "Användaren är avstängd i företagsfilen.".into(),
+            Self::Leaving => "Borttagning pågår: telefonen lämnas tillbaka och prenumerationen tas bort.".into(),
             Self::WrongCredentials { code } => {
                 format!("Microsofts inloggning godtar inte vår applikations hemlighet eller certifikat ({code}).")
             }
@@ -21,6 +58,9 @@ impl Health {
             }
             Self::AliasNotPrimary { alias, primary } => {
                 format!("`{alias}` är en sekundär adress; användarens primära adress är `{primary}`.")
+            }
+            Self::AliasChanged { alias } => {
+                format!("Ingen har längre adressen `{alias}`; kalendern hos den som hade den följs fortfarande.")
             }
             Self::NoMailbox { code } => format!("Användaren har ingen postlåda i Microsoft 365 ({code})."),
             Self::UserGone { code } => format!("Användaren har tagits bort ur Microsoft 365 ({code})."),
@@ -37,6 +77,15 @@ impl Health {
             }
             Self::SubscriptionLapsed { since: None } => {
                 "Det finns ingen levande prenumeration; kalendern läses med jämna mellanrum så länge.".into()
+            }
+            Self::WatchedElsewhere { host } => {
+                format!("En annan installation med samma applikation bevakar postlådan och aviseras på `{host}`; kalendern läses med jämna mellanrum så länge.")
+            }
+            Self::PushUnreliable { since } => {
+                format!("Ändringar har inte aviserats av Microsoft 365 sedan {since}; kalendrarna läses med jämna mellanrum i stället.")
+            }
+            Self::NotificationAddressSilent { said } => {
+                format!("Tjänsten når inte sin egen adress för aviseringar: {said}.")
             }
             Self::QuotaReached => {
                 "Postlådan har så många prenumerationer som Microsoft tillåter, alla applikationer sammantagna.".into()
@@ -61,6 +110,9 @@ impl Health {
             Self::Fine => "",
             Self::Starting => "Vänta en minut. Om det inte ändras, kör `narvaro check`.",
             Self::Disabled => "Sätt `enabled = true` för användaren i företagsfilen och verkställ den.",
+            Self::Leaving => {
+                "Ingenting: det fortsätter av sig självt. Om det inte tar slut för att växeln är borta för gott, verkställ företagsfilen utan `[pbx]` och ta bort igen."
+            }
             Self::WrongCredentials { .. } => {
                 "Skapa en ny klienthemlighet (värdet, inte dess id) eller ett nytt certifikat i appregistreringen, ge det till tjänsten och starta om den."
             }
@@ -77,6 +129,7 @@ impl Health {
                 "Låt företagets administratör ta bort adressen från den ena användaren, eller använd en annan primär adress som `alias`."
             }
             Self::AliasNotPrimary { .. } => "Det fungerar. Skriv den primära adressen som `alias` i företagsfilen.",
+            Self::AliasChanged { .. } => "Skriv användarens nya primära adress som `alias` i företagsfilen och verkställ den.",
             Self::NoMailbox { .. } => {
                 "Låt företagets administratör ge användaren en licens för Exchange Online, eller ta bort användaren ur företagsfilen."
             }
@@ -96,6 +149,15 @@ impl Health {
             }
             Self::SubscriptionLapsed { .. } => {
                 "Den sätts upp på nytt av sig själv. För att göra det nu, kör `narvaro subscriptions renew`."
+            }
+            Self::WatchedElsewhere { .. } => {
+                "Stoppa den andra installationen, eller ge varje installation en egen applikationsregistrering. Sedan ordnar det sig av sig självt."
+            }
+            Self::PushUnreliable { .. } => {
+                "Kontrollera med `narvaro check` att `webhook.public_url` leder hit från internet, även genom proxy och brandvägg. Det går tillbaka av sig självt med den första ändring som aviseras."
+            }
+            Self::NotificationAddressSilent { .. } => {
+                "Se till att `webhook.public_url` leder till den publika lyssnaren: DNS-namn, certifikat, proxy. Om tjänsten inte kan nå sin egen adress inifrån nätet: sätt `webhook.self_test_secs = 0`."
             }
             Self::QuotaReached => "Låt företagets administratör ta bort applikationer som bevakar postlådan och inte används.",
             Self::PbxMissing => "Lägg till ett avsnitt `[pbx]` i företagsfilen och verkställ den.",

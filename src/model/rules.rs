@@ -15,6 +15,16 @@ pub enum Language {
     En,
 }
 
+impl Language {
+    /// The one of two texts that is in this language.
+    pub fn say<'t>(self, sv: &'t str, en: &'t str) -> &'t str {
+        match self {
+            Self::Sv => sv,
+            Self::En => en,
+        }
+    }
+}
+
 /// How a trigger word is held against a subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -151,8 +161,6 @@ pub enum OverrideRule {
 /// All rules of one mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// Grows with every apply that changes them.
-    pub version: u64,
     /// Language of texts.
     pub language: Language,
     /// IANA zone used where the mailbox's own cannot be had.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Disposition, Extension, Generation, Profile, Readback, Shown, Wanted};
+use crate::model::{Disposition, Extension, Generation, Language, Profile, Readback, Shown, Wanted};
 
 /// What a PBX of this kind can express and tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,11 @@ pub enum LinkState {
     Down {
         /// The cause, without secrets.
         cause: String,
+    },
+    /// It answers, and does not let us in.
+    Denied {
+        /// Its words, without secrets.
+        reason: String,
     },
 }
 
@@ -123,6 +128,12 @@ pub trait PbxDriver: Send + Sync + 'static {
 
     /// What the PBX will show, in canonical fields, once told `wanted`: equal to what [`read_back`](Self::read_back) then gives.
     fn render(&self, wanted: &Wanted) -> Shown;
+
+    /// What people read of a state that is no profile of ours, in words and never in the PBX's own tokens; `None` where
+    /// nothing is to be read.
+    fn label(&self, shown: &Shown, _language: Language) -> Option<String> {
+        shown.0.values().find(|value| !value.is_empty()).cloned()
+    }
 
     /// Makes the change and returns once the PBX has acknowledged it.
     ///

@@ -4,8 +4,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
 use super::{DueStore, Lease, StoreError};
@@ -51,11 +51,12 @@ impl Dispatcher {
         Self { store, turns, clock, settings }
     }
 
-    /// Runs until `shutdown`, then waits for the turns under way.
+    /// Runs until `shutdown`, then waits for the turns under way. Dropped before, it cuts them off: they are repeated, as
+    /// after a crash.
     pub async fn run(self, shutdown: CancellationToken) {
         let workers = u32::try_from(self.settings.workers).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(workers as usize));
-        let tracker = TaskTracker::new();
+        let mut under_way = JoinSet::new();
         loop {
             let permit = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -79,6 +80,7 @@ impl Dispatcher {
                     }
                 }
             };
+            while under_way.try_join_next().is_some() {}
             let mut first = Some(first);
             for lease in leases {
                 let permit = match first.take() {
@@ -90,7 +92,7 @@ impl Dispatcher {
                 };
                 let turns = Arc::clone(&self.turns);
                 let span = info_span!("turn", mailbox.id = %lease.mailbox, generation = %lease.generation);
-                tracker.spawn(
+                under_way.spawn(
                     async move {
                         // A turn that panics loses its lease by time and is repeated; the others go on.
                         match AssertUnwindSafe(turns.take(lease)).catch_unwind().await {
@@ -110,7 +112,6 @@ impl Dispatcher {
                 );
             }
         }
-        tracker.close();
-        tracker.wait().await;
+        while under_way.join_next().await.is_some() {}
     }
 }

@@ -96,6 +96,9 @@ impl TryFrom<u8> for Reason {
     }
 }
 
+/// Most subscriptions of one mailbox that are told apart; more than can be speaking at a time.
+const MOST_WATCHES: usize = 8;
+
 /// A set of reasons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -163,6 +166,9 @@ pub struct Mark {
     pub at: Timestamp,
     /// Why.
     pub reason: Reason,
+    /// Which of the mailbox's subscriptions says so, by its generation; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<u32>,
     /// Which item, for a notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
@@ -171,7 +177,12 @@ pub struct Mark {
 impl Mark {
     /// Due at `at` because of `reason`, with no particular item.
     pub fn new(mailbox: MailboxId, at: Timestamp, reason: Reason) -> Self {
-        Self { mailbox, at, reason, hint: None }
+        Self { mailbox, at, reason, watch: None, hint: None }
+    }
+
+    /// Due at `at` because of what is said of, or by, one subscription.
+    pub fn of_watch(mailbox: MailboxId, at: Timestamp, reason: Reason, generation: u32) -> Self {
+        Self { watch: Some(generation), ..Self::new(mailbox, at, reason) }
     }
 }
 
@@ -186,6 +197,9 @@ pub struct Gathered {
     /// Whether more changed than is kept, or a change came without an item: read everything.
     #[serde(default)]
     pub overflow: bool,
+    /// For which subscriptions they spoke, each once: whoever made the mark had no way to know which one lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watches: Vec<(Reason, u32)>,
     /// When the first of them was made: where the time to presence is measured from.
     #[serde(default)]
     pub since: Option<Timestamp>,
@@ -196,6 +210,9 @@ impl Gathered {
     pub fn add(&mut self, mark: Mark) {
         self.reasons.insert(mark.reason);
         self.since = Some(self.since.map_or(mark.at, |since| since.min(mark.at)));
+        if let Some(generation) = mark.watch {
+            self.add_watch((mark.reason, generation));
+        }
         match mark.hint {
             Some(hint) => self.add_item(hint.item),
             None => self.overflow |= mark.reason == Reason::Notification,
@@ -214,6 +231,24 @@ impl Gathered {
         }
     }
 
+    fn add_watch(&mut self, watch: (Reason, u32)) {
+        if self.watches.contains(&watch) {
+            return;
+        }
+        self.watches.push(watch);
+        if self.watches.len() > MOST_WATCHES {
+            // The oldest subscription is the least likely to live.
+            self.watches.sort_unstable_by_key(|(_, generation)| std::cmp::Reverse(*generation));
+            self.watches.truncate(MOST_WATCHES);
+        }
+    }
+
+    /// Takes out for which subscriptions this reason spoke.
+    pub fn take_watches(&mut self, reason: Reason) -> Vec<u32> {
+        let taken = self.watches.extract_if(.., |(other, _)| *other == reason);
+        taken.map(|(_, generation)| generation).collect()
+    }
+
     /// Adds what another has gathered.
     pub fn merge(&mut self, other: &Self) {
         self.reasons = self.reasons.union(other.reasons);
@@ -228,11 +263,15 @@ impl Gathered {
         if self.overflow {
             self.hints.clear();
         }
+        for watch in &other.watches {
+            self.add_watch(*watch);
+        }
     }
 
     /// Whether it already says all that `mark` says.
     pub fn covers(&self, mark: &Mark) -> bool {
         self.reasons.contains(mark.reason)
+            && mark.watch.is_none_or(|generation| self.watches.contains(&(mark.reason, generation)))
             && match &mark.hint {
                 Some(hint) => self.overflow || self.hints.contains(&hint.item),
                 None => mark.reason != Reason::Notification || self.overflow,
@@ -267,6 +306,7 @@ mod tests {
             mailbox: MailboxId(1),
             at: Timestamp::UNIX_EPOCH,
             reason: Reason::Notification,
+            watch: None,
             hint: item.map(|item| Hint { item: item.parse().unwrap(), version: None }),
         }
     }
@@ -297,6 +337,34 @@ mod tests {
         assert_eq!(gathered.hints.len(), 1);
         assert!(gathered.covers(&mark(Some("a"))));
         assert!(!gathered.covers(&mark(Some("b"))));
+    }
+
+    #[test]
+    fn what_is_said_of_another_subscription_is_something_new() {
+        let removed =
+            |generation| Mark::of_watch(MailboxId(1), Timestamp::UNIX_EPOCH, Reason::Removed, generation);
+        let mut gathered = Gathered::default();
+        gathered.add(removed(1));
+        assert!(gathered.covers(&removed(1)));
+        assert!(!gathered.covers(&removed(2)));
+        gathered.add(removed(2));
+        gathered.add(Mark { watch: Some(2), ..mark(Some("a")) });
+        let document = serde_json::to_vec(&gathered).unwrap();
+        let mut gathered: Gathered = serde_json::from_slice(&document).unwrap();
+        assert_eq!(gathered.take_watches(Reason::Removed), [1, 2]);
+        assert!(gathered.take_watches(Reason::Removed).is_empty());
+        assert_eq!(gathered.take_watches(Reason::Notification), [2]);
+    }
+
+    #[test]
+    fn of_many_subscriptions_the_newest_are_kept() {
+        let mut gathered = Gathered::default();
+        for generation in 0..100 {
+            gathered.add(Mark::of_watch(MailboxId(1), Timestamp::UNIX_EPOCH, Reason::Removed, generation));
+        }
+        let mut kept = gathered.take_watches(Reason::Removed);
+        kept.sort_unstable();
+        assert_eq!(kept, (92..100).collect::<Vec<_>>());
     }
 
     #[test]

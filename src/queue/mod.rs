@@ -10,7 +10,17 @@
 //! - one lease per mailbox at a time, and a worker whose lease has ended can neither announce a write
 //!   ([`intend`](DueStore::intend)) nor store a result: generations only grow (I3);
 //! - marks that arrive during a turn are not lost in it: they make the mailbox due again;
-//! - a company in trouble takes at most its share of the leases (I10).
+//! - a company in trouble takes at most its share of the leases (I10), and all companies whose calendars are slow take
+//!   together at most three quarters of the workers: a span edge finds a free one, whatever hangs (I6).
+//!
+//! A turn shows first, which takes as long as the PBX, and reads then, which takes as long as the calendar server
+//! pleases. So a lease is held for showing at first, and for reading only once there is room
+//! ([`begin_reading`](DueStore::begin_reading), [`Shares`]). Where there is none, the turn ends with the reading still
+//! owed ([`Settled::Next::to_read`]): the mailbox waits without a worker, in an order of its own, is handed out
+//! again when a place is free, and is due for its edges and marks like any other meanwhile.
+//!
+//! Why not by urgency: a notification is as urgent as an edge, and those of twenty slow companies would fill any number of
+//! workers that are kept for what is urgent.
 //!
 //! It does not know what a state or an intent says: both are documents of the turn.
 //!
@@ -56,6 +66,8 @@ pub struct Lease {
     pub until: Timestamp,
     /// What has gathered since the last lease.
     pub gathered: Gathered,
+    /// Whether it is held for the reading that an earlier turn found no room for.
+    pub reads: bool,
     /// The turn's document as it was last stored; empty for a mailbox that never had a turn.
     pub state: Vec<u8>,
     /// What a turn that did not come to its end had announced to write.
@@ -73,9 +85,37 @@ pub enum Settled {
         due: Option<Timestamp>,
         /// How urgent that will be.
         urgency: Urgency,
+        /// How urgent the reading is that was put off: the mailbox is handed out for it as soon as there is room. Need not
+        /// survive a restart, which makes every mailbox due.
+        to_read: Option<Urgency>,
     },
     /// The mailbox is gone: nothing of it is left.
     Gone,
+}
+
+/// How many mailboxes may be leased at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Of one company, for showing: a PBX that hangs takes no more.
+    pub showing_per_company: usize,
+    /// For reading.
+    pub reading: usize,
+    /// Of one company, for reading: a tenant that hangs takes no more.
+    pub reading_per_company: usize,
+}
+
+impl Shares {
+    /// The shares of so many workers: a quarter, at least one of two, never reads; of all workers as of those that
+    /// read, one company has at most three quarters, and always one.
+    pub fn of(workers: usize) -> Self {
+        let three_quarters = |whole: usize| (whole * 3 / 4).max(1);
+        let reading = three_quarters(workers);
+        Self {
+            showing_per_company: three_quarters(workers),
+            reading,
+            reading_per_company: three_quarters(reading),
+        }
+    }
 }
 
 /// Why the store did not do as asked.
@@ -129,6 +169,13 @@ pub trait DueStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::LeaseLost`].
     async fn extend(&self, lease: &Lease, hold: Duration) -> Result<Timestamp, StoreError>;
+
+    /// Holds a lease for reading from now on; `false` where there is no room for that: the turn ends and says that it is
+    /// still [to read](Settled::Next::to_read).
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`].
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError>;
 
     /// Announces, durably, what is about to be written to a PBX, so that after a crash it is told from a change by hand.
     ///

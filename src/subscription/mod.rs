@@ -1,9 +1,14 @@
-//! Keeps watches on mailboxes alive: created, renewed at half life, created anew when gone.
+//! Keeps watches on mailboxes alive: created, renewed at half life, created anew when gone; and judges whether what
+//! they should announce is announced ([`Push`]).
 //!
 //! Declares [`WatchKeeper`], implemented by `graph/`.
 
+mod push;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+
+pub use push::{Push, PushHealth};
 
 use crate::{
     calendar::{MailboxRef, ReadError},
@@ -34,12 +39,48 @@ pub struct Watch {
     pub expires: Timestamp,
 }
 
+/// A watch of this application as the calendar server lists it, whoever set it up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedWatch {
+    /// Its name there.
+    pub id: SubscriptionId,
+    /// The mailbox whose events it watches; `None` where it watches something else.
+    pub mailbox: Option<MailboxRef>,
+    /// Where its notifications go.
+    pub reports_to: String,
+}
+
+impl ListedWatch {
+    /// Whether it watches that mailbox's events.
+    pub fn is_on(&self, mailbox: &MailboxRef) -> bool {
+        self.mailbox.as_ref().is_some_and(|own| own.object.eq_ignore_ascii_case(&mailbox.object))
+    }
+}
+
+/// One page of the list of watches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchPage {
+    /// What stands on it.
+    pub watches: Vec<ListedWatch>,
+    /// What to ask for the next one with; `None` on the last.
+    pub next: Option<String>,
+}
+
 /// Why a watch could not be set up or renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// Another one for the same mailbox and resource exists (409).
     #[error("a subscription for this mailbox exists already")]
-    Exists,
+    Exists {
+        /// Which one, where the server said so: a hint, its words are no contract.
+        named: Option<SubscriptionId>,
+    },
+    /// Another one exists that reports to somebody else: it is not ours to end.
+    #[error("another installation of the application watches this mailbox and reports to `{host}`")]
+    Elsewhere {
+        /// Whose host that is.
+        host: String,
+    },
     /// It is gone: create it anew (404 at renewal).
     #[error("the subscription is gone")]
     Gone,
@@ -63,7 +104,7 @@ pub trait WatchKeeper: Send + Sync + 'static {
     /// Sets up a watch; the server calls our notification address before this returns.
     ///
     /// # Errors
-    /// [`WatchError::Exists`] calls for [`find`](Self::find) and [`remove`](Self::remove).
+    /// [`WatchError::Exists`] calls for [`look`](Self::look) or [`find`](Self::find), and [`remove`](Self::remove).
     async fn create(&self, request: &WatchRequest) -> Result<Watch, WatchError>;
 
     /// Extends a watch until `until`.
@@ -78,11 +119,24 @@ pub trait WatchKeeper: Send + Sync + 'static {
     /// All that a read can meet.
     async fn remove(&self, id: &SubscriptionId) -> Result<(), WatchError>;
 
-    /// Watches of this application on that mailbox's events, whoever set them up; with their notification addresses.
+    /// One watch of this application; `None` where it is gone.
     ///
     /// # Errors
     /// All that a read can meet.
-    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<(Watch, String)>, WatchError>;
+    async fn look(&self, id: &SubscriptionId) -> Result<Option<ListedWatch>, WatchError>;
+
+    /// Watches of this application on that mailbox's events, whoever set them up. It reads the whole list, which a
+    /// calendar server allows seldom: [`look`](Self::look) is better where a name is known.
+    ///
+    /// # Errors
+    /// All that a read can meet.
+    async fn find(&self, mailbox: &MailboxRef) -> Result<Vec<ListedWatch>, WatchError>;
+
+    /// A page of all watches of this application on the company: the first one, or the one that `next` names.
+    ///
+    /// # Errors
+    /// All that a read can meet; [`ReadError::Throttled`] where the list was asked for often enough.
+    async fn list(&self, next: Option<&str>) -> Result<WatchPage, WatchError>;
 }
 
 /// How watches are set up: where they report to, how long they live, when they are renewed.

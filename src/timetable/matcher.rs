@@ -14,6 +14,8 @@
 use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::{
     fold::{
@@ -106,6 +108,7 @@ pub struct Matcher {
     position: Position,
     fold_diacritics: bool,
     opt_out_mark: bool,
+    digest: u64,
 }
 
 impl Matcher {
@@ -132,7 +135,13 @@ impl Matcher {
             position: rules.matching.position,
             fold_diacritics: rules.matching.fold_diacritics,
             opt_out_mark: rules.matching.opt_out_mark,
+            digest: digest(rules),
         })
+    }
+
+    /// The same for two matchers that choose by the same words, in every process and release; another for others.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Everything that is wrong with the words of `rules`, in rank order.
@@ -319,6 +328,25 @@ impl Matcher {
     fn in_form(&self, folded: &str) -> String {
         if self.fold_diacritics { fold_diacritics(folded) } else { folded.to_owned() }
     }
+}
+
+/// A digest of what chooses a word for a subject and of nothing else: which events count, texts and times have no part
+/// in that.
+fn digest(rules: &Rules) -> u64 {
+    let words = |profile: &Profile| {
+        let Profile { id, name_sv, name_en, triggers, own_triggers, .. } = profile.clone();
+        (id, [name_sv, name_en], [triggers, own_triggers])
+    };
+    let profiles: Vec<_> = rules.profiles.iter().map(words).collect();
+    digest_of(&(profiles, &rules.matching))
+}
+
+/// The first 64 bits of a SHA-256, enough to tell one state of a company's rules from the next, in every process and
+/// release.
+pub(crate) fn digest_of(rules: &impl Serialize) -> u64 {
+    #[expect(clippy::expect_used, reason = "proven")]
+    let document = serde_json::to_vec(rules).expect("lists and texts can always be written");
+    Sha256::digest(document).iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
 fn beginning(subject: &str) -> &str {

@@ -8,6 +8,9 @@
 //! Whole days are kept as dates and become instants only in [`Timetable::spans`], so that a changed zone
 //! or new daylight-saving rules need no new read. A change of rules does need one ([`Timetable::rebuild`]),
 //! as the words are matched against subjects that are not kept.
+//!
+//! A timetable knows which words it was made by ([`Matcher::digest`]). Why not which apply: outcomes that bind a person
+//! who invites from outside ([`Hold`]) are taken anew when the words change, and must not be when a colleague is added.
 
 mod counting;
 mod entry;
@@ -27,6 +30,7 @@ use serde_json::{Map, Value};
 pub use entry::{Cause, Counts, Entry, EventKey, Exclusion, HeldBack, interval_of};
 pub use hold::Hold;
 pub use judgement::{Hit, Judgement, Lost, LostBecause, MatchRule, NoProfile, Owner, Warning};
+pub(crate) use matcher::digest_of;
 pub use matcher::{Matcher, RuleError};
 pub use span::Span;
 pub use words::{MAX_CHARS, WordError, join, parse_list, same};
@@ -53,8 +57,9 @@ pub struct Timetable {
     pub zone: Zone,
     /// What the last complete read covered.
     pub window: Interval,
-    /// Version of the rules it was made by.
-    pub rules_version: u64,
+    /// What its words were chosen by ([`Matcher::digest`]); `None` where that was not kept yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words_digest: Option<u64>,
     /// What a newer release wrote and this one does not know.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -74,9 +79,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many events have another entry than before, or one where they had none, or none any more.
+    pub fn count(&self) -> usize {
+        self.added.len() + self.changed.len() + self.removed.len()
+    }
+
     /// Whether all entries are as before.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+        self.count() == 0
     }
 }
 
@@ -89,7 +99,7 @@ impl Default for Timetable {
             holds: BTreeMap::new(),
             zone: Zone::default(),
             window: Interval::new(never, never),
-            rules_version: 0,
+            words_digest: None,
             extra: Map::new(),
         }
     }
@@ -106,17 +116,17 @@ impl Timetable {
         zone: Zone,
     ) -> Changes {
         let before = self.clone();
-        let rules_changed = self.rules_version != rules.version;
+        let words_changed = self.words_digest.is_some_and(|digest| digest != matcher.digest());
         self.schema = SCHEMA;
         self.window = window;
         self.zone = zone;
-        self.rules_version = rules.version;
+        self.words_digest = Some(matcher.digest());
         self.entries.clear();
         // The most typical event of a series speaks first where several are new to it.
         let mut events: Vec<&CalendarEvent> = events.iter().collect();
         events
             .sort_by_key(|event| (holder(event), speaks_after(event.kind), event.original_start, &event.id));
-        self.renew_holds(rules, matcher, &events, rules_changed);
+        self.renew_holds(rules, matcher, &events, words_changed);
         for event in events {
             self.place(rules, matcher, event);
         }
@@ -128,26 +138,12 @@ impl Timetable {
 
     /// Takes in one event as it is now, whether it is new, changed or no longer of interest.
     pub fn upsert(&mut self, rules: &Rules, matcher: &Matcher, event: &CalendarEvent) -> Changes {
-        let before = self.clone();
-        let key = EventKey::from(event);
-        self.entries.retain(|entry| !entry.key.names_same(&key) && entry.key.event != key.event);
-        self.place(rules, matcher, event);
-        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
-        self.changes_since(&before)
+        self.changed_by(|timetable| timetable.put(rules, matcher, event))
     }
 
     /// Forgets an event, or with the id of a series all its occurrences.
     pub fn remove(&mut self, id: &EventId) -> Changes {
-        let before = self.clone();
-        self.entries.retain(|entry| entry.key.event != *id && entry.key.series.as_ref() != Some(id));
-        for (held, hold) in &mut self.holds {
-            hold.drop_carrier(id);
-            if held == id {
-                hold.carriers.clear();
-                hold.diverged.clear();
-            }
-        }
-        self.changes_since(&before)
+        self.changed_by(|timetable| timetable.drop_event(id))
     }
 
     /// Replaces all occurrences of a series by those given, as they touch the window.
@@ -158,7 +154,58 @@ impl Timetable {
         series: &EventId,
         events: &[CalendarEvent],
     ) -> Changes {
+        self.changed_by(|timetable| timetable.put_series(rules, matcher, series, events))
+    }
+
+    /// Takes in what a round brought: what is gone, series with all their occurrences, and single events. As if
+    /// [`remove`](Self::remove), [`replace_series`](Self::replace_series) and [`upsert`](Self::upsert) were called
+    /// for each of them.
+    pub fn take_in(
+        &mut self,
+        rules: &Rules,
+        matcher: &Matcher,
+        gone: &[EventId],
+        series: &[(EventId, Vec<CalendarEvent>)],
+        events: &[CalendarEvent],
+    ) -> Changes {
+        self.changed_by(|timetable| {
+            for id in gone {
+                timetable.drop_event(id);
+            }
+            for (id, occurrences) in series {
+                timetable.put_series(rules, matcher, id, occurrences);
+            }
+            for event in events {
+                timetable.put(rules, matcher, event);
+            }
+        })
+    }
+
+    fn changed_by(&mut self, change: impl FnOnce(&mut Self)) -> Changes {
         let before = self.clone();
+        change(self);
+        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
+        self.changes_since(&before)
+    }
+
+    fn put(&mut self, rules: &Rules, matcher: &Matcher, event: &CalendarEvent) {
+        let key = EventKey::from(event);
+        self.entries.retain(|entry| !entry.key.names_same(&key) && entry.key.event != key.event);
+        self.place(rules, matcher, event);
+    }
+
+    fn drop_event(&mut self, id: &EventId) {
+        self.entries.retain(|entry| entry.key.event != *id && entry.key.series.as_ref() != Some(id));
+        for (held, hold) in &mut self.holds {
+            hold.drop_carrier(id);
+            if held == id {
+                hold.carriers.clear();
+                hold.diverged.clear();
+            }
+        }
+    }
+
+    fn put_series(&mut self, rules: &Rules, matcher: &Matcher, series: &EventId, events: &[CalendarEvent]) {
         self.entries.retain(|entry| entry.key.series.as_ref() != Some(series));
         if let Some(hold) = self.holds.get_mut(series) {
             hold.carriers.retain(|id| events.iter().any(|event| event.id == *id));
@@ -170,8 +217,6 @@ impl Timetable {
             self.entries.retain(|entry| entry.key.event != event.id);
             self.place(rules, matcher, event);
         }
-        self.entries.sort_by(|one, other| one.key.event.cmp(&other.key.event));
-        self.changes_since(&before)
     }
 
     /// Sets the zone in which the mailbox's days begin; says whether that changed anything.
@@ -243,17 +288,17 @@ impl Timetable {
         }
     }
 
-    /// Before a complete read is placed: carriers are counted anew, and after a change of rules outcomes
-    /// that no change from outside has touched follow the new words.
+    /// Before a complete read is placed: carriers are counted anew, and after a change of words outcomes
+    /// that no change from outside has touched follow the new ones.
     fn renew_holds(
         &mut self,
         rules: &Rules,
         matcher: &Matcher,
         events: &[&CalendarEvent],
-        rules_changed: bool,
+        words_changed: bool,
     ) {
         let mut renewed: BTreeMap<&EventId, Option<Hit>> = BTreeMap::new();
-        if rules_changed {
+        if words_changed {
             for event in events.iter().filter(|event| binds(rules, event)) {
                 let id = holder(event);
                 let diverged = self.holds.get(id).is_some_and(|hold| hold.diverged.contains(&event.id));

@@ -4,7 +4,9 @@
 //! timetable that is known already, so that a span edge never waits for the calendar server (I6). Then, if
 //! marks or timers ask for it, it reads what they ask for, and shows again. Whatever fails is written down as
 //! a trouble with a time at which it is tried again; the rest of the turn goes on (I4: a read that failed
-//! changes nothing that shows). Reading is cut short when the next span edge comes.
+//! changes nothing that shows). Reading is [cut short](Cut) when the next span edge comes, when it takes too long, and
+//! when the service stops; where as many turns read as may ([`crate::queue`]), it does not even begin. What
+//! was not read stays owed.
 //!
 //! Before a write to the PBX the turn announces it in the store ([`crate::queue::DueStore::intend`]). After a
 //! crash between write and settling, what shows on the PBX is then known as ours and not taken for a change
@@ -17,24 +19,27 @@ pub mod roster;
 pub mod state;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
-use tracing::{debug, error};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
 
 pub use self::retry::RetryPlan;
 use self::{
     roster::{Roster, Seat},
-    state::MailboxState,
+    state::{MailboxState, Trouble},
 };
 use crate::{
+    calendar::SweepPlan,
     chain::Chain,
     clock::SharedClock,
     decide::Decision,
-    model::{MailboxId, Shown},
-    queue::{DueStore, Lease, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    health::Health,
+    model::{CompanyId, Disposition, MailboxId, Shown},
+    queue::{DueStore, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
 
@@ -45,10 +50,10 @@ pub struct TurnSettings {
     pub hold: Duration,
     /// Longest write to a PBX.
     pub write_within: Duration,
-    /// A complete read this long after the last, though nothing was announced: silence is not trusted.
-    pub sweep_every: SignedDuration,
-    /// The same, while there is no living subscription.
-    pub poll_every: SignedDuration,
+    /// Longest reading of a turn, all its calls together: each has its own time-out, and a turn may make many.
+    pub read_within: Duration,
+    /// How long after a round the next comes, though nothing was announced: silence is not trusted.
+    pub sweep: SweepPlan,
     /// How far back and ahead the calendar is read.
     pub window: (SignedDuration, SignedDuration),
     /// How often a PBX that does not report changes is read back.
@@ -69,12 +74,16 @@ const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
 /// another without end.
 const NOT_AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 
+/// Marks behind which a person stands: they are asked for still when there is room to read at last.
+const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Reason::RenewAsked];
+
 /// Takes turns.
 pub struct Turns {
     store: Arc<dyn DueStore>,
     roster: Arc<Roster>,
     clock: SharedClock,
     settings: TurnSettings,
+    shutdown: CancellationToken,
     ended: broadcast::Sender<MailboxId>,
 }
 
@@ -89,15 +98,44 @@ struct Turn<'a> {
     state: MailboxState,
     /// What the lease had gathered: what is new in this turn, beside what was owed.
     now_asked: Reasons,
+    /// Whether reading has come to its end, or to the end of its time.
+    has_read: bool,
+    /// Whether the subscription has been looked after.
+    watch_tended: bool,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
     /// Whether the PBX should have been read back and did not answer.
     pbx_unread: bool,
-    /// Whether reading was given up for a span edge.
-    interrupted: bool,
+    /// Whether reading was put off: it goes on as soon as there is room.
+    put_off: bool,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
     decision: Option<Decision>,
+}
+
+/// Why reading did not begin, or did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// As many turns read as may.
+    NoRoom,
+    /// A span starts or ends.
+    Edge,
+    /// The service stops.
+    Stop,
+    /// It took too long.
+    TooLong,
+}
+
+impl Cut {
+    /// For metrics and logs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::Edge => "edge",
+            Self::Stop => "stop",
+            Self::TooLong => "too_long",
+        }
+    }
 }
 
 /// How a turn ended.
@@ -109,14 +147,16 @@ enum Ended {
 }
 
 impl Turns {
-    /// Turns over `store` for whoever is in `roster`.
+    /// Turns over `store` for whoever is in `roster`; from `shutdown` on they show, and read nothing any more.
     pub fn new(
         store: Arc<dyn DueStore>,
         roster: Arc<Roster>,
         clock: SharedClock,
         settings: TurnSettings,
+        shutdown: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { store, roster, clock, settings, ended: broadcast::Sender::new(ENDED_KEPT) })
+        let ended = broadcast::Sender::new(ENDED_KEPT);
+        Arc::new(Self { store, roster, clock, settings, shutdown, ended })
     }
 
     /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
@@ -129,8 +169,11 @@ impl Turns {
         metrics::counter!("narvaro_turns_put_off_total").increment(1);
         let mut state = self.state_of(lease);
         state.owed.merge(&lease.gathered);
+        if lease.gathered.reasons.contains(Reason::RenewAsked) {
+            state.renewal_tried_at = Some(self.clock.now());
+        }
         let due = Some(self.clock.now() + UNSEATED);
-        let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon };
+        let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon, to_read: None };
         self.store.settle(lease, next).await?;
         drop(self.ended.send(lease.mailbox));
         Ok(())
@@ -143,6 +186,19 @@ impl Turns {
             metrics::counter!("narvaro_states_unreadable_total").increment(1);
             MailboxState::read(&[]).unwrap_or_default()
         })
+    }
+
+    /// Has the calendars of a company looked at, all but the one that is being looked at: push has lost changes, and
+    /// their own sweeps may be hours away.
+    async fn doubt_company(&self, company: &CompanyId, but: MailboxId) {
+        let now = self.clock.now();
+        let others = self.roster.seats(Some(company)).into_iter().filter(|(mailbox, _)| *mailbox != but);
+        let marks: Vec<Mark> = others.map(|(mailbox, _)| Mark::new(mailbox, now, Reason::Missed)).collect();
+        for part in marks.chunks(500) {
+            if let Err(error) = self.store.mark(part.to_vec()).await {
+                warn!(error = %Chain(&error), company.id = %company, "Some calendars wait for their own sweeps");
+            }
+        }
     }
 
     /// Extends the lease while the turn lasts; returns when it is lost.
@@ -168,9 +224,11 @@ impl TakesTurns for Turns {
             seat: &seat,
             state: self.state_of(&lease),
             now_asked: lease.gathered.reasons,
+            has_read: false,
+            watch_tended: false,
             calendar_read: false,
             pbx_unread: false,
-            interrupted: false,
+            put_off: false,
             announced: Vec::new(),
             decision: None,
         };
@@ -185,8 +243,9 @@ impl TakesTurns for Turns {
             }
             Ended::GoesOn => {
                 let (due, urgency) = turn.next_due();
+                let to_read = turn.to_read();
                 let state = turn.state.write();
-                self.store.settle(&lease, Settled::Next { state, due, urgency }).await?;
+                self.store.settle(&lease, Settled::Next { state, due, urgency, to_read }).await?;
             }
         }
         // Nobody may be listening.
@@ -202,9 +261,24 @@ impl Turn<'_> {
 
     async fn run(&mut self) -> Result<Ended, StoreError> {
         self.state.owed.merge(&self.lease.gathered);
+        if self.lease.reads {
+            for reason in ASKED.into_iter().filter(|asked| self.state.owed.reasons.contains(*asked)) {
+                self.now_asked.insert(reason);
+            }
+        }
+        let renewal_owed = self.state.owed.reasons.contains(Reason::RenewAsked);
+        let ended = self.go().await?;
+        let tried = self.now_asked.contains(Reason::RenewAsked) || self.has_read;
+        if renewal_owed && tried && !self.put_off {
+            self.state.renewal_tried_at = Some(self.now());
+        }
+        Ok(ended)
+    }
+
+    async fn go(&mut self) -> Result<Ended, StoreError> {
         let Some(alias) = self.seat.alias.clone() else { return self.leave().await };
-        if *self.state.alias != *alias {
-            self.move_to_alias(&alias).await?;
+        if *self.state.alias != *alias && !self.move_to_alias(&alias).await? {
+            return Ok(Ended::GoesOn);
         }
         if self.state.timetable.is_some() {
             self.read_back().await;
@@ -220,25 +294,28 @@ impl Turn<'_> {
         Ok(Ended::GoesOn)
     }
 
-    /// Reads the calendar and keeps the subscription, and shows what came of it; gives up at the next span edge.
+    /// Reads the calendar and keeps the subscription, and shows what came of it.
     async fn calendar(&mut self) -> Result<(), StoreError> {
-        let edge = self.decision.as_ref().and_then(|decision| decision.next_edge);
-        let clock = Arc::clone(&self.turns.clock);
-        self.interrupted = tokio::select! {
-            () = self.tend() => false,
-            () = async {
-                match edge {
-                    Some(edge) => clock.sleep_until(edge).await,
-                    None => std::future::pending().await,
-                }
-            } => true,
+        let cut = if self.turns.store.begin_reading(self.lease).await? {
+            let cut = self.cut(self.decision.as_ref().and_then(|decision| decision.next_edge));
+            tokio::select! {
+                biased;
+                () = self.tend() => None,
+                cut = cut => Some(cut),
+            }
+        } else {
+            Some(Cut::NoRoom)
         };
-        if self.interrupted {
-            debug!(
-                "Reading the calendar of mailbox {} was put off for a change of presence",
-                self.lease.mailbox
-            );
-            metrics::counter!("narvaro_reads_interrupted_total").increment(1);
+        if let Some(cut) = cut {
+            self.cut_short(cut);
+            if cut == Cut::TooLong {
+                self.state.calendar_trouble = Some(self.took_too_long(self.state.calendar_trouble.as_ref()));
+            }
+        }
+        self.has_read = matches!(cut, None | Some(Cut::TooLong));
+        // Nothing is new.
+        if matches!(cut, Some(Cut::NoRoom | Cut::Stop)) {
+            return Ok(());
         }
         if self.decision.is_none() && self.state.timetable.is_some() {
             // The first reading: only now can what the PBX shows be held against what it should show.
@@ -247,11 +324,75 @@ impl Turn<'_> {
         self.present().await
     }
 
+    /// Comes when whatever waits for the calendar server has to be given up.
+    fn cut(&self, edge: Option<Timestamp>) -> impl Future<Output = Cut> + use<> {
+        let (clock, shutdown) = (Arc::clone(&self.turns.clock), self.turns.shutdown.clone());
+        let end = self.now().checked_add(self.turns.settings.read_within).unwrap_or(Timestamp::MAX);
+        let (at, why) = match edge {
+            Some(edge) if edge <= end => (edge, Cut::Edge),
+            _ => (end, Cut::TooLong),
+        };
+        async move {
+            tokio::select! {
+                () = shutdown.cancelled() => Cut::Stop,
+                () = clock.sleep_until(at) => why,
+            }
+        }
+    }
+
+    fn cut_short(&mut self, cut: Cut) {
+        debug!("Reading the calendar of mailbox {} was put off: {}", self.lease.mailbox, cut.name());
+        metrics::counter!("narvaro_reads_interrupted_total", "because" => cut.name()).increment(1);
+        self.put_off = cut != Cut::TooLong;
+    }
+
+    /// What a reading comes to that was given up, after one more or less.
+    fn took_too_long(&self, before: Option<&Trouble>) -> Trouble {
+        let secs = self.turns.settings.read_within.as_secs();
+        let health = Health::GraphUnreachable { said: format!("not read to the end within {secs} s") };
+        let (again, now) = (Disposition::Retry { after: None }, self.now());
+        let trouble =
+            Trouble::again(&self.turns.settings.retry, before, health, again, self.lease.mailbox, now);
+        let retry_in_s = trouble.retry_at.duration_since(now).as_secs();
+        warn!(retry_in_s, "Reading the calendar of mailbox {} took too long, will retry", self.lease.mailbox);
+        metrics::counter!("narvaro_reads_failed_total").increment(1);
+        trouble
+    }
+
+    /// Ends the subscription, within the bounds of any other reading; `false` where it has to be tried again.
+    async fn give_up_watch(&mut self) -> Result<bool, StoreError> {
+        if self.state.watch.is_none() {
+            return Ok(true);
+        }
+        if !self.turns.store.begin_reading(self.lease).await? {
+            self.cut_short(Cut::NoRoom);
+            return Ok(false);
+        }
+        let cut = self.cut(None);
+        let cut = tokio::select! {
+            biased;
+            ended = self.end_watch() => return Ok(ended),
+            cut = cut => cut,
+        };
+        self.cut_short(cut);
+        if cut == Cut::TooLong {
+            self.state.watch_trouble = Some(self.took_too_long(self.state.watch_trouble.as_ref()));
+        }
+        Ok(false)
+    }
+
+    /// How urgent the reading is that was put off.
+    fn to_read(&self) -> Option<Urgency> {
+        let urgency = self.state.owed.reasons.iter().map(Reason::urgency).min();
+        self.put_off.then(|| urgency.unwrap_or(Urgency::Upkeep))
+    }
+
     async fn tend(&mut self) {
         if self.find_mailbox().await.is_err() {
             return;
         }
         self.tend_watch().await;
+        self.watch_tended = true;
         self.read_calendar().await;
     }
 
@@ -264,7 +405,7 @@ impl Turn<'_> {
                 Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
                 Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
-                    !self.calendar_read || self.state.watch_trouble.is_some()
+                    !self.watch_tended || self.state.watch_trouble.is_some()
                 }
                 _ => !self.calendar_read,
             };
@@ -291,8 +432,9 @@ impl Turn<'_> {
         let pbx = self.state.pbx_trouble.as_ref().map(|trouble| later(trouble.retry_at));
         // An edge lies after the moment that was decided for, though it may have passed since: it is not put off.
         let urgent = edge.into_iter().chain(pbx).min();
-        let calendar = if self.interrupted {
-            Some(self.now())
+        let calendar = if self.put_off {
+            // As soon as there is room, whatever the time.
+            None
         } else if self.seat.alias.is_some() {
             self.calendar_due_at().map(later)
         } else {

@@ -12,7 +12,7 @@ use crate::{
     chain::Chain,
     decide::{Base, Decision, Lasting, ManualChange, What, decide, manual_change},
     health::Health,
-    model::{Readback, Shown, Wanted},
+    model::{Profile, Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
     queue::{Reason, StoreError},
 };
@@ -20,6 +20,9 @@ use crate::{
 /// A PBX that crashes may forget what it acknowledged last: Asterisk's database is written to disk once a second, and
 /// the loss of a link may be noticed 40 s late.
 const FORGETS: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a timetable is kept whose calendar is kept from us: long enough for a mistake to be noticed and mended.
+const KEPT_SHUT_OUT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Most failed changes remembered; more than fail between two readings, but for a PBX that cannot be read.
 const UNSETTLED: usize = 8;
@@ -173,10 +176,34 @@ impl Turn<'_> {
         Some(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now))
     }
 
+    /// A timetable is not held on to for ever when its calendar has been kept from us: after a day the phone is let go.
+    fn let_go_when_shut_out(&mut self, now: Timestamp) {
+        match &mut self.state.calendar_trouble {
+            None => self.state.shut_out_since = None,
+            Some(trouble) if trouble.health.shuts_us_out() => {
+                let ends = *self.state.shut_out_since.get_or_insert(now) + KEPT_SHUT_OUT;
+                if now < ends {
+                    trouble.retry_at = trouble.retry_at.min(ends);
+                }
+            }
+            Some(_) => {}
+        }
+        let over = self.state.shut_out_since.is_some_and(|since| since + KEPT_SHUT_OUT <= now);
+        let held = self.state.timetable.as_mut().filter(|timetable| over && !timetable.entries.is_empty());
+        if let Some(timetable) = held {
+            info!("The calendar of mailbox {} has been kept from us for a day: let go", self.lease.mailbox);
+            timetable.entries.clear();
+            // What was let go comes back by a complete read only, not by what changed since the last.
+            self.state.bookmark = None;
+            self.state.owed.reasons.insert(Reason::Missed);
+        }
+    }
+
     /// Decides, and writes if something else should show. Before the first complete read nothing is known and
     /// nothing is written.
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
+        self.let_go_when_shut_out(now);
         let Some(decision) = self.decide(now) else {
             // With nothing to write there is nothing to try again.
             self.state.pbx_trouble.take_if(|trouble| trouble.retry_at <= now);
@@ -198,7 +225,8 @@ impl Turn<'_> {
             if !self.pbx_unread {
                 self.state.pbx_trouble = None;
             }
-            self.state.shows = Some(shows(decision, self.state.shows.take(), now));
+            let before = self.state.shows.take();
+            self.state.shows = Some(self.shows(&*driver, decision, before, now));
             return Ok(());
         }
         let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), now);
@@ -226,7 +254,7 @@ impl Turn<'_> {
                 self.state.unsettled.clear();
                 self.state.told = Some(decision.wanted.clone());
                 self.state.pbx_trouble = None;
-                self.state.shows = Some(shows(decision, None, now));
+                self.state.shows = Some(self.shows(&*driver, decision, None, now));
             }
             Err(error) => {
                 self.remember_unsettled(rendered);
@@ -234,6 +262,34 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the PBX shows once it shows what was decided, in words for people.
+    fn shows(
+        &self,
+        driver: &dyn PbxDriver,
+        decision: &Decision,
+        before: Option<Shows>,
+        now: Timestamp,
+    ) -> Shows {
+        let rules = &self.seat.ruleset().rules;
+        let named = |profile: &Profile| profile.outward_label(rules.language).to_owned();
+        let label = match &decision.wanted {
+            Wanted::Profile(outward) => outward.label.clone(),
+            Wanted::AsFound(shown) => {
+                let known = decision.profile.as_ref().and_then(|id| rules.profile(id));
+                let there = || rules.profiles.iter().find(|profile| profile.is_available).map(named);
+                known
+                    .map(named)
+                    .or_else(|| driver.label(shown, rules.language))
+                    .or_else(there)
+                    .unwrap_or_default()
+            }
+        };
+        let since = before
+            .filter(|shows| shows.profile == decision.profile && shows.label == label)
+            .map_or(now, |shows| shows.since);
+        Shows { profile: decision.profile.clone(), label, until: decision.until, since }
     }
 
     fn remember_unsettled(&mut self, shown: Shown) {
@@ -317,7 +373,7 @@ impl Turn<'_> {
             self.state.pbx_trouble = None;
         }
         let shown = self.state.pbx_trouble.is_none();
-        let ended = self.end_watch().await;
+        let ended = self.give_up_watch().await?;
         if ended {
             self.state.watch_trouble = None;
         }
@@ -340,19 +396,21 @@ impl Turn<'_> {
         Ok(Ended::GoesOn)
     }
 
-    /// The alias now names another calendar.
-    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<(), StoreError> {
+    /// The alias now names another calendar; `false` where leaving the old one has to wait.
+    pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<bool, StoreError> {
         if !self.state.alias.is_empty() {
             info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
-            self.end_watch().await;
             if let Some(timetable) = &mut self.state.timetable {
                 timetable.entries.clear();
                 self.present().await?;
                 self.decision = None;
             }
+            if !self.give_up_watch().await? && self.put_off {
+                return Ok(false);
+            }
         }
         self.state.move_to_alias(alias);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -360,17 +418,4 @@ impl Turn<'_> {
 fn mixes<'a>(found: &Shown, ours: impl Iterator<Item = &'a Shown>) -> bool {
     let ours: Vec<_> = ours.collect();
     found.0.iter().all(|(name, value)| ours.iter().any(|shown| shown.field(name) == value))
-}
-
-fn shows(decision: &Decision, before: Option<Shows>, now: Timestamp) -> Shows {
-    let label = match &decision.wanted {
-        Wanted::Profile(outward) => outward.label.clone(),
-        Wanted::AsFound(shown) => {
-            shown.0.values().find(|value| !value.is_empty()).cloned().unwrap_or_default()
-        }
-    };
-    let since = before
-        .filter(|shows| shows.profile == decision.profile && shows.label == label)
-        .map_or(now, |shows| shows.since);
-    Shows { profile: decision.profile.clone(), label, until: decision.until, since }
 }

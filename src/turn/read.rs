@@ -1,14 +1,28 @@
 //! The reading part of a turn: who the mailbox is, its zone, and what changed.
+//!
+//! Three kinds of read, from the dearest to the cheapest, and when each is needed:
+//!
+//! - `full`, a round from the start of a window: for the first timetable, where words or rules have changed (no
+//!   subjects are kept that they could be held against), when the night rolls the window, where more has changed
+//!   than is kept, where a person asks, where the server has forgotten the link.
+//! - `delta`, a round from the last link: for sweeps, after a start of the service, after the server says that it
+//!   lost something. What it says and what it brings are stored in one step with the link to the next.
+//! - `items`, each by its id as notifications named it: one request, and as new as can be.
+//!
+//! Only the first two prove the timetable, up to the moment at which they began. What a sweep finds though nothing
+//! was announced is counted, and makes push suspicious ([`crate::calendar::PushRecord`]).
 
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
     Turn, ZONE_FRESH,
-    state::{Found, Trouble, ZoneRead},
+    retry::spread,
+    roster::Integration,
+    state::{Bookmark, Found, Trouble, ZoneRead},
 };
 use crate::{
-    calendar::{MailboxRef, ReadError},
+    calendar::{MailboxRef, ReadError, Round, next_roll},
     chain::Chain,
     health::Health,
     model::{CalendarEvent, EventId, EventKind, Interval},
@@ -16,9 +30,12 @@ use crate::{
     timetable::Zone,
 };
 
-/// Marks that make a complete read necessary.
-const ASK_FOR_ALL: [Reason; 6] =
-    [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent];
+/// Marks that make a round from the start of the window necessary: whoever asks for it trusts nothing, and what
+/// is newly consented may be another calendar.
+const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
+
+/// Marks that make a round necessary: something may have changed unheard.
+const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
 const DO_NOT_WAIT: [Reason; 5] =
@@ -48,16 +65,24 @@ impl Turn<'_> {
         if let Some(trouble) = &self.state.calendar_trouble {
             return Some(trouble.retry_at);
         }
-        let every = self.sweep_every();
-        let sweep = self.state.proven_until.map_or(Timestamp::UNIX_EPOCH, |proven| proven + every);
-        Some(sweep.min(self.watch_due_at()))
+        Some(self.sweep_due_at().min(self.roll_due_at()).min(self.watch_due_at()))
     }
 
-    /// How old a complete read may get: silence is trusted less where nothing would be announced.
-    fn sweep_every(&self) -> jiff::SignedDuration {
-        let settings = &self.turns.settings;
-        let alive = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
-        if alive { settings.sweep_every } else { settings.poll_every }
+    /// When the next round is due, though nothing was announced.
+    fn sweep_due_at(&self) -> Timestamp {
+        let Some(proven) = self.state.proven_until else { return Timestamp::UNIX_EPOCH };
+        let watched = self.state.watch.as_ref().is_some_and(|watch| watch.expires > self.now());
+        let plan = &self.turns.settings.sweep;
+        let every = plan.every(self.state.push.standing(watched, proven));
+        let suspicious = self.seat.office.push.now().suspicious_since().is_some();
+        proven + if suspicious { every.min(plan.unproven) } else { every }
+    }
+
+    /// When the window is rolled. Without a link there is nothing to go on from: long since.
+    fn roll_due_at(&self) -> Timestamp {
+        let Some(bookmark) = &self.state.bookmark else { return Timestamp::UNIX_EPOCH };
+        let zone = Zone::choose(None, &self.seat.ruleset().rules.time_zone).rules();
+        next_roll(bookmark.since, &zone, spread(self.lease.mailbox, "roll"))
     }
 
     pub(super) fn note_missing_consent(&mut self) {
@@ -112,24 +137,21 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads what is owed: everything, or just the items that changed.
+    /// Reads what is owed: everything, what has changed, or just the items that were named.
     pub(super) async fn read_calendar(&mut self) {
         let Some(found) = self.state.resolved.clone() else { return };
-        let outcome = if self.needs_all() {
-            self.read_all(&found.mailbox).await
-        } else {
-            match self.read_items(&found.mailbox).await {
-                // One item that cannot even be asked for must not stand in the way of all the others.
-                Err(ReadError::Refused { reason }) => {
-                    warn!(
-                        reason,
-                        "An item of mailbox {} was refused: everything is read", self.lease.mailbox
-                    );
-                    self.state.owed.overflow = true;
-                    self.read_all(&found.mailbox).await
-                }
-                outcome => outcome,
+        self.note_push();
+        let outcome = match self.read_owed(&found.mailbox).await {
+            Err(ReadError::LinkExpired) => {
+                info!(
+                    "The calendar server forgot mailbox {}'s place: everything is read",
+                    self.lease.mailbox
+                );
+                metrics::counter!("narvaro_resyncs_total").increment(1);
+                self.state.bookmark = None;
+                self.read_all(&found.mailbox).await
             }
+            outcome => outcome,
         };
         match outcome {
             Ok(()) => {
@@ -139,50 +161,134 @@ impl Turn<'_> {
                 }
             }
             Err(error) => {
-                // A mailbox that is gone may come back as another one, and its subscription does not come with it.
+                // A mailbox that is gone may come back as another one, and neither its subscription nor its link
+                // comes with it.
                 if matches!(error, ReadError::Gone { .. } | ReadError::NoMailbox { .. }) {
                     self.state.resolved = None;
                     self.state.watch = None;
+                    self.state.bookmark = None;
                 }
                 self.failed(&error, "Reading the calendar");
             }
         }
     }
 
-    fn needs_all(&self) -> bool {
-        let Some(timetable) = &self.state.timetable else { return true };
-        let owed = &self.state.owed;
-        let every = self.sweep_every();
-        owed.overflow
-            || owed.reasons.any(&ASK_FOR_ALL)
-            || timetable.rules_version != self.seat.ruleset().rules.version
-            || self.state.proven_until.is_none_or(|proven| proven + every <= self.now())
+    /// Notes what this turn knows of push before anything is read.
+    fn note_push(&mut self) {
+        let now = self.now();
+        let (push, owed) = (&mut self.state.push, &self.state.owed);
+        if let Some(watch) = &self.state.watch {
+            push.follow(watch.generation, now);
+        }
+        if owed.reasons.contains(Reason::Missed) {
+            push.doubt(now);
+        }
+        if owed.reasons.contains(Reason::Notification) {
+            push.notified(owed.since.unwrap_or(now));
+        }
     }
 
-    /// A complete read: the only kind that proves the timetable.
+    async fn read_owed(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
+        let Some(bookmark) = self.state.bookmark.clone().filter(|bookmark| !self.needs_all(bookmark)) else {
+            return self.read_all(mailbox).await;
+        };
+        match self.read_news(mailbox, bookmark).await {
+            // One thing that cannot even be asked for must not stand in the way of all the others.
+            Err(ReadError::Refused { reason }) => {
+                warn!(reason, "A change of mailbox {} was refused: everything is read", self.lease.mailbox);
+                self.state.owed.overflow = true;
+                self.read_all(mailbox).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read_news(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
+        if self.state.owed.reasons.any(&ASK_FOR_CHANGES) || self.sweep_due_at() <= self.now() {
+            self.read_changes(mailbox, bookmark).await?;
+        }
+        // What a notification names is read though a round was: a round may lag behind its notification.
+        self.read_items(mailbox).await
+    }
+
+    /// Whether what changed since is not enough: other rules judge events of which no subject is kept.
+    fn needs_all(&self, bookmark: &Bookmark) -> bool {
+        let Some(timetable) = &self.state.timetable else { return true };
+        let owed = &self.state.owed;
+        owed.overflow
+            || owed.reasons.any(&ASK_FOR_ALL)
+            || bookmark.rules != self.seat.ruleset().digest
+            || timetable.window != bookmark.window
+            || self.roll_due_at() <= self.now()
+    }
+
+    /// A round from the start of a new window.
     async fn read_all(&mut self, mailbox: &MailboxRef) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
         let (back, ahead) = self.turns.settings.window;
         let window = Interval::new(begun - back, begun + ahead);
-        let (zone, events) = tokio::try_join!(
+        let (zone, round) = tokio::try_join!(
             integration.source.time_zone(mailbox),
-            integration.source.view(mailbox, window)
+            integration.source.round(mailbox, window, None)
         )?;
         self.state.zone = Some(ZoneRead { name: zone, at: begun });
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         let timetable = self.state.timetable.get_or_insert_default();
-        let changes = timetable.rebuild(&ruleset.rules, &ruleset.matcher, &events, window, zone);
+        let changes = timetable.rebuild(&ruleset.rules, &ruleset.matcher, &round.events, window, zone);
+        self.state.bookmark =
+            Some(Bookmark { link: round.link, window, since: begun, rules: ruleset.digest });
         self.state.proven_until = Some(begun);
-        metrics::counter!("narvaro_reads_total", "kind" => "all").increment(1);
+        metrics::counter!("narvaro_reads_total", "kind" => "full").increment(1);
         debug!(
-            events = events.len(),
-            changed = !changes.is_empty(),
+            events = round.events.len(),
+            changed = changes.count(),
             "The calendar of mailbox {} was read",
             self.lease.mailbox
         );
         Ok(())
+    }
+
+    /// A round from the last link.
+    async fn read_changes(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
+        let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
+        let begun = self.now();
+        let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
+        let zone = if round.is_empty() { None } else { self.fresh_zone(&integration, mailbox).await? };
+        self.take_zone(zone);
+        let zone = self.zone();
+        let ruleset = self.seat.ruleset();
+        let Some(timetable) = &mut self.state.timetable else { return Ok(()) };
+        timetable.set_zone(zone);
+        let Round { events, series, gone, link } = round;
+        let changes = timetable.take_in(&ruleset.rules, &ruleset.matcher, &gone, &series, &events);
+        self.state.bookmark = Some(Bookmark { link, ..bookmark });
+        self.state.proven_until = Some(begun);
+        metrics::counter!("narvaro_reads_total", "kind" => "delta").increment(1);
+        debug!(
+            changed = changes.count(),
+            "What changed in the calendar of mailbox {} was read", self.lease.mailbox
+        );
+        self.note_sweep(changes.count(), begun).await;
+        Ok(())
+    }
+
+    /// Notes what a sweep found. Where something else made the round necessary, push is not to blame for what it
+    /// brought.
+    async fn note_sweep(&mut self, found: usize, begun: Timestamp) {
+        let owed = self.state.owed.reasons;
+        if owed.any(&ASK_FOR_CHANGES) || owed.contains(Reason::Notification) {
+            return;
+        }
+        self.state.push.swept(found > 0, begun);
+        if found > 0 {
+            warn!(found, "A sweep of mailbox {} found changes that were not announced", self.lease.mailbox);
+            metrics::counter!("narvaro_unannounced_changes_total").increment(found as u64);
+            if self.seat.office.push.found_unannounced(&self.seat.office.company, begun) {
+                self.turns.doubt_company(&self.seat.office.company, self.lease.mailbox).await;
+            }
+        }
     }
 
     /// Reads the items that notifications named, each as it is now.
@@ -192,10 +298,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
-        let now = self.now();
-        let stale = self.state.zone.as_ref().is_none_or(|zone| now.duration_since(zone.at) > ZONE_FRESH);
-        let zone =
-            async { if stale { integration.source.time_zone(mailbox).await.map(Some) } else { Ok(None) } };
+        let zone = self.fresh_zone(&integration, mailbox);
         let changes = async {
             let mut changes = Vec::with_capacity(items.len());
             for item in &items {
@@ -204,9 +307,7 @@ impl Turn<'_> {
             Ok(changes)
         };
         let (zone, changes) = tokio::try_join!(zone, changes)?;
-        if let Some(name) = zone {
-            self.state.zone = Some(ZoneRead { name, at: now });
-        }
+        self.take_zone(zone);
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         if let Some(timetable) = &mut self.state.timetable {
@@ -217,6 +318,27 @@ impl Turn<'_> {
         }
         metrics::counter!("narvaro_reads_total", "kind" => "items").increment(1);
         Ok(())
+    }
+
+    /// The mailbox's zone, read again where what is known of it is not fresh: it comes with changes, since nothing
+    /// announces it.
+    async fn fresh_zone(
+        &self,
+        integration: &Integration,
+        mailbox: &MailboxRef,
+    ) -> Result<Option<ZoneRead>, ReadError> {
+        let at = self.now();
+        if self.state.zone.as_ref().is_some_and(|zone| at.duration_since(zone.at) <= ZONE_FRESH) {
+            return Ok(None);
+        }
+        let name = integration.source.time_zone(mailbox).await?;
+        Ok(Some(ZoneRead { name, at }))
+    }
+
+    fn take_zone(&mut self, zone: Option<ZoneRead>) {
+        if zone.is_some() {
+            self.state.zone = zone;
+        }
     }
 
     async fn read_item(&self, mailbox: &MailboxRef, item: &EventId) -> Result<ItemChange, ReadError> {

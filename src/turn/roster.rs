@@ -12,8 +12,8 @@ use crate::{
     calendar::CalendarSource,
     model::{CompanyId, Extension, Language, MailboxId, Rules, TenantId},
     presence::PbxDriver,
-    subscription::WatchKeeper,
-    timetable::Matcher,
+    subscription::{Push, WatchKeeper},
+    timetable::{Matcher, RuleError, digest_of},
 };
 
 /// Rules with their words compiled.
@@ -23,6 +23,21 @@ pub struct Ruleset {
     pub rules: Rules,
     /// Their trigger words, ready to be held against subjects.
     pub matcher: Matcher,
+    /// What tells these rules from others by which the same calendar would come to another timetable: words, and which
+    /// events count. Texts, zone and languages have no part in it; they are asked for when something is shown.
+    pub digest: u64,
+}
+
+impl Ruleset {
+    /// Compiles the words of `rules`.
+    ///
+    /// # Errors
+    /// As [`Matcher::new`].
+    pub fn new(rules: Rules) -> Result<Self, RuleError> {
+        let matcher = Matcher::new(&rules)?;
+        let digest = digest_of(&(matcher.digest(), &rules.counting));
+        Ok(Self { rules, matcher, digest })
+    }
 }
 
 /// Where a company's calendars are.
@@ -46,6 +61,8 @@ pub struct Office {
     pub common: Arc<Ruleset>,
     /// Calendars; `None` until the company has consented.
     pub integration: Option<Integration>,
+    /// Whether what changes is announced.
+    pub push: Arc<Push>,
     /// The PBX; `None` where the company names none.
     pub driver: Option<Arc<dyn PbxDriver>>,
 }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calendar::MailboxRef,
+    calendar::{DeltaLink, MailboxRef, PushRecord},
     decide::Layers,
     health::Health,
-    model::{Disposition, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
+    model::{Disposition, Interval, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
     queue::Gathered,
     timetable::Timetable,
 };
@@ -31,12 +31,20 @@ pub struct MailboxState {
     /// Who the alias is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Found>,
+    /// The user who had the alias and has it no more, and whom nobody has followed in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias_lost_by: Option<MailboxRef>,
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
     /// What the calendar says; `None` before the first complete read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timetable: Option<Timetable>,
+    /// Where the next round of reading goes on. It is stored with the timetable of the same moment, never before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bookmark: Option<Bookmark>,
+    /// What is known of push.
+    pub push: PushRecord,
     /// What people set by hand.
     pub layers: Layers,
     /// The live subscription.
@@ -62,12 +70,17 @@ pub struct MailboxState {
     /// What that means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<Shows>,
+    /// When a renewal that a person asked for was last tried, whatever came of it; one that is still to be made is among
+    /// what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_tried_at: Option<Timestamp>,
     /// What marks asked for and no turn has managed yet.
     pub owed: Gathered,
     /// When the next span edge comes: lateness is measured from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_edge: Option<Timestamp>,
-    /// The newest moment at which the timetable was proven equal to the calendar by a complete read.
+    /// The newest moment at which the timetable was proven equal to the calendar: when the last round began that
+    /// was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven_until: Option<Timestamp>,
     /// When the PBX is read back next, where it does not report by itself.
@@ -76,6 +89,9 @@ pub struct MailboxState {
     /// What stands in the way of reading the calendar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calendar_trouble: Option<Trouble>,
+    /// Since when the calendar has been kept from us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shut_out_since: Option<Timestamp>,
     /// What stands in the way of the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_trouble: Option<Trouble>,
@@ -106,6 +122,19 @@ pub struct ZoneRead {
     pub at: Timestamp,
 }
 
+/// Where the next round of reading goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// The server's own words.
+    pub link: DeltaLink,
+    /// The window that is frozen in it. Where the timetable has another, somebody else has read since.
+    pub window: Interval,
+    /// When the round from the start of that window began.
+    pub since: Timestamp,
+    /// By which rules its events were judged ([`Ruleset::digest`](super::roster::Ruleset::digest)).
+    pub rules: u64,
+}
+
 /// A live subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchKept {
@@ -115,6 +144,12 @@ pub struct WatchKept {
     pub expires: Timestamp,
     /// When it is to be renewed.
     pub renew_at: Timestamp,
+    /// When it was made or renewed last; `None` where an earlier version did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<Timestamp>,
+    /// Whether the server wants it confirmed, and may hold notifications back until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// Which of our subscriptions for this mailbox it is.
     pub generation: u32,
     /// Name of the key that signed its `clientState`.
@@ -206,10 +241,17 @@ impl MailboxState {
         if self.timetable.is_none() {
             return Health::Starting;
         }
-        match self.resolved.as_ref().and_then(|found| found.primary_smtp.clone()) {
-            Some(primary) => Health::AliasNotPrimary { alias: self.alias.clone(), primary },
-            None => Health::Fine,
+        self.alias_trouble().unwrap_or(Health::Fine)
+    }
+
+    /// Whether the alias leads elsewhere by now, or works and is not the primary address.
+    pub fn alias_trouble(&self) -> Option<Health> {
+        let followed = self.resolved.as_ref()?;
+        if self.alias_lost_by.as_ref() == Some(&followed.mailbox) {
+            return Some(Health::AliasChanged { alias: self.alias.clone() });
         }
+        let primary = followed.primary_smtp.clone()?;
+        Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 
     /// Forgets everything that was read under another alias; what people set by hand stays.

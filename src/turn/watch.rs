@@ -1,6 +1,15 @@
 //! The subscription part of a turn: set up before the first read, so that nothing falls between; renewed at half life.
+//!
+//! Whoever made a mark could not know which of the mailbox's subscriptions lives (I2); here it is known. A notification
+//! for a subscription that has been replaced is still a hint that something changed; that it was removed, or wants to
+//! be confirmed, says nothing of the one that lives.
+//!
+//! A confirmation is a renewal: `/reauthorize` is never called, since both within ten minutes leave the subscription in
+//! an undefined state.
 
-use jiff::Timestamp;
+mod alias;
+
+use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use super::{
@@ -11,18 +20,33 @@ use super::{
 use crate::{
     chain::Chain,
     health::Health,
-    model::Disposition,
+    model::{Disposition, SubscriptionId},
     queue::Reason,
     subscription::{Watch, WatchError, WatchRequest},
     webhook::client_state::{Claim, Resource},
 };
+
+/// A subscription that was made or renewed is confirmed no sooner than this: requests to confirm come in numbers, and
+/// late.
+const CONFIRMED_FOR: SignedDuration = SignedDuration::from_mins(10);
+
+impl WatchKept {
+    /// When it wants something next.
+    fn due_at(&self) -> Timestamp {
+        if !self.unconfirmed {
+            return self.renew_at;
+        }
+        let confirm_at = self.renewed_at.map_or(Timestamp::UNIX_EPOCH, |renewed| renewed + CONFIRMED_FOR);
+        confirm_at.min(self.renew_at)
+    }
+}
 
 impl Turn<'_> {
     /// When the subscription wants something next.
     pub(super) fn watch_due_at(&self) -> Timestamp {
         match (&self.state.watch_trouble, &self.state.watch) {
             (Some(trouble), _) => trouble.retry_at,
-            (None, Some(watch)) => watch.renew_at,
+            (None, Some(watch)) => watch.due_at(),
             // Long since.
             (None, None) => Timestamp::UNIX_EPOCH,
         }
@@ -35,18 +59,16 @@ impl Turn<'_> {
             return;
         };
         let now = self.now();
-        // Dealt with here once; that a complete read is owed stays until there was one.
-        if self.state.owed.reasons.remove(Reason::Removed) {
-            self.state.owed.reasons.insert(Reason::Missed);
-            if self.state.watch.take().is_some() {
-                info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
-            }
-        }
-        let owed = self.state.owed.reasons;
+        self.hear_what_was_said(now);
         // What was asked for and failed waits like any other; asked for again, it is tried at once.
         let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
-        let asked = if rests { self.now_asked } else { owed }.any(&[Reason::RenewAsked, Reason::Reauthorize]);
-        if !asked && self.watch_due_at() > now {
+        let asked = if rests { self.now_asked } else { self.state.owed.reasons };
+        let due = asked.contains(Reason::RenewAsked) || self.watch_due_at() <= now;
+        let renews = due && self.state.watch.is_some() && self.state.watch_trouble.is_none();
+        if (renews || self.now_asked.contains(Reason::Asked)) && self.check_alias(&integration).await {
+            // Watched before it is read, as at the first time.
+            self.state.watch_trouble = None;
+        } else if !due {
             return;
         }
         let outcome = match self.state.watch.clone() {
@@ -66,11 +88,47 @@ impl Turn<'_> {
         }
     }
 
+    /// Takes in what notifications said of subscriptions. It is dealt with here once; that a complete read is owed stays
+    /// until there was one.
+    fn hear_what_was_said(&mut self, now: Timestamp) {
+        if self.now_asked.contains(Reason::Notification) {
+            self.seat.office.push.announced(&self.seat.office.company, now);
+        }
+        self.is_said_of_the_living(Reason::Notification);
+        self.is_said_of_the_living(Reason::Missed);
+        if self.state.owed.reasons.remove(Reason::Removed) && self.is_said_of_the_living(Reason::Removed) {
+            self.state.owed.reasons.insert(Reason::Missed);
+            if self.state.watch.take().is_some() {
+                info!("The subscription of mailbox {} was removed by the server", self.lease.mailbox);
+            }
+        }
+        if self.state.owed.reasons.remove(Reason::Reauthorize)
+            && self.is_said_of_the_living(Reason::Reauthorize)
+            && let Some(watch) = &mut self.state.watch
+        {
+            watch.unconfirmed = true;
+        }
+    }
+
+    /// Whether this was said of the subscription that lives, or without naming one; what was said of others is counted.
+    fn is_said_of_the_living(&mut self, reason: Reason) -> bool {
+        let named = self.state.owed.take_watches(reason);
+        let living = self.state.watch.as_ref().map(|watch| watch.generation);
+        let replaced = named.iter().filter(|generation| Some(**generation) != living).count();
+        metrics::counter!("narvaro_notifications_replaced_total", "reason" => reason.name())
+            .increment(replaced as u64);
+        named.is_empty() || replaced < named.len()
+    }
+
     async fn renew(&mut self, integration: &Integration, watch: WatchKept) -> Result<(), WatchError> {
         let until = self.turns.settings.watches.until(self.now());
         match integration.watches.renew(&watch.id, until).await {
             Ok(renewed) => {
                 self.keep_watch(renewed, watch.generation);
+                if watch.unconfirmed {
+                    // What happened before it was confirmed may have been held back.
+                    self.state.owed.reasons.insert(Reason::Missed);
+                }
                 metrics::counter!("narvaro_subscriptions_total", "done" => "renewed").increment(1);
                 Ok(())
             }
@@ -98,8 +156,8 @@ impl Turn<'_> {
     async fn create(&mut self, integration: &Integration) -> Result<(), WatchError> {
         let request = self.request(integration);
         let created = match integration.watches.create(&request).await {
-            Err(WatchError::Exists) => {
-                self.remove_ours(integration, &request).await?;
+            Err(WatchError::Exists { named }) => {
+                self.make_way(integration, &request, named.as_ref()).await?;
                 integration.watches.create(&request).await
             }
             outcome => outcome,
@@ -111,16 +169,33 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// A subscription that stands in the way is ours if it reports to our address; its `clientState` is not known
-    /// any more, so it cannot be kept.
-    async fn remove_ours(&self, integration: &Integration, request: &WatchRequest) -> Result<(), WatchError> {
-        for (watch, reports_to) in integration.watches.find(&request.mailbox).await? {
-            if reports_to == request.notification_url {
-                integration.watches.remove(&watch.id).await?;
-                metrics::counter!("narvaro_subscriptions_total", "done" => "replaced").increment(1);
-            }
+    /// A subscription that stands in the way is ours if it reports to our address. Its `clientState` is not known any
+    /// more, so it cannot be kept. One that reports elsewhere is left alone: somebody else's presence rests on it.
+    async fn make_way(
+        &self,
+        integration: &Integration,
+        request: &WatchRequest,
+        named: Option<&SubscriptionId>,
+    ) -> Result<(), WatchError> {
+        let watches = &integration.watches;
+        let named = match named {
+            Some(id) => watches.look(id).await?.filter(|watch| watch.is_on(&request.mailbox)),
+            None => None,
+        };
+        let standing = match named {
+            Some(watch) => vec![watch],
+            None => watches.find(&request.mailbox).await?,
+        };
+        let (ours, others): (Vec<_>, Vec<_>) =
+            standing.into_iter().partition(|watch| watch.reports_to == request.notification_url);
+        for watch in &ours {
+            watches.remove(&watch.id).await?;
+            metrics::counter!("narvaro_subscriptions_total", "done" => "replaced").increment(1);
         }
-        Ok(())
+        match others.first() {
+            Some(other) if ours.is_empty() => Err(WatchError::Elsewhere { host: host_of(&other.reports_to) }),
+            _ => Ok(()),
+        }
     }
 
     fn request(&mut self, integration: &Integration) -> WatchRequest {
@@ -152,8 +227,15 @@ impl Turn<'_> {
         let share = super::retry::spread(self.lease.mailbox, watch.id.as_str());
         let renew_at = self.turns.settings.watches.renew_at(now, watch.expires, share);
         let key = self.turns.settings.watches.keys.current_name().to_owned();
-        self.state.watch =
-            Some(WatchKept { id: watch.id, expires: watch.expires, renew_at, generation, key });
+        self.state.watch = Some(WatchKept {
+            id: watch.id,
+            expires: watch.expires,
+            renew_at,
+            renewed_at: Some(now),
+            unconfirmed: false,
+            generation,
+            key,
+        });
     }
 
     fn watch_failed(&mut self, error: &WatchError) {
@@ -161,7 +243,7 @@ impl Turn<'_> {
         let health = Health::of_watch(error, self.state.proven_until.is_some());
         let disposition = match error {
             WatchError::Read(error) => error.disposition(),
-            WatchError::Quota => Disposition::Park,
+            WatchError::Quota | WatchError::Elsewhere { .. } => Disposition::Park,
             _ => Disposition::Retry { after: None },
         };
         let trouble = Trouble::again(
@@ -198,4 +280,10 @@ impl Turn<'_> {
             }
         }
     }
+}
+
+/// The host of a notification address, which may hold a secret elsewhere.
+fn host_of(address: &str) -> String {
+    let url = url::Url::parse(address).ok();
+    url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }

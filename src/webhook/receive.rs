@@ -22,7 +22,7 @@ use super::{
 use crate::{
     chain::Chain,
     clock::SharedClock,
-    queue::{DueStore, Hint, Mark, Tally},
+    queue::{DueStore, Hint, Mark, Reason, Tally},
 };
 
 /// Longest validation token that is echoed, in bytes once decoded; Microsoft's have about 120.
@@ -161,11 +161,12 @@ impl Receiver {
                 Some(Mark {
                     mailbox: claim.mailbox,
                     at: now,
-                    reason: crate::queue::Reason::Notification,
+                    reason: Reason::Notification,
+                    watch: Some(claim.generation),
                     hint,
                 })
             }
-            Kind::Lifecycle(reason) => Some(Mark::new(claim.mailbox, now, reason)),
+            Kind::Lifecycle(reason) => Some(Mark::of_watch(claim.mailbox, now, reason, claim.generation)),
             Kind::Unknown => {
                 self.counts.unknown_kind.increment(1);
                 None

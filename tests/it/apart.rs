@@ -5,7 +5,7 @@ use narvaro::admin::{ExplainRequest, OperationError, SyncRequest};
 use narvaro_sim::{EventSpec, Fault, FaultKind, TenantSpec, UserSpec};
 use serde_json::json;
 
-use crate::world::{ANNA, Pbx, World, at};
+use crate::world::{ANNA, Pbx, World, at, scope};
 
 const BO: &str = "bo@acme.example";
 const EVA: &str = "eva@beta.example";
@@ -124,11 +124,11 @@ async fn i14_an_answer_about_one_company_says_nothing_of_another() {
     let operations = world.operations();
     let ask = |user: &str| ExplainRequest { company: acme(), user: user.into(), at: None, language: None };
     let answers = [
-        serde_json::to_string(&operations.status(acme()).await.unwrap()).unwrap(),
-        serde_json::to_string(&operations.subscriptions(acme()).await.unwrap()).unwrap(),
+        serde_json::to_string(&operations.status(scope("acme")).await.unwrap()).unwrap(),
+        serde_json::to_string(&operations.subscriptions(scope("acme")).await.unwrap()).unwrap(),
         serde_json::to_string(&operations.export("acme".parse().unwrap()).await.unwrap()).unwrap(),
         serde_json::to_string(&operations.explain(ask("201")).await.unwrap()).unwrap(),
-        serde_json::to_string(&operations.check(acme()).await.unwrap()).unwrap(),
+        serde_json::to_string(&operations.check(scope("acme")).await.unwrap()).unwrap(),
     ];
     let eva = world.sim.user_id(EVA).unwrap();
     let subscription = world.subscriptions(EVA)[0].id.clone();

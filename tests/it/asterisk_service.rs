@@ -15,7 +15,7 @@ use crate::{
         asterisk::{RealAsterisk, Seen, free_port},
         sip::Watcher,
     },
-    world::{CLIENT_ID, LIMIT, Pbx, SECRET, World, asterisk_pbx, at},
+    world::{CLIENT_ID, LIMIT, Pbx, SECRET, World, asterisk_pbx, at, scope},
 };
 
 const ANNA: &str = "anna@acme.example";
@@ -68,8 +68,7 @@ async fn by_hand(world: &World, asterisk: &RealAsterisk, variable: &str, value: 
 }
 
 async fn lunch_by_hand(world: &World, asterisk: &RealAsterisk) -> Seen {
-    by_hand(world, asterisk, "PRESENCE_STATE(CustomPresence:201)", "away,Lunch,snart åter", "NOT_INUSE")
-        .await;
+    by_hand(world, asterisk, "PRESENCE_STATE(CustomPresence:201)", "away,Lunch,snart åter", "Lunch").await;
     seen("away", "Lunch", "snart åter", "NOT_INUSE")
 }
 
@@ -135,12 +134,12 @@ async fn a_change_by_hand_outside_events_is_put_back_after_the_next() {
     let (asterisk, world) = company().await;
     world.event("MÖT: budget", "2026-11-23 10:00", "2026-11-23 11:00");
     let course = "xa,Kurs,\"hela dagen\"";
-    by_hand(&world, &asterisk, "PRESENCE_STATE(CustomPresence:201)", course, "NOT_INUSE").await;
+    by_hand(&world, &asterisk, "PRESENCE_STATE(CustomPresence:201)", course, "Kurs").await;
     asterisk.set_by_hand("DEVICE_STATE(Custom:DND201)", "BUSY").await;
     let base = asterisk.seen(EXTENSION).await.unwrap();
     assert_eq!((base.subtype.as_str(), base.lamp.as_str()), ("Kurs", "BUSY"));
     let lamp_noted =
-        async || world.mailbox("acme", EXTENSION).await.shown.is_some_and(|it| it.label == "BUSY");
+        async || world.mailbox("acme", EXTENSION).await.shown.is_some_and(|it| it.label == "Kurs, upptagen");
     world.until("the lamp is noted", lamp_noted).await;
     world.advance_to("2026-11-23 10:00").await;
     assert_eq!(asterisk.seen(EXTENSION).await, Some(meeting()));
@@ -202,7 +201,7 @@ async fn an_event_that_starts_while_asterisk_is_down_shows_once_it_is_back() {
 }
 
 async fn link(world: &World) -> PbxLink {
-    let status = world.operations().status(Some("acme".parse().unwrap())).await.unwrap();
+    let status = world.operations().status(scope("acme")).await.unwrap();
     status.companies.into_iter().next().unwrap().pbx
 }
 

@@ -13,15 +13,18 @@ use crate::support::service::Service;
 
 const KEY: &str = "a key of clientState that this test knows";
 
-/// A `clientState` under the service's key.
-fn seal(tenant: &str, mailbox: u64, resource: Resource) -> String {
+/// The service's key.
+fn keys() -> StateKeys {
     let name: String =
         Sha256::digest(KEY.as_bytes()).iter().take(3).map(|byte| format!("{byte:02x}")).collect();
-    let keys =
-        StateKeys::new(StateKey::new(&name, &SecretSlice::from(KEY.as_bytes().to_vec())).unwrap(), None);
+    StateKeys::new(StateKey::new(&name, &SecretSlice::from(KEY.as_bytes().to_vec())).unwrap(), None)
+}
+
+/// A `clientState` under the service's key.
+fn seal(tenant: &str, mailbox: u64, resource: Resource) -> String {
     let claim =
         Claim { company: "acme".parse().unwrap(), mailbox: MailboxId(mailbox), resource, generation: 1 };
-    keys.seal(&claim, &tenant.parse().unwrap())
+    keys().seal(&claim, &tenant.parse().unwrap())
 }
 
 fn item(state: &str, tenant: &str, id: &str, version: Option<&str>) -> Value {
@@ -137,6 +140,37 @@ async fn i9_every_notification_that_is_dropped_or_joined_is_counted() {
     .await;
     assert_eq!(service.sim.journal().last_seq(), seen, "the turn hangs still");
     service.sim.clear_faults();
+}
+
+#[tokio::test]
+async fn i9_what_is_said_of_replaced_subscriptions_is_counted() {
+    let service = running().await;
+    let genuine = service.sim.subscriptions()[0].client_state.clone().unwrap();
+    let keys = keys();
+    let claim = keys.open(&genuine, &service.tenant).unwrap();
+    let replaced =
+        keys.seal(&Claim { generation: claim.generation - 1, ..claim }, &service.tenant.parse().unwrap());
+    let counted = async |reason| {
+        service.counter(&format!("narvaro_notifications_replaced_total{{reason=\"{reason}\"}}")).await
+    };
+    let tell = async |state: &str, kind: &str| {
+        let mut item = item(state, &service.tenant, "a", None);
+        item["lifecycleEvent"] = json!(kind);
+        let post = service.client.post(service.notify_url()).json(&json!({ "value": [item] }));
+        assert_eq!(post.send().await.unwrap().status(), 202);
+    };
+    for (kind, reason) in
+        [("subscriptionRemoved", "removed"), ("reauthorizationRequired", "reauthorize"), ("missed", "missed")]
+    {
+        tell(&replaced, kind).await;
+        service.until("it is counted", async || counted(reason).await == 1).await;
+    }
+    let reads = async || service.counter("narvaro_reads_total{kind=\"delta\"}").await;
+    let before = reads().await;
+    tell(&genuine, "missed").await;
+    service.until("what changed is read", async || reads().await > before).await;
+    assert_eq!(counted("missed").await, 1, "what the living one says is not counted");
+    assert_eq!(service.sim.subscriptions()[0].client_state.as_ref(), Some(&genuine), "it lives on");
 }
 
 #[tokio::test]

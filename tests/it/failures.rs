@@ -171,6 +171,8 @@ async fn i6_an_edge_comes_without_any_request_to_graph() {
     let world = World::new().await;
     world.event("MÖT", "2026-11-23 10:00", "2026-11-23 11:00");
     world.settle().await;
+    // The sweeps that were due until now are done; the next ones come after the meeting.
+    world.advance_to("2026-11-23 09:59").await;
     world.sim.fault(Fault::lasting(FaultKind::Drop));
     for (time, profile) in [("2026-11-23 10:00", "meeting"), ("2026-11-23 11:00", "available")] {
         let seq = world.sim.journal().last_seq();

@@ -1,7 +1,10 @@
 //! Each thing that can stand in the way is brought about, told with cause and cure, and mended.
 
 use jiff::SignedDuration;
-use narvaro::admin::{PbxLink, SyncRequest};
+use narvaro::{
+    admin::{PbxLink, Scope, SyncRequest},
+    model::Language,
+};
 use narvaro_sim::{
     AppSpec, EventSpec, Fault, FaultFilter, FaultKind, MailboxKind, PbxAuth, PbxFault, UserKind, UserSpec,
 };
@@ -172,7 +175,7 @@ async fn an_http_pbx_that_does_not_accept_our_credentials() {
 async fn an_asterisk_that_is_away() {
     let world = World::with(Pbx::Asterisk).await;
     let link = async || {
-        let status = world.operations().status(None).await.unwrap();
+        let status = world.operations().status(Scope::default()).await.unwrap();
         status.companies.into_iter().next().unwrap()
     };
     assert_eq!(link().await.pbx, PbxLink::Up);
@@ -191,6 +194,67 @@ async fn an_asterisk_that_is_away() {
     world.settle().await;
     assert_eq!(world.sim.ami().presence("201").state, "away", "made up for as soon as it is back");
     assert_eq!(world.health().await, "fine");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_asterisk_that_does_not_accept_our_secret() {
+    let world = World::with(Pbx::Asterisk).await;
+    world.sim.ami().turn(|knobs| knobs.refuse_logins = true);
+    world.sim.ami().cut();
+    let company = async || world.operations().status(Scope::default()).await.unwrap().companies.remove(0);
+    let denied = async || matches!(company().await.pbx, PbxLink::Denied { .. });
+    world.advance_until("the login is refused", denied).await;
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 16:00");
+    world.settle().await;
+    world.expect_trouble("pbx_denied").await;
+    assert_eq!(company().await.health.health.name(), "pbx_denied");
+    let checks = world.operations().check(Scope::default()).await.unwrap().checks;
+    let wrong: Vec<_> = checks.iter().filter(|line| !line.ok).collect();
+    assert!(wrong.iter().any(|line| line.what == "acme: PBX"), "{wrong:?}");
+    for line in wrong {
+        assert!(line.said.starts_with("The PBX does not accept our account"), "{line:?}");
+        assert!(line.cure.as_deref().is_some_and(|cure| cure.contains("secret")), "{line:?}");
+    }
+    world.sim.ami().turn(|knobs| knobs.refuse_logins = false);
+    mended_asterisk(&world).await;
+    world.end().await;
+}
+
+async fn mended_asterisk(world: &World) {
+    world.advance(A_WHILE).await;
+    let up =
+        async || world.operations().status(Scope::default()).await.unwrap().companies[0].pbx == PbxLink::Up;
+    world.advance_until("the link is up", up).await;
+    assert_eq!(world.sim.ami().presence("201").state, "away");
+    assert_eq!(world.health().await, "fine");
+}
+
+#[tokio::test]
+async fn status_check_and_subscriptions_are_in_the_language_asked_for() {
+    let world = World::bare().await;
+    world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("201", ANNA, "")])).await;
+    world.settle().await;
+    let operations = world.operations();
+    for (language, cause) in [
+        (None, "The company's administrator has not given consent"),
+        (Some(Language::En), "The company's administrator has not given consent"),
+        (Some(Language::Sv), "Företagets administratör har inte gett sitt medgivande"),
+    ] {
+        let scope = || Scope { company: None, language };
+        let company = operations.status(scope()).await.unwrap().companies.remove(0);
+        let subscriptions = operations.subscriptions(scope()).await.unwrap();
+        let checks = operations.check(scope()).await.unwrap().checks;
+        let told = checks.iter().find(|line| line.what == "acme: Microsoft 365").unwrap();
+        for said in [
+            &company.health.cause,
+            &company.mailboxes[0].health.cause,
+            &subscriptions[0].health.cause,
+            &told.said,
+        ] {
+            assert!(said.starts_with(cause), "{language:?}: {said}");
+        }
+    }
     world.end().await;
 }
 
@@ -220,7 +284,7 @@ async fn a_notification_address_that_microsoft_cannot_reach() {
 #[tokio::test]
 async fn where_all_is_well_check_finds_nothing() {
     let world = World::new().await;
-    let report = world.operations().check(None).await.unwrap();
+    let report = world.operations().check(Scope::default()).await.unwrap();
     assert!(report.ok(), "{report:#?}");
     world.end().await;
 }

@@ -16,7 +16,7 @@ use std::{
 use narvaro::{
     clock::SystemClock,
     model::MailboxId,
-    queue::{DueStore, Gathered, Hint, Mark, Reason, Settled, Urgency},
+    queue::{DueStore, Gathered, Hint, Mark, Reason, Settled, Shares, Urgency},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
@@ -60,7 +60,7 @@ fn seed() -> u64 {
 }
 
 fn open(path: &Path) -> Embedded {
-    let settings = EmbeddedSettings { path: path.to_owned(), most_per_company: 100_000 };
+    let settings = EmbeddedSettings { path: path.to_owned(), shares: Shares::of(100_000) };
     Embedded::open(&settings, Arc::new(SystemClock)).unwrap()
 }
 
@@ -72,7 +72,13 @@ fn say(line: &str) {
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>) -> Mark {
     let hint = Hint { item: item.parse().unwrap(), version };
-    Mark { mailbox, at: jiff::Timestamp::UNIX_EPOCH, reason: Reason::Notification, hint: Some(hint) }
+    Mark {
+        mailbox,
+        at: jiff::Timestamp::UNIX_EPOCH,
+        reason: Reason::Notification,
+        watch: None,
+        hint: Some(hint),
+    }
 }
 
 /// The child's life: it marks and settles until it is killed, and says what was acknowledged.
@@ -94,7 +100,8 @@ async fn marks_until_it_is_killed() {
                 for item in &lease.gathered.hints {
                     say(&format!("worked {} {item}", lease.mailbox));
                 }
-                let next = Settled::Next { state: Vec::new(), due: None, urgency: Urgency::Now };
+                let next =
+                    Settled::Next { state: Vec::new(), due: None, urgency: Urgency::Now, to_read: None };
                 worker.settle(&lease, next).await.unwrap();
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use narvaro::{admin::PbxLink, clock::Clock};
 use narvaro_sim::Record;
 
-use crate::world::{Pbx, World, at};
+use crate::world::{Pbx, World, at, scope};
 
 const EXTENSION: &str = "201";
 const LAMP: &str = "Custom:DND201";
@@ -30,7 +30,7 @@ async fn until_up(world: &World) {
 }
 
 async fn link(world: &World) -> PbxLink {
-    let status = world.operations().status(Some("acme".parse().unwrap())).await.unwrap();
+    let status = world.operations().status(scope("acme")).await.unwrap();
     status.companies.into_iter().next().unwrap().pbx
 }
 
@@ -97,9 +97,9 @@ async fn a_pbx_that_lost_everything_is_told_again() {
 async fn clearing_everything_by_hand_while_the_link_stands_is_a_persons_change() {
     let world = in_an_event().await;
     world.sim.ami().set_by_hand(EXTENSION, "not_set", "", "");
-    until_noted(&world, "BUSY").await;
+    until_noted(&world, "upptagen").await;
     world.sim.ami().set_device_by_hand(LAMP, "NOT_INUSE");
-    until_noted(&world, "NOT_INUSE").await;
+    until_noted(&world, "Tillgänglig").await;
     let gone = "not_set   NOT_INUSE";
     world.advance_to("2026-11-23 10:30").await;
     assert_eq!(shows(&world), gone);
@@ -117,7 +117,7 @@ async fn a_persons_change_while_the_link_is_cut_is_respected() {
     world.sim.ami().set_by_hand(EXTENSION, "away", "Lunch", "");
     world.sim.ami().turn(|knobs| knobs.down = false);
     until_up(&world).await;
-    until_noted(&world, "BUSY").await;
+    until_noted(&world, "Lunch").await;
     world.advance_to("2026-11-23 10:30").await;
     assert_eq!(shows(&world), "away Lunch  BUSY");
     world.advance_to("2026-11-23 11:00").await;
@@ -173,7 +173,7 @@ async fn the_same_long_after_our_write_is_a_persons_change() {
     world.sim.ami().set_device_by_hand(LAMP, "NOT_INUSE");
     world.sim.ami().turn(|knobs| knobs.down = false);
     until_up(&world).await;
-    until_noted(&world, "NOT_INUSE").await;
+    until_noted(&world, "Tillgänglig").await;
     world.advance_to("2026-11-23 10:30").await;
     assert_eq!(shows(&world), AVAILABLE);
     world.end().await;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use narvaro::{
     clock::{Clock, ManualClock, SharedClock},
     model::{CompanyId, Extension, MailboxId},
-    queue::{Hint, Lease, Mark, Reason, Settled, StoreError, Urgency},
+    queue::{Hint, Lease, Mark, Reason, Settled, Shares, StoreError, Urgency},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
@@ -38,7 +38,8 @@ struct EmbeddedBench {
 impl EmbeddedBench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), most_per_company: 2 };
+        let shares = Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 };
+        let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), shares };
         let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
         let mut bench = Self { _folder: folder, settings, clock, store: None };
         bench.open();
@@ -84,6 +85,7 @@ fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
 async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
     let store = bench.store();
     let applied = store.apply(&company(name), b"{}".to_vec(), users).await.unwrap();
+    store.make_due(&applied.mailboxes);
     applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
 }
 
@@ -105,13 +107,13 @@ async fn drain(bench: &dyn Bench, due: Option<Timestamp>) {
 }
 
 async fn settle(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) -> Result<(), StoreError> {
-    let next = Settled::Next { state: b"state".to_vec(), due, urgency: Urgency::Now };
+    let next = Settled::Next { state: b"state".to_vec(), due, urgency: Urgency::Now, to_read: None };
     bench.store().settle(lease, next).await
 }
 
 fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timestamp) -> Mark {
     let hint = Hint { item: item.parse().unwrap(), version };
-    Mark { mailbox, at, reason: Reason::Notification, hint: Some(hint) }
+    Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
 }
 
 async fn mark(
@@ -345,6 +347,87 @@ async fn i10_one_company_takes_no_more_than_its_share_of_leases() {
     }
 }
 
+/// Ends a turn that found no room to read.
+async fn put_off(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) {
+    let next = Settled::Next {
+        state: b"shown".to_vec(),
+        due,
+        urgency: Urgency::Now,
+        to_read: Some(Urgency::Upkeep),
+    };
+    bench.store().settle(lease, next).await.unwrap();
+}
+
+#[tokio::test]
+async fn i6_i10_leases_that_read_leave_room_for_those_that_show() {
+    for bench in benches() {
+        let store = bench.store();
+        apply(&*bench, "acme", extensions(201..211)).await;
+        for lease in lease_all(&*bench).await {
+            assert!(store.begin_reading(&lease).await.unwrap());
+        }
+        let more = lease_all(&*bench).await;
+        assert_eq!(more.len(), 2, "the company's share for showing is free again");
+        assert!(!store.begin_reading(&more[0]).await.unwrap(), "its share for reading is not");
+        apply(&*bench, "beta", extensions(201..203)).await;
+        let others = lease_all(&*bench).await;
+        assert!(store.begin_reading(&others[0]).await.unwrap(), "another company has its own");
+        assert!(!store.begin_reading(&others[1]).await.unwrap(), "and all together have no more than theirs");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longest_waiting_first() {
+    for bench in benches() {
+        let store = bench.store();
+        let mailboxes = apply(&*bench, "acme", extensions(201..205)).await;
+        let reading = lease_all(&*bench).await;
+        for lease in &reading {
+            assert!(store.begin_reading(lease).await.unwrap());
+        }
+        let waiting = lease_all(&*bench).await;
+        for lease in &waiting {
+            put_off(&*bench, lease, None).await;
+            bench.clock().advance(Duration::from_secs(1));
+        }
+        assert!(lease_all(&*bench).await.is_empty());
+        assert_eq!(store.depth().due, 2, "they are not forgotten");
+        // Handed out for a mark, it does not overtake who waits, and keeps its place.
+        mark(&*bench, waiting[0].mailbox, "item", None).await;
+        let marked = lease_all(&*bench).await.remove(0);
+        assert_eq!((marked.mailbox, marked.reads), (waiting[0].mailbox, false));
+        settle(&*bench, &reading[0], None).await.unwrap();
+        assert!(!store.begin_reading(&marked).await.unwrap());
+        put_off(&*bench, &marked, None).await;
+        let next = lease_all(&*bench).await;
+        assert_eq!(next.len(), 1, "room for one");
+        assert_eq!((next[0].mailbox, next[0].reads), (waiting[0].mailbox, true));
+        assert!(store.begin_reading(&next[0]).await.unwrap(), "it reads already");
+        store.release(&next[0]).await.unwrap();
+        assert_eq!(lease_all(&*bench).await.len(), 2, "the other one, and what was handed back");
+        assert_eq!(mailboxes.len(), store.depth().mailboxes);
+    }
+}
+
+#[tokio::test]
+async fn i6_what_waits_for_room_to_read_is_handed_out_at_its_edge() {
+    for bench in benches() {
+        let store = bench.store();
+        apply(&*bench, "acme", extensions(201..204)).await;
+        for lease in lease_all(&*bench).await {
+            assert!(store.begin_reading(&lease).await.unwrap());
+        }
+        let lease = lease_all(&*bench).await.remove(0);
+        let edge = bench.clock().now() + SignedDuration::from_secs(10);
+        put_off(&*bench, &lease, Some(edge)).await;
+        assert!(lease_all(&*bench).await.is_empty());
+        bench.clock().advance_to(edge);
+        assert_eq!(store.depth().due, 1);
+        let again = lease_all(&*bench).await;
+        assert_eq!((again[0].mailbox, again[0].reads), (lease.mailbox, false));
+    }
+}
+
 #[tokio::test]
 async fn i13_a_draft_affects_nothing_until_it_is_applied() {
     for mut bench in benches() {
@@ -358,18 +441,29 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied() {
         assert_eq!(found[0].draft.as_deref(), Some(b"draft".as_slice()));
         assert_eq!(found[0].applied, None);
         assert!(store.lease(10, HOLD).await.unwrap().is_empty());
-        store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
+        let applied = store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
         let found = store.companies().await.unwrap();
         assert_eq!(
             (found[0].draft.as_deref(), found[0].applied.as_deref()),
             (None, Some(b"live".as_slice()))
         );
+        assert!(store.lease(10, HOLD).await.unwrap().is_empty(), "turns still go by what was applied before");
+        store.make_due(&applied.mailboxes);
         assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
     }
 }
 
 #[tokio::test]
-async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() {
+async fn what_was_applied_makes_due_after_a_restart_too() {
+    for mut bench in benches() {
+        bench.store().apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
+        bench.reopen().await;
+        assert_eq!(bench.store().lease(10, HOLD).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_makes_all_due() {
     for bench in benches() {
         let before = apply(&*bench, "acme", extensions(201..203)).await;
         drain(&*bench, None).await;
@@ -377,6 +471,7 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() 
         let applied = store.apply(&company("acme"), b"{}".to_vec(), extensions(202..204)).await.unwrap();
         let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
         assert_eq!(kept.id, before[1]);
+        store.make_due(&applied.mailboxes);
         let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
         assert_eq!(retired.len(), 1);
         assert_eq!(retired[0].id, before[0]);
@@ -391,7 +486,7 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_marks_all() 
                 let settled = if lease.gathered.reasons.contains(Reason::Retired) {
                     Settled::Gone
                 } else {
-                    Settled::Next { state: vec![], due: None, urgency: Urgency::Now }
+                    Settled::Next { state: vec![], due: None, urgency: Urgency::Now, to_read: None }
                 };
                 store.settle(&lease, settled).await.unwrap();
             }

@@ -231,7 +231,7 @@ async fn a_renewal_that_was_asked_for_and_fails_is_tried_again_with_growing_paus
     };
     let status = FaultKind::Status { status: 500, code: None, retry_after: None };
     world.sim.fault(Fault::lasting(status).only(patch));
-    let asked = narvaro::admin::RenewRequest { company: None, user: Some("201".to_owned()) };
+    let asked = narvaro::admin::RenewRequest { user: Some("201".to_owned()), ..Default::default() };
     world.operations().renew(asked).await.unwrap();
     world.settle().await;
     world.expect_trouble("graph_unreachable").await;
@@ -243,5 +243,56 @@ async fn a_renewal_that_was_asked_for_and_fails_is_tried_again_with_growing_paus
     world.sim.clear_faults();
     world.advance(SignedDuration::from_mins(30)).await;
     assert_eq!(world.health().await, "fine");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_renewal_counts_only_once_the_subscription_is_renewed() {
+    let world = World::new().await;
+    for (subject, start) in [("MÖT", "2026-11-23 08:01"), ("Lunch", "2026-11-23 08:02")] {
+        world.event(subject, start, "2026-11-23 09:00");
+    }
+    world.settle().await;
+    let patch = FaultFilter {
+        path: Some("subscriptions".into()),
+        method: Some("PATCH".into()),
+        ..FaultFilter::default()
+    };
+    world.sim.fault(Fault::lasting(FaultKind::Slow { millis: 600_000 }).only(patch));
+    let asked = narvaro::admin::RenewRequest { company: None, user: Some("201".to_owned()), language: None };
+    let job = world.operations().renew(asked).await.unwrap().job;
+    let progress = async || world.operations().job(job.clone()).await.unwrap();
+    world.until("the renewal hangs", async || world.app().depth().leased == 1).await;
+    // The turn ends for an edge and puts the renewal off.
+    let edge = at("2026-11-23 08:01");
+    world.sim.set_time(edge);
+    world.clock.advance_to(edge);
+    world
+        .until("the renewal hangs again", async || {
+            world.app().depth().leased == 1 && world.shows("201").profile == "meeting"
+        })
+        .await;
+    assert_eq!(progress().await.done, 0, "nothing has been renewed");
+    world.sim.clear_faults();
+    world.advance_to("2026-11-23 08:02").await;
+    world.until("the job has ended", async || progress().await.finished).await;
+    let progress = progress().await;
+    assert!(progress.done == 1 && progress.failed.is_empty(), "{progress:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_renewal_without_consent_ends_and_tells_why() {
+    let world = World::bare().await;
+    world.apply(&world.company(crate::world::Pbx::Http, "")).await;
+    world.settle().await;
+    let job = world.operations().renew(narvaro::admin::RenewRequest::default()).await.unwrap().job;
+    world
+        .until("the job has ended", async || world.operations().job(job.clone()).await.unwrap().finished)
+        .await;
+    let progress = world.operations().job(job).await.unwrap();
+    assert_eq!(progress.failed.len(), 2, "{progress:?}");
+    let cause = world.mailbox("acme", "201").await.health.cause;
+    assert!(progress.failed.iter().all(|failure| failure.ends_with(&cause)), "{progress:?}");
     world.end().await;
 }

@@ -166,6 +166,24 @@ async fn changed_trigger_words_take_effect_when_applied() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn an_apply_costs_every_user_one_turn() {
+    let world = World::new().await;
+    world.sim.add_user(&world.tenant, UserSpec::new("eva@acme.example")).unwrap();
+    let reads = || {
+        let calls = world.sim.journal().graph_calls();
+        calls.iter().filter(|call| call.path.contains("/calendarView/delta")).count()
+    };
+    let before = reads();
+    let words = "triggers = { lunch = \"PADEL\" }";
+    world
+        .apply(&acme(&world, &[("201", ANNA, words), ("202", BO, ""), ("203", "eva@acme.example", "")]))
+        .await;
+    world.settle().await;
+    assert_eq!(reads() - before, 3);
+    world.end().await;
+}
+
 /// With several threads, turns begin while the company is still being put to work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_applied_is_what_every_user_goes_by_whoever_was_first() {

@@ -13,7 +13,7 @@ use narvaro::{
     app::listener,
     clock::{ManualClock, SharedClock},
     model::{Extension, MailboxId, TenantId},
-    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, StoreError, Tally, Urgency},
+    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
@@ -56,6 +56,9 @@ impl DueStore for Faulty {
     async fn extend(&self, lease: &Lease, hold: Duration) -> Result<jiff::Timestamp, StoreError> {
         self.inner.extend(lease, hold).await
     }
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        self.inner.begin_reading(lease).await
+    }
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {
         self.inner.intend(lease, intent).await
     }
@@ -96,14 +99,16 @@ async fn hook() -> Hook {
 async fn hook_with(limits: ReceiverLimits) -> Hook {
     let folder = tempfile::tempdir().unwrap();
     let clock: SharedClock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
-    let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), most_per_company: 8 };
+    let settings = EmbeddedSettings { path: folder.path().join("narvaro.db"), shares: Shares::of(8) };
     let inner = Embedded::open(&settings, Arc::clone(&clock)).unwrap();
     let users: Vec<Extension> = vec!["201".parse().unwrap()];
     let company = "acme".parse().unwrap();
-    let applied = (&inner as &dyn Store).apply(&company, vec![], users).await.unwrap();
+    let records: &dyn Store = &inner;
+    let applied = records.apply(&company, vec![], users).await.unwrap();
+    records.make_due(&applied.mailboxes);
     let mailbox = applied.mailboxes[0].id;
     let lease = inner.lease(1, Duration::from_secs(60)).await.unwrap().remove(0);
-    let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now };
+    let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now, to_read: None };
     inner.settle(&lease, next).await.unwrap();
 
     let store = Arc::new(Faulty { inner, fails: AtomicBool::new(false), hangs: AtomicBool::new(false) });
@@ -163,7 +168,7 @@ impl Hook {
     /// What has gathered for the mailbox since the last look.
     async fn gathered(&self) -> Option<narvaro::queue::Gathered> {
         let lease = self.store.lease(1, Duration::from_secs(60)).await.unwrap().pop()?;
-        let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now };
+        let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now, to_read: None };
         self.store.settle(&lease, next).await.unwrap();
         Some(lease.gathered)
     }

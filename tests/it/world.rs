@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
     admin::{
         ApplyReport, ApplyRequest, ExplainRequest, Explained, MailboxStatus, OperationError, Operations,
+        Scope,
     },
     app::{App, Sockets},
     clock::{Clock, ManualClock, SharedClock},
@@ -33,6 +34,10 @@ pub(crate) struct World {
     pub(crate) client: reqwest::Client,
     /// The keys of `clientState` in the environment: the present one and the one before; empty: not set.
     pub(crate) state_keys: [String; 2],
+    /// More of the process's configuration, from the next start on.
+    pub(crate) more_config: String,
+    /// Where the public listener is seen from outside, where that is not where it is.
+    pub(crate) outside: Option<String>,
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
@@ -52,6 +57,11 @@ pub(crate) enum Pbx {
 pub(crate) fn at(local: &str) -> Timestamp {
     let local: DateTime = local.replace(' ', "T").parse().unwrap();
     local.to_zoned(TimeZone::get("Europe/Stockholm").unwrap()).unwrap().timestamp()
+}
+
+/// One company, told in English.
+pub(crate) fn scope(company: &str) -> Scope {
+    Scope { company: Some(company.parse().unwrap()), language: None }
 }
 
 /// The company file's part about an Asterisk on this machine, lamps included.
@@ -94,8 +104,20 @@ impl World {
         app.redirect_uris = vec![format!("http://{}/consent/callback", public.local_addr().unwrap())];
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let state_keys = Default::default();
-        let mut world = Self { sim, clock, tenant, folder, client, state_keys, public, private, app: None };
+        let (state_keys, more_config, outside) = Default::default();
+        let mut world = Self {
+            sim,
+            clock,
+            tenant,
+            folder,
+            client,
+            state_keys,
+            more_config,
+            outside,
+            public,
+            private,
+            app: None,
+        };
         world.start().await;
         world
     }
@@ -120,13 +142,14 @@ impl World {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
         let store = self.folder.path().join("narvaro.db");
         let base = self.sim.base_url();
+        let outside = self.outside.clone().unwrap_or_else(|| self.public_url());
         let text = format!(
             r#"
             [listen]
             public = "{public}"
             private = "{private}"
             [webhook]
-            public_url = "http://{public}"
+            public_url = "{outside}"
             [store]
             url = "embedded:{}"
             [graph]
@@ -135,8 +158,10 @@ impl World {
             graph_base = "{base}"
             login_authority = "{base}"
             allow_plain_http_loopback = true
+            {}
             "#,
-            store.display()
+            store.display(),
+            self.more_config
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
     }
@@ -305,15 +330,14 @@ impl World {
     }
 
     pub(crate) async fn mailbox(&self, company: &str, extension: &str) -> MailboxStatus {
-        let status = self.operations().status(Some(company.parse().unwrap())).await.unwrap();
+        let status = self.operations().status(scope(company)).await.unwrap();
         let mut mailboxes = status.companies.into_iter().flat_map(|company| company.mailboxes);
         mailboxes.find(|mailbox| mailbox.extension.as_str() == extension).unwrap()
     }
 
     pub(crate) async fn until_fine(&self, company: &str) {
-        let id: narvaro::model::CompanyId = company.parse().unwrap();
         self.until("every mailbox is read", async || {
-            let status = self.operations().status(Some(id.clone())).await.unwrap();
+            let status = self.operations().status(scope(company)).await.unwrap();
             let mut mailboxes = status.companies.iter().flat_map(|company| &company.mailboxes);
             mailboxes.all(|mailbox| mailbox.proven_until.is_some() && mailbox.subscription_expires.is_some())
         })
@@ -346,20 +370,30 @@ impl World {
     }
 
     pub(crate) async fn advance_to_instant(&self, to: Timestamp) {
+        self.move_to(to);
+        self.settle().await;
+    }
+
+    /// Moves the time of everything and waits for nothing.
+    pub(crate) fn move_to(&self, to: Timestamp) {
         self.sim.set_time(to);
         self.clock.advance_to(to);
-        self.settle().await;
     }
 
     /// Lets so many seconds go by one by one, for what waits within a turn, and waits until all is done.
     pub(crate) async fn pass(&self, secs: i64) {
+        self.elapse(secs).await;
+        self.settle().await;
+    }
+
+    /// The same, whether or not all is done.
+    pub(crate) async fn elapse(&self, secs: i64) {
         for _ in 0..secs {
             let to = self.now() + SignedDuration::from_secs(1);
             self.sim.set_time(to);
             self.clock.advance_to(to);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.settle().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -426,6 +460,12 @@ impl World {
             language: None,
         };
         self.operations().explain(request).await.unwrap()
+    }
+
+    /// How `acme` as a whole stands, by name.
+    pub(crate) async fn company_health(&self) -> String {
+        let status = self.operations().status(scope("acme")).await.unwrap();
+        status.companies[0].health.health.name()
     }
 
     /// How Anna's mailbox stands, by name.

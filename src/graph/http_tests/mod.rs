@@ -1,7 +1,9 @@
 //! What goes over the wire, and what becomes of what comes back.
 
+mod gateway;
 mod reading;
 mod refusals;
+mod rounds;
 mod tokens;
 mod watches;
 
@@ -21,7 +23,7 @@ use super::{
     *,
 };
 use crate::{
-    calendar::{CalendarSource, MailboxRef, ReadError},
+    calendar::{CalendarSource, DeltaLink, MailboxRef, ReadError, Round},
     chain::Chain,
     model::{CalendarEvent, Interval, SubscriptionId},
     subscription::{WatchError, WatchKeeper, WatchRequest},

@@ -65,7 +65,7 @@ async fn a_401_that_stays_is_reported_and_does_not_storm_the_login_service() {
 #[tokio::test]
 async fn an_answer_beyond_the_limit_is_not_read_to_its_end() {
     let fake = Fake::start().await;
-    fake.graph(Reply::text(200, &" ".repeat(super::super::transport::LONGEST_ANSWER + 1)));
+    fake.graph(Reply::text(200, &" ".repeat(super::super::courier::LONGEST_ANSWER + 1)));
     let error = fake.company().time_zone(&anna()).await.unwrap_err();
     assert!(Chain(&error).to_string().contains("longer than"), "{}", Chain(&error));
 }

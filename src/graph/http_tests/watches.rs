@@ -1,6 +1,7 @@
 //! Subscriptions.
 
 use super::*;
+use crate::clock::Clock;
 
 fn id() -> SubscriptionId {
     "a4c2e0f8-7b1d-4935-86ca-5e9f3d2b1c07".parse().unwrap()
@@ -58,7 +59,7 @@ async fn a_second_watch_exists_and_a_lost_one_is_gone() {
     let fake = Fake::start().await;
     fake.graph(Reply::refusal(409, "Conflict")).graph(Reply::refusal(404, "ResourceNotFound"));
     let company = fake.company();
-    assert!(matches!(company.create(&watch_request()).await, Err(WatchError::Exists)));
+    assert!(matches!(company.create(&watch_request()).await, Err(WatchError::Exists { named: None })));
     let until = "2026-11-25T20:00:00Z".parse().unwrap();
     assert!(matches!(company.renew(&id(), until).await, Err(WatchError::Gone)));
 }
@@ -86,8 +87,46 @@ async fn watches_on_a_mailbox_are_found_over_all_pages() {
     fake.graph(Reply::json(200, &first)).graph(Reply::json(200, &list));
     let found = fake.company().find(&anna()).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].0.id, id());
-    assert_eq!(found[0].1, "https://presence-hooks.example.net/graph/v1/notify");
+    assert_eq!(found[0].id, id());
+    assert_eq!(found[0].reports_to, "https://presence-hooks.example.net/graph/v1/notify");
+}
+
+#[tokio::test]
+async fn the_watch_that_stands_in_the_way_is_named_and_looked_at_without_a_list() {
+    let fake = Fake::start().await;
+    let said = json!({"error": {"code": "Conflict", "message": format!(
+        "Subscription Id {} already exists for the requested combination", id()
+    )}});
+    let standing = &fixture("subscription-create-response.json")["body"];
+    fake.graph(Reply::json(409, &said))
+        .graph(Reply::json(200, standing))
+        .graph(Reply::refusal(404, "ResourceNotFound"));
+    let company = fake.company();
+    let Err(WatchError::Exists { named }) = company.create(&watch_request()).await else {
+        panic!("not told")
+    };
+    assert_eq!(named, Some(id()));
+    let found = company.look(&id()).await.unwrap().unwrap();
+    assert_eq!(found.reports_to, standing["notificationUrl"]);
+    assert!(found.is_on(&anna()));
+    assert_eq!(company.look(&id()).await.unwrap(), None);
+    assert_eq!(fake.seen()[1].target, format!("/v1.0/subscriptions/{}", id()));
+}
+
+#[tokio::test]
+async fn every_page_of_a_list_counts_and_a_list_that_was_begun_waits_for_its_next_pages() {
+    let fake = Fake::start().await;
+    let more =
+        json!({"value": [], "@odata.nextLink": format!("{}v1.0/subscriptions?$skiptoken=2", fake.base)});
+    for _ in 0..10 {
+        fake.graph(Reply::json(200, &more));
+    }
+    fake.graph(Reply::json(200, &json!({"value": []})));
+    fake.clock.let_sleep();
+    let begun = fake.clock.now();
+    assert_eq!(fake.company().find(&anna()).await.unwrap(), []);
+    assert_eq!(fake.seen().len(), 11);
+    assert_eq!(fake.clock.now().duration_since(begun), jiff::SignedDuration::from_secs(20));
 }
 
 #[tokio::test]

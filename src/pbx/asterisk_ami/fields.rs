@@ -6,7 +6,7 @@
 //!
 //! Nothing here speaks to anybody.
 
-use crate::model::{AsteriskState, Outward, Profile, ProfileId, Shown, Wanted};
+use crate::model::{AsteriskState, Language, Outward, Profile, ProfileId, Shown, Wanted};
 
 use super::config::{AsteriskConfig, Flavour};
 
@@ -65,7 +65,7 @@ impl Face {
         Self { state: terms.state, subtype, message, lamp: lamp(terms.dnd).to_owned(), dnd: terms.dnd }
     }
 
-    fn found(shown: &Shown) -> Self {
+    pub(super) fn found(shown: &Shown) -> Self {
         Self {
             state: state_named(shown.field("state")).unwrap_or(AsteriskState::NotSet),
             subtype: clean(shown.field("subtype"), SUBTYPE_CHARS),
@@ -110,6 +110,24 @@ impl Face {
             shown.0.insert("dnd".to_owned(), if self.dnd { DND_ON } else { "" }.to_owned());
         }
         shown
+    }
+
+    /// What people read of it: its text, else the state in words; and whether a lamp says busy beside it. `None` where
+    /// nobody has set anything.
+    pub(super) fn label(&self, language: Language) -> Option<String> {
+        let texts = [&self.subtype, &self.message];
+        let text = texts.into_iter().find(|text| !text.is_empty()).cloned();
+        let words = text.or_else(|| state_words(self.state, language).map(str::to_owned));
+        let closed = self.dnd || self.lamp != OPEN_LAMP;
+        let busy = closed.then_some(match language {
+            Language::Sv => "upptagen",
+            Language::En => "busy",
+        });
+        match (words, busy) {
+            (Some(words), Some(_)) if self.state == AsteriskState::Dnd => Some(words),
+            (Some(words), Some(busy)) => Some(format!("{words}, {busy}")),
+            (words, busy) => words.or(busy.map(str::to_owned)),
+        }
     }
 
     /// The one profile that this means: by state and name, or by the bare state where there is no text.
@@ -162,6 +180,23 @@ pub(super) fn state_name(state: AsteriskState) -> &'static str {
         AsteriskState::Chat => "chat",
         AsteriskState::Dnd => "dnd",
     }
+}
+
+/// A state as people say it.
+fn state_words(state: AsteriskState, language: Language) -> Option<&'static str> {
+    let (sv, en) = match state {
+        AsteriskState::NotSet => return None,
+        AsteriskState::Unavailable => ("inte nåbar", "unavailable"),
+        AsteriskState::Available => ("tillgänglig", "available"),
+        AsteriskState::Away => ("borta", "away"),
+        AsteriskState::Xa => ("borta längre", "away for long"),
+        AsteriskState::Chat => ("nås i chatten", "free for chat"),
+        AsteriskState::Dnd => ("stör ej", "do not disturb"),
+    };
+    Some(match language {
+        Language::Sv => sv,
+        Language::En => en,
+    })
 }
 
 /// The state of that name.
@@ -269,6 +304,21 @@ mod tests {
         assert_eq!(told(face(AsteriskState::Away, "Utesluten", ""), Flavour::Plain), None);
         let long = face(AsteriskState::Away, "", "Ute på arbete till 15:00");
         assert_eq!(told(long, Flavour::Freepbx).as_deref(), Some("out-working"));
+    }
+
+    #[test]
+    fn what_was_set_by_hand_is_read_in_words() {
+        let read = |state, subtype: &str, message: &str, lamp: &str, language| {
+            Face::read(state, subtype, message, lamp, false).label(language).unwrap_or_default()
+        };
+        use AsteriskState::{Away, Dnd, NotSet, Xa};
+        assert_eq!(read(Xa, "Kurs", "hela dagen", "", Language::Sv), "Kurs");
+        assert_eq!(read(Xa, "Kurs", "hela dagen", "BUSY", Language::Sv), "Kurs, upptagen");
+        assert_eq!(read(Away, "", "snart åter", "", Language::Sv), "snart åter");
+        assert_eq!(read(Away, "", "", "ONHOLD", Language::En), "away, busy");
+        assert_eq!(read(Dnd, "", "", "BUSY", Language::En), "do not disturb");
+        assert_eq!(read(NotSet, "", "", "BUSY", Language::Sv), "upptagen");
+        assert_eq!(Face::blank().label(Language::Sv), None);
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl Link {
         match &*self.standing.borrow() {
             Standing::Unknown => LinkState::Unknown,
             Standing::Up => LinkState::Up,
-            Standing::Down { cause, .. } => LinkState::Down { cause: cause.clone() },
+            Standing::Down { denied: Some(reason), .. } => LinkState::Denied { reason: reason.clone() },
+            Standing::Down { cause, denied: None } => LinkState::Down { cause: cause.clone() },
         }
     }
 

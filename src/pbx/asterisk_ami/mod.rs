@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     clock::SharedClock,
-    model::{Extension, Profile, Readback, Shown, Wanted},
+    model::{Extension, Language, Profile, Readback, Shown, Wanted},
     presence::{Abilities, LinkState, PbxDriver, PbxError, PbxSignal, Write},
 };
 
@@ -192,6 +192,10 @@ impl PbxDriver for AsteriskAmi {
 
     fn render(&self, wanted: &Wanted) -> Shown {
         Face::wanted(&self.config, wanted).shown(&self.config)
+    }
+
+    fn label(&self, shown: &Shown, language: Language) -> Option<String> {
+        Face::found(shown).label(language)
     }
 
     async fn set(&self, write: Write<'_>) -> Result<Shown, PbxError> {

@@ -2,6 +2,13 @@
 //!
 //! On disk are each mailbox's own due time and the log of marks not yet worked off; from these two this index
 //! is built at start. It is pure: the caller passes the time.
+//!
+//! Every company has two lanes. In the one wait mailboxes that are due, in the other those whose turn has shown and
+//! found no room for reading ([`crate::queue`] says why). A mailbox may wait in both at a time: the first lease that it
+//! gets takes it out of both.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -13,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     model::{CompanyId, Generation, MailboxId},
-    queue::{Depth, Gathered, Mark, Tally, Urgency},
+    queue::{Depth, Gathered, Mark, Shares, Tally, Urgency},
 };
 
 /// Fingerprints of marks made lately, to know a second delivery again. 64 bits keyed at start: one chance
@@ -37,6 +44,15 @@ enum Place {
     Ready(Urgency, Timestamp),
 }
 
+/// What a lease is held for, and what is waited for: an index into what there is of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// The turn's beginning, which shows what is known.
+    Showing = 0,
+    /// The rest, which waits for the calendar server.
+    Reading = 1,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     gathered: Gathered,
@@ -52,6 +68,7 @@ struct Held {
     gathered: Gathered,
     first_entry: Option<u64>,
     settling: bool,
+    held_for: For,
 }
 
 #[derive(Debug)]
@@ -60,6 +77,10 @@ struct Slot {
     due: Option<Timestamp>,
     urgency: Urgency,
     place: Place,
+    /// How urgently it waits for room to read, and since when.
+    to_read: Option<(Urgency, Timestamp)>,
+    /// Where it stands in the lane for reading; like `to_read`, except while it is leased.
+    reading_place: Option<(Urgency, Timestamp)>,
     waiting: Option<Box<Waiting>>,
     held: Option<Box<Held>>,
 }
@@ -67,6 +88,11 @@ struct Slot {
 #[derive(Debug)]
 struct CompanyQueue {
     id: CompanyId,
+    lanes: [Lane; 2],
+}
+
+#[derive(Debug, Default)]
+struct Lane {
     ready: BTreeSet<(Urgency, Timestamp, MailboxId)>,
     leased: usize,
     head: Option<(Urgency, Timestamp)>,
@@ -80,6 +106,7 @@ pub(super) struct Taken {
     pub(super) generation: Generation,
     pub(super) until: Timestamp,
     pub(super) gathered: Gathered,
+    pub(super) reads: bool,
 }
 
 /// The index.
@@ -88,8 +115,8 @@ pub(super) struct DueIndex {
     slots: HashMap<MailboxId, Slot, RandomState>,
     companies: Vec<CompanyQueue>,
     numbers: HashMap<CompanyId, u32>,
-    /// Companies that have something ready and room for a lease, by their most urgent.
-    heads: BTreeSet<(Urgency, Timestamp, u32)>,
+    /// Companies that have something ready in a lane and room for a lease, by their most urgent.
+    heads: [BTreeSet<(Urgency, Timestamp, u32)>; 2],
     timed: BTreeSet<(Timestamp, MailboxId)>,
     leases: BTreeSet<(Timestamp, MailboxId)>,
     /// Log entries not worked off, with how many mailboxes have them as their first.
@@ -98,18 +125,20 @@ pub(super) struct DueIndex {
     seen_order: VecDeque<u64>,
     hasher: RandomState,
     ready: usize,
+    /// Leases held for reading, of all companies.
+    reading: usize,
     next_generation: u64,
-    most_per_company: usize,
+    shares: Shares,
 }
 
 impl DueIndex {
     /// An empty index; generations start above those of every earlier `epoch`.
-    pub(super) fn new(epoch: u32, most_per_company: usize) -> Self {
+    pub(super) fn new(epoch: u32, shares: Shares) -> Self {
         Self {
             slots: HashMap::default(),
             companies: Vec::new(),
             numbers: HashMap::new(),
-            heads: BTreeSet::new(),
+            heads: Default::default(),
             timed: BTreeSet::new(),
             leases: BTreeSet::new(),
             entries: BTreeMap::new(),
@@ -117,8 +146,9 @@ impl DueIndex {
             seen_order: VecDeque::new(),
             hasher: RandomState::default(),
             ready: 0,
+            reading: 0,
             next_generation: (u64::from(epoch) << 32) + 1,
-            most_per_company: most_per_company.max(1),
+            shares,
         }
     }
 
@@ -135,7 +165,16 @@ impl DueIndex {
             return;
         }
         let company = self.number(company);
-        let slot = Slot { company, due, urgency, place: Place::Nowhere, waiting: None, held: None };
+        let slot = Slot {
+            company,
+            due,
+            urgency,
+            place: Place::Nowhere,
+            to_read: None,
+            reading_place: None,
+            waiting: None,
+            held: None,
+        };
         self.slots.insert(mailbox, slot);
         self.place(mailbox, now);
     }
@@ -145,12 +184,7 @@ impl DueIndex {
             return *number;
         }
         let number = u32::try_from(self.companies.len()).unwrap_or(u32::MAX);
-        self.companies.push(CompanyQueue {
-            id: company.clone(),
-            ready: BTreeSet::new(),
-            leased: 0,
-            head: None,
-        });
+        self.companies.push(CompanyQueue { id: company.clone(), lanes: Default::default() });
         self.numbers.insert(company.clone(), number);
         number
     }
@@ -223,62 +257,96 @@ impl DueIndex {
     /// Puts a mailbox where its due times say.
     fn place(&mut self, mailbox: MailboxId, now: Timestamp) {
         let Some(slot) = self.slots.get(&mailbox) else { return };
-        let place = if slot.held.is_some() { Place::Nowhere } else { slot.wanted_place(now) };
-        self.move_to(mailbox, place);
+        let (place, reading) =
+            if slot.held.is_some() { (Place::Nowhere, None) } else { (slot.wanted_place(now), slot.to_read) };
+        self.move_to(mailbox, place, reading);
     }
 
-    fn move_to(&mut self, mailbox: MailboxId, place: Place) {
+    fn move_to(&mut self, mailbox: MailboxId, place: Place, reading: Option<(Urgency, Timestamp)>) {
         let Some(slot) = self.slots.get_mut(&mailbox) else { return };
-        let before = std::mem::replace(&mut slot.place, place);
-        if before == place {
-            return;
-        }
         let company = slot.company;
-        match before {
-            Place::Nowhere => {}
-            Place::Timed(at) => {
-                self.timed.remove(&(at, mailbox));
+        let was_ready = slot.is_ready();
+        let before = std::mem::replace(&mut slot.place, place);
+        let reading_before = std::mem::replace(&mut slot.reading_place, reading);
+        let is_ready = slot.is_ready();
+        self.ready = self.ready + usize::from(is_ready) - usize::from(was_ready);
+        if before != place {
+            match before {
+                Place::Nowhere => {}
+                Place::Timed(at) => {
+                    self.timed.remove(&(at, mailbox));
+                }
+                Place::Ready(urgency, at) => {
+                    self.lane(company, For::Showing).ready.remove(&(urgency, at, mailbox));
+                }
             }
-            Place::Ready(urgency, at) => {
-                self.ready -= 1;
-                self.queue(company).ready.remove(&(urgency, at, mailbox));
+            match place {
+                Place::Nowhere => {}
+                Place::Timed(at) => {
+                    self.timed.insert((at, mailbox));
+                }
+                Place::Ready(urgency, at) => {
+                    self.lane(company, For::Showing).ready.insert((urgency, at, mailbox));
+                }
             }
+            self.refresh_head(company, For::Showing);
         }
-        match place {
-            Place::Nowhere => {}
-            Place::Timed(at) => {
-                self.timed.insert((at, mailbox));
+        if reading_before != reading {
+            let lane = self.lane(company, For::Reading);
+            if let Some((urgency, since)) = reading_before {
+                lane.ready.remove(&(urgency, since, mailbox));
             }
-            Place::Ready(urgency, at) => {
-                self.ready += 1;
-                self.queue(company).ready.insert((urgency, at, mailbox));
+            if let Some((urgency, since)) = reading {
+                lane.ready.insert((urgency, since, mailbox));
             }
+            self.refresh_head(company, For::Reading);
         }
-        self.refresh_head(company);
     }
 
-    fn queue(&mut self, company: u32) -> &mut CompanyQueue {
-        &mut self.companies[company as usize]
+    fn lane(&mut self, company: u32, lane: For) -> &mut Lane {
+        &mut self.companies[company as usize].lanes[lane as usize]
     }
 
-    fn refresh_head(&mut self, company: u32) {
-        let most = self.most_per_company;
-        let queue = self.queue(company);
-        let head = if queue.leased < most {
-            queue.ready.first().map(|(urgency, at, _)| (*urgency, *at))
-        } else {
-            None
+    fn refresh_head(&mut self, company: u32, lane: For) {
+        let most = match lane {
+            For::Showing => self.shares.showing_per_company,
+            For::Reading => self.shares.reading_per_company,
         };
+        let queue = self.lane(company, lane);
+        let first = queue.ready.first().map(|(urgency, at, _)| (*urgency, *at));
+        let head = first.filter(|_| queue.leased < most);
         let before = std::mem::replace(&mut queue.head, head);
         if before == head {
             return;
         }
+        let heads = &mut self.heads[lane as usize];
         if let Some((urgency, at)) = before {
-            self.heads.remove(&(urgency, at, company));
+            heads.remove(&(urgency, at, company));
         }
         if let Some((urgency, at)) = head {
-            self.heads.insert((urgency, at, company));
+            heads.insert((urgency, at, company));
         }
+    }
+
+    /// Counts a lease that begins (or ends) to be held for something.
+    fn count(&mut self, company: u32, held_for: For, begins: bool) {
+        let change = |count: usize| if begins { count + 1 } else { count - 1 };
+        let lane = self.lane(company, held_for);
+        lane.leased = change(lane.leased);
+        if held_for == For::Reading {
+            self.reading = change(self.reading);
+        }
+        self.refresh_head(company, held_for);
+    }
+
+    /// Who is next: the most urgent and longest waiting of both lanes, as far as there is room.
+    fn next(&self) -> Option<(Urgency, Timestamp, u32, For)> {
+        let [showing, reading] = &self.heads;
+        let showing = showing.first().map(|(urgency, at, company)| (*urgency, *at, *company, For::Showing));
+        let reading = reading.first().map(|(urgency, at, company)| (*urgency, *at, *company, For::Reading));
+        let reading = reading.filter(|_| self.reading < self.shares.reading);
+        // The first of equals: showing.
+        showing.into_iter().chain(reading).min_by_key(|(urgency, at, ..)| (*urgency, *at))
     }
 
     fn promote(&mut self, now: Timestamp) {
@@ -325,8 +393,7 @@ impl DueIndex {
         let held = slot.held.take()?;
         let company = slot.company;
         self.leases.remove(&(held.until, mailbox));
-        self.queue(company).leased -= 1;
-        self.refresh_head(company);
+        self.count(company, held.held_for, false);
         Some(held)
     }
 
@@ -345,28 +412,59 @@ impl DueIndex {
         self.promote(now);
         let mut taken = Vec::with_capacity(most.min(self.ready));
         while taken.len() < most {
-            let Some(&(_, _, company)) = self.heads.first() else { break };
-            let Some(&(_, _, mailbox)) = self.queue(company).ready.first() else { break };
-            self.move_to(mailbox, Place::Nowhere);
+            let Some((_, _, company, held_for)) = self.next() else { break };
+            let Some(&(_, _, mailbox)) = self.lane(company, held_for).ready.first() else { break };
+            self.move_to(mailbox, Place::Nowhere, None);
             let generation = Generation(self.next_generation);
             self.next_generation += 1;
             let Some(slot) = self.slots.get_mut(&mailbox) else { break };
             let waiting = slot.waiting.take().map(|waiting| *waiting).unwrap_or_default();
+            let reads = held_for == For::Reading;
+            slot.to_read.take_if(|_| reads);
             slot.held = Some(Box::new(Held {
                 generation,
                 until,
                 gathered: waiting.gathered.clone(),
                 first_entry: waiting.first_entry,
                 settling: false,
+                held_for,
             }));
             self.leases.insert((until, mailbox));
-            let queue = self.queue(company);
-            queue.leased += 1;
-            let id = queue.id.clone();
-            self.refresh_head(company);
-            taken.push(Taken { mailbox, company: id, generation, until, gathered: waiting.gathered });
+            self.count(company, held_for, true);
+            let company = self.companies[company as usize].id.clone();
+            let gathered = waiting.gathered;
+            taken.push(Taken { mailbox, company, generation, until, gathered, reads });
         }
         taken
+    }
+
+    /// Holds a lease for reading from here on, if there is room and nobody has waited longer for it; `None` where the
+    /// lease is lost.
+    pub(super) fn begin_reading(
+        &mut self,
+        mailbox: MailboxId,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Option<bool> {
+        if !self.holds(mailbox, generation, now) {
+            return None;
+        }
+        let slot = self.slots.get(&mailbox)?;
+        let (company, held_for) = (slot.company, slot.held.as_ref()?.held_for);
+        if held_for == For::Reading {
+            return Some(true);
+        }
+        let share = self.shares.reading_per_company;
+        let is_room = self.reading < self.shares.reading && self.lane(company, For::Reading).leased < share;
+        if !is_room || !self.heads[For::Reading as usize].is_empty() {
+            return Some(false);
+        }
+        let slot = self.slots.get_mut(&mailbox)?;
+        slot.to_read = None;
+        slot.held.as_mut()?.held_for = For::Reading;
+        self.count(company, For::Showing, false);
+        self.count(company, For::Reading, true);
+        Some(true)
     }
 
     /// Whether the lease stands.
@@ -423,12 +521,14 @@ impl DueIndex {
         self.set_until(mailbox, now.checked_add(STORE_PAUSE).unwrap_or(now));
     }
 
-    /// The turn is stored: the mailbox is due again at `due`, or earlier if marked meanwhile.
+    /// The turn is stored: the mailbox is due again at `due`, or earlier if marked meanwhile, or as soon as there is room
+    /// if it is still `to_read`.
     pub(super) fn settled(
         &mut self,
         mailbox: MailboxId,
         due: Option<Timestamp>,
         urgency: Urgency,
+        to_read: Option<Urgency>,
         now: Timestamp,
     ) {
         if let Some(entry) = self.unhold(mailbox).and_then(|held| held.first_entry) {
@@ -437,6 +537,9 @@ impl DueIndex {
         if let Some(slot) = self.slots.get_mut(&mailbox) {
             slot.due = due;
             slot.urgency = urgency;
+            // Who was handed out for a mark meanwhile keeps the place in the lane.
+            let since = slot.to_read.map_or(now, |(_, since)| since);
+            slot.to_read = to_read.map(|urgency| (urgency, since));
         }
         self.place(mailbox, now);
     }
@@ -444,7 +547,7 @@ impl DueIndex {
     /// The mailbox is gone.
     pub(super) fn remove(&mut self, mailbox: MailboxId) {
         let held = self.unhold(mailbox);
-        self.move_to(mailbox, Place::Nowhere);
+        self.move_to(mailbox, Place::Nowhere, None);
         let Some(slot) = self.slots.remove(&mailbox) else { return };
         let entries =
             [held.and_then(|held| held.first_entry), slot.waiting.and_then(|waiting| waiting.first_entry)];
@@ -469,8 +572,8 @@ impl DueIndex {
 
     /// When [`take`](Self::take) has something to give: `Some(now)` or earlier if at once.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        if let Some((_, at, _)) = self.heads.first() {
-            return Some(*at);
+        if let Some((_, at, ..)) = self.next() {
+            return Some(at);
         }
         let timed = self.timed.first().map(|(at, _)| *at);
         let lease = self.leases.first().map(|(at, _)| *at).filter(|at| *at < Timestamp::MAX);
@@ -484,10 +587,18 @@ impl DueIndex {
     pub(super) fn depth(&self, now: Timestamp) -> Depth {
         let overdue = self.timed.iter().take_while(|(at, _)| *at <= now).count();
         let waiting = self.timed.first().map(|(at, _)| *at).filter(|at| *at <= now);
+        let twice = self
+            .timed
+            .iter()
+            .take(overdue)
+            .filter(|(_, mailbox)| self.slots.get(mailbox).is_some_and(Slot::is_ready));
+        let [showing, reading] = &self.heads;
+        let is_room = self.reading < self.shares.reading;
+        let heads = showing.iter().chain(reading.iter().filter(|_| is_room));
         Depth {
-            oldest_due: self.heads.iter().map(|(_, at, _)| *at).chain(waiting).min(),
+            oldest_due: heads.map(|(_, at, _)| *at).chain(waiting).min(),
             mailboxes: self.slots.len(),
-            due: self.ready + overdue,
+            due: self.ready + overdue - twice.count(),
             leased: self.leases.len(),
             next: self.timed.iter().nth(overdue).map(|(at, _)| *at),
         }
@@ -495,6 +606,11 @@ impl DueIndex {
 }
 
 impl Slot {
+    /// Whether it waits in a lane.
+    fn is_ready(&self) -> bool {
+        matches!(self.place, Place::Ready(..)) || self.reading_place.is_some()
+    }
+
     fn wanted_place(&self, now: Timestamp) -> Place {
         let own = self.due.map(|at| (at, self.urgency));
         let marked = self.waiting.as_ref().and_then(|waiting| {

@@ -7,7 +7,7 @@
 //! ```text
 //! segment   "NVRMARK1", records, then what is left of an earlier use
 //! record    length u32 | CRC-32 u32 | entry u64 | needed u64 | marks      (little endian; CRC over all behind it)
-//! mark      mailbox u64 | nanoseconds since 1970 i64 | reason u8 | flags u8 | version u64? | length u16, item?
+//! mark      mailbox u64 | nanoseconds since 1970 i64 | reason u8 | flags u8 | version u64? | watch u32? | length u16, item?
 //! ```
 //!
 //! Entries count up by one without end. A segment ends where a record does not fit its checksum or does not count on:
@@ -52,6 +52,7 @@ const SPARE_SEGMENTS: usize = 2;
 
 const HAS_ITEM: u8 = 1;
 const HAS_VERSION: u8 = 2;
+const HAS_WATCH: u8 = 4;
 
 /// The log, open for appending.
 pub(super) struct MarkLog {
@@ -226,7 +227,9 @@ fn open_segment(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut magic = [0; MAGIC.len()];
-    let whole = file.metadata()?.len() >= SEGMENT_BYTES && file.read_exact_at(&mut magic, 0).is_ok();
+    let whole = file.metadata()?.len() >= SEGMENT_BYTES
+        && file.read_exact_at(&mut magic, 0).is_ok()
+        && magic != [0; MAGIC.len()];
     if whole && magic != *MAGIC {
         let said = format!("`{}` is no log of marks that this version knows", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, said));
@@ -303,10 +306,15 @@ fn put_mark(buffer: &mut Vec<u8>, mark: &Mark) {
     buffer.extend_from_slice(&mark.mailbox.0.to_le_bytes());
     buffer.extend_from_slice(&nanoseconds.to_le_bytes());
     let version = mark.hint.as_ref().and_then(|hint| hint.version);
-    let flags = if mark.hint.is_some() { HAS_ITEM } else { 0 } | version.map_or(0, |_| HAS_VERSION);
+    let flags = if mark.hint.is_some() { HAS_ITEM } else { 0 }
+        | version.map_or(0, |_| HAS_VERSION)
+        | mark.watch.map_or(0, |_| HAS_WATCH);
     buffer.extend_from_slice(&[mark.reason.into(), flags]);
     if let Some(version) = version {
         buffer.extend_from_slice(&version.to_le_bytes());
+    }
+    if let Some(watch) = mark.watch {
+        buffer.extend_from_slice(&watch.to_le_bytes());
     }
     if let Some(hint) = &mark.hint {
         let item = hint.item.as_str().as_bytes();
@@ -321,6 +329,7 @@ fn take_mark(rest: &mut &[u8]) -> Option<Mark> {
     let nanoseconds = i64::from_le_bytes(take(rest)?);
     let [reason, flags] = take(rest)?;
     let version = if flags & HAS_VERSION == 0 { None } else { Some(u64::from_le_bytes(take(rest)?)) };
+    let watch = if flags & HAS_WATCH == 0 { None } else { Some(u32::from_le_bytes(take(rest)?)) };
     let hint = if flags & HAS_ITEM == 0 {
         None
     } else {
@@ -330,7 +339,7 @@ fn take_mark(rest: &mut &[u8]) -> Option<Mark> {
         Some(Hint { item: std::str::from_utf8(item).ok()?.parse().ok()?, version })
     };
     let at = Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
-    Some(Mark { mailbox, at, reason: Reason::try_from(reason).ok()?, hint })
+    Some(Mark { mailbox, at, reason: Reason::try_from(reason).ok()?, watch, hint })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -350,6 +359,7 @@ mod tests {
             mailbox: MailboxId(mailbox),
             at: "2026-11-23T08:00:00.123456789Z".parse().unwrap(),
             reason: Reason::Notification,
+            watch: None,
             hint: item.map(|item| Hint { item: item.parse().unwrap(), version }),
         }
     }
@@ -374,8 +384,11 @@ mod tests {
         let (_folder, database) = database();
         let (mut log, none) = MarkLog::open(&database).unwrap();
         assert!(none.is_empty());
-        let marks =
-            [mark(1, Some("möte="), Some(u64::MAX)), mark(2, Some("AAk="), None), mark(3, None, None)];
+        let marks = [
+            Mark { watch: Some(u32::MAX), ..mark(1, Some("möte="), Some(u64::MAX)) },
+            mark(2, Some("AAk="), None),
+            Mark { watch: Some(7), reason: Reason::Removed, ..mark(3, None, None) },
+        ];
         assert_eq!(log.append(&marks, None).unwrap(), 1);
         assert_eq!(log.append(&[mark(4, None, None)], Some(1)).unwrap(), 2);
         drop(log);
@@ -445,6 +458,8 @@ mod tests {
         let (_folder, database) = database();
         drop(MarkLog::open(&database).unwrap());
         first_segment(&database).set_len(100).unwrap();
+        assert!(read_back(&database).is_empty());
+        first_segment(&database).write_all_at(&[0; 8], 0).unwrap();
         assert!(read_back(&database).is_empty());
         first_segment(&database).write_all_at(b"NVRMARK9", 0).unwrap();
         let refused = MarkLog::open(&database).err().unwrap();

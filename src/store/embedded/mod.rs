@@ -51,7 +51,7 @@ use crate::{
     clock::SharedClock,
     company::records::{Applied, CompanyRecord, MailboxRecord, Records},
     model::{CompanyId, Extension, MailboxId},
-    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, StoreError, Tally, Urgency},
+    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
 };
 
 /// Commands that may wait for each of the two threads: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
@@ -65,8 +65,8 @@ const READERS: usize = 2;
 pub struct EmbeddedSettings {
     /// The file; made if absent.
     pub path: PathBuf,
-    /// Most mailboxes of one company leased at a time.
-    pub most_per_company: usize,
+    /// How many mailboxes may be leased at a time.
+    pub shares: Shares,
 }
 
 /// Why the file cannot be opened.
@@ -143,7 +143,7 @@ impl Embedded {
         schema::prepare(&mut connection).map_err(schema)?;
         let epoch = schema::next_epoch(&connection).map_err(sqlite)?;
 
-        let mut index = DueIndex::new(epoch, settings.most_per_company);
+        let mut index = DueIndex::new(epoch, settings.shares);
         let now = clock.now();
         let (log, records) = MarkLog::open(path).map_err(io)?;
         fill(&mut index, &connection, records, now).map_err(sqlite)?;
@@ -326,6 +326,7 @@ impl DueStore for Embedded {
                     generation: taken.generation,
                     until: taken.until,
                     gathered: taken.gathered.clone(),
+                    reads: taken.reads,
                     state,
                     intent,
                 });
@@ -364,6 +365,16 @@ impl DueStore for Embedded {
         } else {
             Err(lost(lease))
         }
+    }
+
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let now = self.shared.clock.now();
+        let begun = self.shared.index().begin_reading(lease.mailbox, lease.generation, now);
+        if begun == Some(true) {
+            // There is room for another one to show.
+            self.shared.changed.notify_waiters();
+        }
+        begun.ok_or_else(|| lost(lease))
     }
 
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {
@@ -434,6 +445,20 @@ impl Records for Embedded {
     ) -> Result<Applied, StoreError> {
         let company = company.clone();
         self.send(|reply| Command::Apply { company, document, users, reply }).await
+    }
+
+    fn make_due(&self, mailboxes: &[MailboxRecord]) {
+        let now = self.shared.clock.now();
+        {
+            let mut index = self.shared.index();
+            for mailbox in mailboxes {
+                index.enter(Mark::new(mailbox.id, now, Reason::Applied), None, now);
+                if mailbox.retired {
+                    index.enter(Mark::new(mailbox.id, now, Reason::Retired), None, now);
+                }
+            }
+        }
+        self.shared.changed.notify_waiters();
     }
 
     async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {

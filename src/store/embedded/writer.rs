@@ -10,12 +10,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{Reply, Shared, due::DueIndex};
+use super::{Reply, Shared};
 use crate::{
     chain::Chain,
     company::records::{Applied, MailboxRecord},
     model::{CompanyId, Extension, Generation, MailboxId},
-    queue::{Mark, Reason, Settled, StoreError, Urgency},
+    queue::{Settled, StoreError, Urgency},
 };
 
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
@@ -35,9 +35,15 @@ pub(super) enum Command {
 /// What is to be done in memory, and answered, once the transaction is durable.
 enum After {
     Intended { reply: Reply<()> },
-    Settled { mailbox: MailboxId, due: Option<Timestamp>, urgency: Urgency, gone: bool, reply: Reply<()> },
+    Settled { mailbox: MailboxId, next: Next, reply: Reply<()> },
     Applied { applied: Applied, reply: Reply<Applied> },
     Written { changed: u64, reply: Reply<u64> },
+}
+
+/// Where a mailbox stands once its turn is stored.
+enum Next {
+    Due { due: Option<Timestamp>, urgency: Urgency, to_read: Option<Urgency> },
+    Gone,
 }
 
 pub(super) struct Writer {
@@ -117,10 +123,14 @@ impl Writer {
             let mut index = self.shared.index();
             for done in &after {
                 match done {
-                    After::Applied { applied, .. } => enter_applied(&mut index, applied, now),
-                    After::Settled { mailbox, gone: true, .. } => index.remove(*mailbox),
-                    After::Settled { mailbox, due, urgency, .. } => {
-                        index.settled(*mailbox, *due, *urgency, now);
+                    After::Applied { applied, .. } => {
+                        for mailbox in &applied.mailboxes {
+                            index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
+                        }
+                    }
+                    After::Settled { mailbox, next: Next::Gone, .. } => index.remove(*mailbox),
+                    After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, .. } => {
+                        index.settled(*mailbox, *due, *urgency, *to_read, now);
                     }
                     After::Intended { .. } | After::Written { .. } => {}
                 }
@@ -154,16 +164,6 @@ impl Writer {
             }
         }
         self.shared.changed.notify_waiters();
-    }
-}
-
-/// Mailboxes of a company that was applied, each due because of it. The marks need not be on disk: every start makes
-/// every mailbox due.
-fn enter_applied(index: &mut DueIndex, applied: &Applied, now: Timestamp) {
-    for mailbox in &applied.mailboxes {
-        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
-        let reason = if mailbox.retired { Reason::Retired } else { Reason::Applied };
-        index.enter(Mark::new(mailbox.id, now, reason), None, now);
     }
 }
 
@@ -237,8 +237,8 @@ fn settle(
     after: &mut Vec<After>,
 ) -> rusqlite::Result<()> {
     match settled {
-        Settled::Next { state, due, urgency } => {
-            after.push(After::Settled { mailbox, due, urgency, gone: false, reply });
+        Settled::Next { state, due, urgency, to_read } => {
+            after.push(After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, reply });
             transaction
                 .prepare_cached(
                     "UPDATE mailbox SET state = ?2, due = ?3, urgency = ?4, intent = NULL WHERE id = ?1",
@@ -257,7 +257,9 @@ fn settle(
                 .and_then(|mut statement| statement.execute([mailbox.0.cast_signed()]));
             // A user who was taken in again meanwhile stays: what marked the mailbox then is still to be worked off.
             let gone = deleted.as_ref().is_ok_and(|rows| *rows == 1);
-            after.push(After::Settled { mailbox, due: None, urgency: Urgency::Upkeep, gone, reply });
+            let stays = Next::Due { due: None, urgency: Urgency::Upkeep, to_read: None };
+            let next = if gone { Next::Gone } else { stays };
+            after.push(After::Settled { mailbox, next, reply });
             deleted.map(drop)
         }
     }

@@ -318,7 +318,6 @@ fn holds_are_forgotten_once_they_can_bind_nothing() {
 fn new_words_of_the_company_reach_held_events_that_nobody_tampered_with() {
     let old = rules();
     let mut new = rules();
-    new.version += 1;
     crate::company::standard::add_set(&mut new.profiles, crate::company::standard::TriggerSet::SvWords);
     let honest = external("a", "Möte med Anna", "10:00", "11:00");
     let tampered = external("b", "Budget", "12:00", "13:00");
@@ -335,4 +334,40 @@ fn new_words_of_the_company_reach_held_events_that_nobody_tampered_with() {
             (Some(&profile("sick")), Counts::Excluded(Exclusion::HeldWithout))
         ]
     );
+}
+
+#[test]
+fn the_same_words_hold_what_was_renamed_unseen_and_other_words_take_it_anew() {
+    let old = rules();
+    let other = {
+        let mut other = rules();
+        crate::company::standard::add_set(&mut other.profiles, crate::company::standard::TriggerSet::SvWords);
+        other
+    };
+    let lunch = external("e", "Lunch", "10:00", "11:00");
+    let mut timetable = timetable(&old, std::slice::from_ref(&lunch));
+    let mut read = |rules: &Rules, subject| {
+        let (matcher, events) = (Matcher::new(rules).unwrap(), [renamed(&lunch, subject)]);
+        timetable.rebuild(rules, &matcher, &events, window(), stockholm());
+        only(&timetable)
+    };
+    let counting = Rules { time_zone: "Europe/Helsinki".into(), bridge_secs: 60, ..old.clone() };
+    assert_eq!(read(&counting, "Sick"), counted("lunch"));
+    assert_eq!(read(&counting, "Lunch"), counted("lunch"));
+    assert_eq!(read(&other, "Sjuk"), counted("sick"));
+    assert_eq!(read(&old, "Lunch"), counted("lunch"), "there and back is a change each time");
+}
+
+#[test]
+fn what_was_stored_before_words_had_a_digest_stays_held() {
+    let rules = rules();
+    let matcher = Matcher::new(&rules).unwrap();
+    let lunch = external("e", "Lunch", "10:00", "11:00");
+    let mut stored = serde_json::to_value(timetable(&rules, std::slice::from_ref(&lunch))).unwrap();
+    stored.as_object_mut().unwrap().remove("words_digest").unwrap();
+    stored["rules_version"] = 7.into();
+    let mut timetable: Timetable = serde_json::from_value(stored).unwrap();
+    assert_eq!((timetable.words_digest, only(&timetable)), (None, counted("lunch")));
+    timetable.rebuild(&rules, &matcher, &[renamed(&lunch, "Sick")], window(), stockholm());
+    assert_eq!((timetable.words_digest, only(&timetable)), (Some(matcher.digest()), counted("lunch")));
 }

@@ -19,7 +19,6 @@ use crate::{
 /// The standard profiles with every setting at its default.
 pub(crate) fn rules() -> Rules {
     Rules {
-        version: 1,
         language: Language::Sv,
         time_zone: "Europe/Stockholm".into(),
         profiles: standard::profiles(Language::Sv),

@@ -4,7 +4,6 @@
 //! regular-expression engine on the same words. What is compared runs in alternation, in one sitting, so that a
 //! machine that slows down or speeds up does so for both sides.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
-#![expect(clippy::disallowed_methods, reason = "the load's tasks are no tasks of the service")]
 
 mod ack;
 mod matching;

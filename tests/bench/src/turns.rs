@@ -2,6 +2,9 @@
 //!
 //! The service runs as its own binary against the simulator, which runs here and writes down when it delivered a
 //! notification and when its PBX was told. Both share the machine, so the figures hold the simulator's own time too.
+//!
+//! `--troubled-company` compares instead: one company beside another of the same size and load, while Graph answers
+//! that one and while it answers 429, in alternation.
 
 use std::{
     collections::HashMap,
@@ -14,7 +17,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use narvaro_sim::{AppSpec, EventSpec, Record, Sim, SimOptions, TenantSpec, UserSpec};
+use narvaro_sim::{
+    AppSpec, EventSpec, Fault, FaultFilter, FaultKind, Record, Sim, SimOptions, TenantSpec, UserSpec,
+};
 
 use crate::report::{Promise, judge, percentile, print_machine};
 
@@ -23,6 +28,15 @@ const SECRET: &str = "a-client-secret-of-the-simulator";
 
 /// How long the whole may take to come to rest.
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// The company that is measured.
+const LOAD: Company = Company { id: "load" };
+
+/// The company beside it that gets into trouble.
+const TROUBLE: Company = Company { id: "trouble" };
+
+/// Pairs of a calm and a troubled round.
+const PAIRS: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -38,6 +52,9 @@ pub(crate) struct Options {
     /// Only that every change arrives: for debug builds and busy machines, whose times say nothing
     #[arg(long)]
     arrive_only: bool,
+    /// Compare how soon phones follow with Graph answering 429 to another company, and without
+    #[arg(long)]
+    troubled_company: bool,
     /// The service's binary; beside this program unless given
     #[arg(long)]
     narvaro: Option<PathBuf>,
@@ -51,22 +68,36 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 async fn measure(options: &Options) -> anyhow::Result<bool> {
     let folder = tempfile::tempdir()?;
     let sim = Sim::start(SimOptions::default()).await?;
-    let service = Service::start(&sim, options, folder.path())?;
+    let companies: &[Company] = if options.troubled_company { &[LOAD, TROUBLE] } else { &[LOAD] };
+    let tenants: Vec<String> =
+        companies.iter().map(|company| company.enrol(&sim, options)).collect::<anyhow::Result<_>>()?;
+    let service = Service::start(&sim, options, folder.path(), &tenants)?;
     let began = std::time::Instant::now();
-    service.apply(&sim, options)?;
-    until("every mailbox is watched", || sim.subscriptions().len() == options.mailboxes).await?;
-    until("every phone is told", || sim.pbx().all("load").len() == options.mailboxes).await?;
+    for (company, tenant) in companies.iter().zip(&tenants) {
+        service.apply(&sim, options, *company, tenant)?;
+    }
+    let all = options.mailboxes * companies.len();
+    until("every mailbox is watched", || sim.subscriptions().len() == all).await?;
+    for company in companies {
+        until("every phone is told", || sim.pbx().all(company.id).len() == options.mailboxes).await?;
+    }
     println!(
-        "{} mailboxes looked up, watched, read and shown in {:.1} s; resident {:.1} MiB",
-        options.mailboxes,
+        "{all} mailboxes looked up, watched, read and shown in {:.1} s; resident {:.1} MiB",
         began.elapsed().as_secs_f64(),
         service.resident_mib()?
     );
-    let receipt = notifications(&sim, options).await?;
-    let edges = edges(&sim, options).await?;
+    let kept = match tenants.get(1) {
+        Some(troubled) => beside_trouble(&sim, options, troubled).await?,
+        None => promptness(&sim, options).await?,
+    };
     ensure!(sim.violations().is_empty(), "the simulator objects: {:#?}", sim.violations());
     println!("resident after it all {:.1} MiB", service.resident_mib()?);
-    let ms = |sorted: &[Duration], share| percentile(sorted, share).as_secs_f64() * 1_000.0;
+    Ok(kept)
+}
+
+async fn promptness(sim: &Sim, options: &Options) -> anyhow::Result<bool> {
+    let receipt = notifications(sim, options, &[LOAD]).await?;
+    let edges = edges(sim, options).await?;
     for (name, sorted) in [("receipt to presence", &receipt), ("start to presence", &edges)] {
         let (p50, p99, worst) = (ms(sorted, 0.5), ms(sorted, 0.99), ms(sorted, 1.0));
         println!("{name}: n {}, p50 {p50:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms", sorted.len());
@@ -91,26 +122,95 @@ async fn measure(options: &Options) -> anyhow::Result<bool> {
     ]))
 }
 
-fn alias(n: usize) -> String {
-    format!("u{n:05}@load.example")
+fn ms(sorted: &[Duration], share: f64) -> f64 {
+    percentile(sorted, share).as_secs_f64() * 1_000.0
 }
 
-/// Creates an event that is on already in each mailbox, so many a second; from the delivery to the PBX.
-async fn notifications(sim: &Sim, options: &Options) -> anyhow::Result<Vec<Duration>> {
+/// Both companies have the same changes in every round; only whether Graph answers the second differs.
+async fn beside_trouble(sim: &Sim, options: &Options, troubled: &str) -> anyhow::Result<bool> {
+    let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        calm.extend(notifications(sim, options, &[LOAD, TROUBLE]).await?);
+        clear(sim, options).await?;
+        let throttle = FaultKind::Throttle { retry_after: Some(5.0) };
+        sim.fault(Fault::lasting(throttle).only(FaultFilter::tenant(troubled)));
+        beside.extend(notifications(sim, options, &[LOAD, TROUBLE]).await?);
+        sim.clear_faults();
+        clear(sim, options).await?;
+    }
+    calm.sort();
+    beside.sort();
+    for (name, sorted) in [("without trouble", &calm), ("beside a company in trouble", &beside)] {
+        let (p50, p99, worst) = (ms(sorted, 0.5), ms(sorted, 0.99), ms(sorted, 1.0));
+        println!("{name}: n {}, p50 {p50:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms", sorted.len());
+    }
+    let ratio = ms(&beside, 0.99) / ms(&calm, 0.99);
+    if options.arrive_only {
+        println!("Every change arrived; p99 grew to {ratio:.2} of what it was, which is not judged.");
+        return Ok(true);
+    }
+    Ok(judge(&[Promise::at_most(
+        "a company beside one in trouble, p99 of receipt to presence",
+        ratio,
+        1.10,
+        "",
+    )]))
+}
+
+/// Takes all events away again, and waits until every phone of both companies has followed.
+async fn clear(sim: &Sim, options: &Options) -> anyhow::Result<()> {
+    for company in [LOAD, TROUBLE] {
+        for n in 0..options.mailboxes {
+            for (event, _) in sim.events(&company.alias(n))? {
+                sim.delete_event(&company.alias(n), &event.id)?;
+            }
+        }
+    }
+    for company in [LOAD, TROUBLE] {
+        let free = || sim.pbx().all(company.id).values().all(|shown| shown.profile == "available");
+        until("every phone is as before", free).await?;
+    }
+    Ok(())
+}
+
+/// A company of the load.
+#[derive(Clone, Copy)]
+struct Company {
+    id: &'static str,
+}
+
+impl Company {
+    fn alias(self, n: usize) -> String {
+        format!("u{n:05}@{}.example", self.id)
+    }
+
+    /// Makes its tenant and its users; the tenant's id.
+    fn enrol(self, sim: &Sim, options: &Options) -> anyhow::Result<String> {
+        let tenant = sim.add_tenant(TenantSpec::new(&format!("{}.example", self.id)))?;
+        for n in 0..options.mailboxes {
+            sim.add_user(&tenant, UserSpec::new(&self.alias(n)))?;
+        }
+        Ok(tenant)
+    }
+}
+
+/// Creates an event that is on already in each mailbox of each company, so many a second and company; from the delivery
+/// to the PBX in the first company.
+async fn notifications(sim: &Sim, options: &Options, companies: &[Company]) -> anyhow::Result<Vec<Duration>> {
     let first = sim.journal().last_seq();
     let mut beat = tokio::time::interval(Duration::from_secs(1) / options.rate);
     for n in 0..options.mailboxes {
         beat.tick().await;
-        let spec = EventSpec {
-            in_secs: Some(-60),
-            for_secs: Some(60 + options.lead_secs / 2),
-            ..EventSpec::new("LUN")
-        };
-        sim.add_event(&alias(n), spec)?;
+        // Beside another company, events last until they are taken away.
+        let lasts = if companies.len() > 1 { 3_600 } else { options.lead_secs / 2 };
+        let spec = || EventSpec { in_secs: Some(-60), for_secs: Some(60 + lasts), ..EventSpec::new("LUN") };
+        for company in companies {
+            sim.add_event(&company.alias(n), spec())?;
+        }
     }
     until("every phone shows it", || shown(sim, first, "lunch").len() == options.mailboxes).await?;
     let mailboxes: HashMap<String, String> = (0..options.mailboxes)
-        .map(|n| Ok((sim.user_id(&alias(n))?, extension(n))))
+        .map(|n| Ok((sim.user_id(&LOAD.alias(n))?, extension(n))))
         .collect::<anyhow::Result<_>>()?;
     let of_subscription: HashMap<String, &String> = sim
         .subscriptions()
@@ -146,7 +246,7 @@ async fn edges(sim: &Sim, options: &Options) -> anyhow::Result<Vec<Duration>> {
     let start = jiff::Timestamp::from_second(now.as_second() + options.lead_secs)?;
     let end = jiff::Timestamp::from_second(start.as_second() + 3_600)?;
     for n in 0..options.mailboxes {
-        sim.add_event(&alias(n), EventSpec::new("MÖT").at(start, end))?;
+        sim.add_event(&LOAD.alias(n), EventSpec::new("MÖT").at(start, end))?;
     }
     until("every phone shows it", || shown(sim, first, "meeting").len() == options.mailboxes).await?;
     let mut took = Vec::with_capacity(options.mailboxes);
@@ -163,11 +263,12 @@ async fn edges(sim: &Sim, options: &Options) -> anyhow::Result<Vec<Duration>> {
     Ok(took)
 }
 
-/// Extensions that were told a profile since an entry of the journal, with when.
+/// Extensions of the measured company that were told a profile since an entry of the journal, with when.
 fn shown(sim: &Sim, since: u64, profile: &str) -> HashMap<String, u64> {
     let mut shown = HashMap::new();
     for entry in sim.journal().since(since) {
         if let Record::Pbx(write) = &entry.record
+            && write.company == LOAD.id
             && write.profile == profile
         {
             shown.entry(write.extension.clone()).or_insert(entry.elapsed_ms);
@@ -205,16 +306,14 @@ impl Drop for Service {
 }
 
 impl Service {
-    fn start(sim: &Sim, options: &Options, folder: &Path) -> anyhow::Result<Self> {
+    fn start(sim: &Sim, options: &Options, folder: &Path, tenants: &[String]) -> anyhow::Result<Self> {
         let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
         let (public, private) = (free()?, free()?);
-        let tenant = sim.add_tenant(TenantSpec::new("load.example"))?;
         let mut app = AppSpec::new(CLIENT_ID, SECRET);
         app.redirect_uris = vec![format!("http://{public}/consent/callback")];
         sim.add_app(app)?;
-        sim.consent(&tenant, CLIENT_ID)?;
-        for n in 0..options.mailboxes {
-            sim.add_user(&tenant, UserSpec::new(&alias(n)))?;
+        for tenant in tenants {
+            sim.consent(tenant, CLIENT_ID)?;
         }
         let base = sim.base_url();
         fs::write(
@@ -227,7 +326,6 @@ impl Service {
                  [log]\nlevel = \"warn\"\n"
             ),
         )?;
-        fs::write(folder.join("tenant"), tenant)?;
         let binary = match &options.narvaro {
             Some(binary) => binary.clone(),
             None => std::env::current_exe()?.with_file_name("narvaro"),
@@ -247,25 +345,26 @@ impl Service {
         Ok(Self { child, binary, folder: folder.to_owned() })
     }
 
-    fn apply(&self, sim: &Sim, options: &Options) -> anyhow::Result<()> {
-        let tenant = fs::read_to_string(self.folder.join("tenant"))?;
+    fn apply(&self, sim: &Sim, options: &Options, company: Company, tenant: &str) -> anyhow::Result<()> {
+        let id = company.id;
         let mut file = format!(
-            "id = \"load\"\nname = \"Load\"\n[integration]\nkind = \"microsoft365\"\ntenant = \"{tenant}\"\n\
+            "id = \"{id}\"\nname = \"{id}\"\n[integration]\nkind = \"microsoft365\"\ntenant = \"{tenant}\"\n\
              [pbx]\nkind = \"http\"\n[pbx.http]\nbase_url = \"{}\"\nallow_plain_http = true\nconcurrency = 32\n\
              [pbx.http.set]\nmethod = \"PUT\"\npath = \"/extensions/{{extension}}/presence\"\n\
              json = {{ profile = \"{{profile.id}}\", text = \"{{text}}\", until = \"{{until|json}}\" }}\n",
-            sim.pbx_url("load")
+            sim.pbx_url(id)
         );
         for n in 0..options.mailboxes {
             file.push_str(&format!(
                 "[[users]]\nextension = \"{}\"\nalias = \"{}\"\n",
                 extension(n),
-                alias(n)
+                company.alias(n)
             ));
         }
-        fs::write(self.folder.join("load.toml"), file)?;
+        let name = format!("{id}.toml");
+        fs::write(self.folder.join(&name), file)?;
         let done = Command::new(&self.binary)
-            .args(["apply", "load.toml", "--json"])
+            .args(["apply", &name, "--json"])
             .current_dir(&self.folder)
             .stdout(Stdio::null())
             .status()?;

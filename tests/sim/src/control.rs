@@ -72,6 +72,13 @@ async fn act(sim: &Sim, world: &Arc<World>, request: &Request, path: &[&str], bo
             }
             Ok(json!(*knobs))
         }
+        ["delta"] => {
+            if method == "GET" {
+                return Ok(json!(sim.delta(|_| {})));
+            }
+            let knobs = merge(&sim.delta(|_| {}), body)?;
+            Ok(json!(sim.delta(|current| *current = knobs)))
+        }
         ["tokens", "expire"] if method == "POST" => {
             sim.expire_tokens();
             Ok(Value::Null)

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    calendar::{CalendarKind, Every, IdProblem, ItemRef, Mailbox, Row, When, change_key, plus_days},
+    calendar::{CalendarKind, Event, Every, IdProblem, ItemRef, Mailbox, Row, When, change_key, plus_days},
     clock::wire,
     graph::{Caller, error},
     http::{Reply, Request},
@@ -382,109 +387,188 @@ impl<'a> View<'a> {
         Ok(Reply::json(200, &body))
     }
 
+    /// calendarView/delta. Pages go on behind the last row that was given, so that what changes between two pages
+    /// makes none be left out; and all that changes after a round has begun comes with the next one, too.
     fn delta(&self) -> Reply {
         let answer = || -> Answer<Reply> {
-            self.only(&["startDateTime", "endDateTime", "$deltatoken", "$skiptoken"])?;
-            let token = self.request.param("$deltatoken").or_else(|| self.request.param("$skiptoken"));
             let mailbox = lock(&self.user.mailbox);
-            let round = match token {
-                Some(token) => {
-                    let round =
-                        Round::read(token).ok_or_else(|| self.bad("BadRequest", "Badly formed token."))?;
-                    if round.generation != mailbox.delta_generation {
-                        return Err(Box::new(error(
-                            self.request,
-                            410,
-                            "SyncStateNotFound",
-                            &format!(
-                                "The sync state generation is not found; generation={};[highest={}].",
-                                round.generation, mailbox.delta_generation
-                            ),
-                        )));
-                    }
-                    round
-                }
-                None => {
-                    let (from, to) = self.window()?;
-                    Round {
-                        from,
-                        to,
-                        since: 0,
-                        until: mailbox.version,
-                        skip: 0,
-                        generation: mailbox.delta_generation,
-                    }
-                }
-            };
-            // A delta link asks for what came after it; a skip link goes on with its round.
-            let round = if self.request.param("$deltatoken").is_some() {
-                Round { since: round.until, until: mailbox.version, skip: 0, ..round }
-            } else {
-                round
-            };
-            let rows = self.delta_rows(&mailbox, &round);
-            let size = self.caller.prefer.page_size.unwrap_or(10).clamp(1, 1_000);
-            let page: Vec<&Value> = rows.iter().skip(round.skip).take(size).collect();
+            let round = self.round(&mailbox)?;
+            let knobs = lock(&self.world.delta).clone();
+            let is_empty = knobs.empty_pages && !round.after_empty;
+            let rows = if is_empty { Vec::new() } else { self.delta_rows(&mailbox, &round, &knobs) };
+            let size = round.size.min(knobs.rows_per_page.unwrap_or(round.size)).max(1);
+            let mut value: Vec<&Value> = rows.iter().map(|(_, row)| row).take(size).collect();
+            if let (true, Some(first)) = (knobs.replays, value.first().copied()) {
+                value.push(first);
+            }
             let mut body = json!({
                 "@odata.context": format!("{}/v1.0/$metadata#Collection(event)", self.world.base_url),
             });
-            body["value"] = json!(page);
+            body["value"] = json!(value);
             let link = |name: &str, round: &Round| {
                 format!("{}{}?${name}={}", self.world.base_url, self.request.path, round.write())
             };
-            if round.skip + size < rows.len() {
-                let next = Round { skip: round.skip + size, ..round };
+            let last = rows.get(size - 1).filter(|_| rows.len() > size).map(|(at, _)| *at);
+            if is_empty {
+                let next = Round { after_empty: true, ..round };
+                body["@odata.nextLink"] = json!(link("skiptoken", &next));
+            } else if let Some(after) = last {
+                let next = Round { after, after_empty: false, ..round };
                 body["@odata.nextLink"] = json!(link("skiptoken", &next));
             } else {
-                let next = Round { skip: 0, ..round };
-                body["@odata.deltaLink"] = json!(link("deltatoken", &next));
+                let end =
+                    Round { kind: TokenKind::Delta, after: Position::default(), after_empty: false, ..round };
+                body["@odata.deltaLink"] = json!(link("deltatoken", &end));
             }
             Ok(Reply::json(200, &body))
         };
         answer().unwrap_or_else(|reply| *reply)
     }
 
-    fn delta_rows(&self, mailbox: &Mailbox, round: &Round) -> Vec<Value> {
-        let full = |row: &Row<'_>| {
-            let mut map = self.render(row, None, false);
-            map.insert("@odata.type".to_owned(), json!("#microsoft.graph.event"));
-            Value::Object(map)
+    /// The round that is asked for: a new one, the next page of one, or the one after it.
+    fn round(&self, mailbox: &Mailbox) -> Answer<Round> {
+        let (name, kind) = match (self.request.param("$deltatoken"), self.request.param("$skiptoken")) {
+            (Some(_), _) => ("$deltatoken", TokenKind::Delta),
+            (None, Some(_)) => ("$skiptoken", TokenKind::Skip),
+            (None, None) => return self.first_round(mailbox),
         };
-        let removed = |item: ItemRef| {
-            json!({
-                "@odata.type": "#microsoft.graph.event",
-                "id": item.id(self.user.number, self.caller.immutable),
-                "@removed": {"reason": "deleted"},
-            })
+        let broken = |why: &str| {
+            self.world.journal.violation("delta-link-changed", format!("{}: {why}", self.request.path));
+            self.bad("BadRequest", why)
         };
-        let mut values = Vec::new();
-        if round.since > 0 {
-            for (version, item) in &mailbox.removed {
-                if *version > round.since && *version <= round.until {
-                    values.push(removed(*item));
+        if self.request.query.len() > 1 {
+            return Err(broken("A link is used as it is: it holds the window already."));
+        }
+        let token = self.request.param(name).unwrap_or_default();
+        let round = Round::read(token).ok_or_else(|| self.bad("BadRequest", "Badly formed token."))?;
+        if round.kind != kind || round.mailbox != self.user.number {
+            return Err(broken("The token belongs to another request."));
+        }
+        if round.generation != mailbox.delta_generation {
+            return Err(Box::new(error(
+                self.request,
+                410,
+                "SyncStateNotFound",
+                &format!(
+                    "The sync state generation is not found; generation={};[highest={}].",
+                    round.generation, mailbox.delta_generation
+                ),
+            )));
+        }
+        if kind == TokenKind::Skip {
+            if (round.immutable, round.size) != (self.caller.immutable, self.delta_size()) {
+                let sent = format!("{} with Prefer {:?}", self.request.path, self.caller.prefer.raw);
+                self.world.journal.violation("delta-headers-changed", sent);
+            }
+            return Ok(round);
+        }
+        let until = if lock(&self.world.delta).lagging { round.until } else { mailbox.version };
+        Ok(Round {
+            kind: TokenKind::Skip,
+            since: Some(round.until),
+            until,
+            immutable: self.caller.immutable,
+            size: self.delta_size(),
+            ..round
+        })
+    }
+
+    fn first_round(&self, mailbox: &Mailbox) -> Answer<Round> {
+        self.only(&["startDateTime", "endDateTime"])?;
+        let (from, to) = self.window()?;
+        Ok(Round {
+            kind: TokenKind::Skip,
+            mailbox: self.user.number,
+            from,
+            to,
+            since: None,
+            until: mailbox.version,
+            after: Position::default(),
+            after_empty: false,
+            generation: mailbox.delta_generation,
+            immutable: self.caller.immutable,
+            size: self.delta_size(),
+        })
+    }
+
+    fn delta_size(&self) -> usize {
+        self.caller.prefer.page_size.unwrap_or(10).clamp(1, 1_000)
+    }
+
+    /// What is left of a round, in its order.
+    fn delta_rows(&self, mailbox: &Mailbox, round: &Round, knobs: &DeltaKnobs) -> Vec<(Position, Value)> {
+        let mut rows = Vec::new();
+        if round.since == Some(round.until) {
+            return rows;
+        }
+        if let Some(since) = round.since {
+            for (at, (version, item)) in mailbox.removed.iter().enumerate() {
+                if *version > since && *version <= round.until {
+                    rows.push((Position::Removed(at), self.removed_row(*item)));
                 }
             }
         }
         for event in mailbox.events.values() {
-            let changed = event.version > round.since;
-            if !changed || event.calendar != CalendarKind::Default {
-                continue;
+            let changed = round.since.is_none_or(|since| event.version > since);
+            if changed && event.calendar == CalendarKind::Default {
+                self.event_rows(event, round, knobs, &mut rows);
             }
-            let mut rows = Vec::new();
-            event.rows(round.from, round.to, &self.zone, &mut rows);
-            if rows.is_empty() {
-                if round.since > 0 {
-                    // Changes outside the window are reported as removals, too.
-                    values.push(removed(ItemRef { key: event.key, moves: event.moves, slot: None }));
-                }
-                continue;
-            }
-            if event.series.is_some() {
-                values.push(full(&event.row()));
-            }
-            values.extend(rows.iter().map(full));
         }
-        values
+        rows.retain(|(at, _)| *at > round.after);
+        rows.sort_by_key(|(at, _)| *at);
+        rows
+    }
+
+    /// The rows of one changed event: itself, or a series with its occurrences in the window. A series stands before
+    /// its occurrences, or where these are thin behind them.
+    fn event_rows(
+        &self,
+        event: &Event,
+        round: &Round,
+        knobs: &DeltaKnobs,
+        into: &mut Vec<(Position, Value)>,
+    ) {
+        let mut rows = Vec::new();
+        event.rows(round.from, round.to, &self.zone, &mut rows);
+        if rows.is_empty() {
+            if round.since.is_some() {
+                // Changes outside the window are reported as removals, too.
+                let item = ItemRef { key: event.key, moves: event.moves, slot: None };
+                into.push((Position::Event(event.key, 0), self.removed_row(item)));
+            }
+            return;
+        }
+        let in_series = |row: &Row<'_>| row.slot.map_or(0, |day| day_number(day) + 1);
+        for row in &rows {
+            let thin =
+                row.slot.is_some() && row.exception.is_none() && knobs.occurrences != Occurrences::Full;
+            into.push((Position::Event(event.key, in_series(row)), self.delta_row(row, thin)));
+        }
+        if event.series.is_some() {
+            let place = match knobs.occurrences {
+                Occurrences::Full => 0,
+                Occurrences::Thin => i32::MAX,
+                Occurrences::ThinWithoutSeries => return,
+            };
+            into.push((Position::Event(event.key, place), self.delta_row(&event.row(), false)));
+        }
+    }
+
+    fn delta_row(&self, row: &Row<'_>, thin: bool) -> Value {
+        let mut map = self.render(row, None, false);
+        if thin {
+            map.retain(|name, _| matches!(name.as_str(), "id" | "type" | "seriesMasterId" | "start" | "end"));
+        }
+        map.insert("@odata.type".to_owned(), json!("#microsoft.graph.event"));
+        Value::Object(map)
+    }
+
+    fn removed_row(&self, item: ItemRef) -> Value {
+        json!({
+            "@odata.type": "#microsoft.graph.event",
+            "id": item.id(self.user.number, self.caller.immutable),
+            "@removed": {"reason": "deleted"},
+        })
     }
 
     fn times(&self, when: When) -> (Value, Value) {
@@ -656,7 +740,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn recurrence(event: &crate::calendar::Event) -> Value {
+fn recurrence(event: &Event) -> Value {
     let Some(series) = &event.series else {
         return Value::Null;
     };
@@ -686,35 +770,85 @@ fn recurrence(event: &crate::calendar::Event) -> Value {
     })
 }
 
+/// How much delta says of an unchanged occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Occurrences {
+    /// All that a view says.
+    Full,
+    /// Its times and its series; the series stands in the round, too.
+    #[default]
+    Thin,
+    /// The same, and the series does not.
+    ThinWithoutSeries,
+}
+
+/// Knobs of calendarView/delta.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeltaKnobs {
+    /// How much it says of an unchanged occurrence.
+    pub occurrences: Occurrences,
+    /// Every page is preceded by an empty one.
+    pub empty_pages: bool,
+    /// The first row of a page comes again at its end.
+    pub replays: bool,
+    /// Most rows of a page, whatever size is preferred.
+    pub rows_per_page: Option<usize>,
+    /// Rounds that go on from a link do not see yet what has changed since.
+    pub lagging: bool,
+}
+
+/// Where a row stands in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+enum Position {
+    /// Before all rows.
+    #[default]
+    Start,
+    /// The removal with this number.
+    Removed(usize),
+    /// The event with this key, and its place in the series.
+    Event(u64, i32),
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum TokenKind {
+    /// The next page of a round.
+    Skip,
+    /// The next round.
+    Delta,
+}
+
 /// One round of delta reading, as its links carry it; the window is frozen in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Round {
+    kind: TokenKind,
+    mailbox: u32,
     from: Timestamp,
     to: Timestamp,
-    since: u64,
+    /// Version of the mailbox at the round before; `None` in the first one.
+    since: Option<u64>,
     until: u64,
-    skip: usize,
+    /// The last row that was given.
+    after: Position,
+    /// Whether the empty page before the next rows has been given.
+    after_empty: bool,
     generation: u32,
+    immutable: bool,
+    size: usize,
 }
 
 impl Round {
     fn write(&self) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode(format!(
-            "{}|{}|{}|{}|{}|{}",
-            self.from, self.to, self.since, self.until, self.skip, self.generation
-        ))
+        BASE64_URL_SAFE_NO_PAD.encode(json!(self).to_string())
     }
 
     fn read(token: &str) -> Option<Self> {
-        let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let mut parts = text.split('|');
-        Some(Self {
-            from: parts.next()?.parse().ok()?,
-            to: parts.next()?.parse().ok()?,
-            since: parts.next()?.parse().ok()?,
-            until: parts.next()?.parse().ok()?,
-            skip: parts.next()?.parse().ok()?,
-            generation: parts.next()?.parse().ok()?,
-        })
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token).ok()?).ok()
     }
+}
+
+fn day_number(day: Date) -> i32 {
+    Date::constant(1970, 1, 1).until(day).map_or(0, |span| span.get_days()).max(0)
 }

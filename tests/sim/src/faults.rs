@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{clock::SimClock, http::Request, lock};
 
@@ -77,6 +78,8 @@ pub enum FaultKind {
         /// Milliseconds of delay.
         millis: u64,
     },
+    /// Lost on its way: no answer until the faults are cleared, when the connection is dropped; nothing is done.
+    Hang,
     /// The right answer, cut in the middle of the body.
     CutBody,
     /// The connection is dropped without an answer, and nothing is done.
@@ -93,6 +96,7 @@ impl FaultKind {
             Self::Html { .. } => "html",
             Self::Empty { .. } => "empty",
             Self::Slow { .. } => "slow",
+            Self::Hang => "hang",
             Self::CutBody => "cut_body",
             Self::Drop => "drop",
             Self::DropAfter => "drop_after",
@@ -152,6 +156,8 @@ struct Told {
 pub(crate) struct Faults {
     active: Mutex<Vec<Active>>,
     waits: Mutex<HashMap<String, Told>>,
+    /// How often faults have been cleared.
+    cleared: watch::Sender<u64>,
 }
 
 /// A client cannot know of a 429 that it has not read yet.
@@ -169,6 +175,16 @@ impl Faults {
     pub(crate) fn clear(&self) {
         lock(&self.active).clear();
         lock(&self.waits).clear();
+        self.cleared.send_modify(|times| *times += 1);
+    }
+
+    /// Returns when the faults are cleared the next time; called before they are looked at.
+    pub(crate) fn cleared(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cleared = self.cleared.subscribe();
+        async move {
+            // The sender may go first, which ends the simulator and this with it.
+            let _gone = cleared.changed().await;
+        }
     }
 
     pub(crate) fn list(&self) -> Vec<Fault> {

@@ -1,7 +1,8 @@
-//! The Graph stand-in: who may ask, injected faults, the concurrency limit, and the routes.
+//! The Graph stand-in: who may ask, injected faults, limits, and the routes.
 
 use std::{
     collections::BTreeSet,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -11,10 +12,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    events,
+    batch, events,
     faults::FaultKind,
     http::{Ending, Reply, Request},
     journal::{GraphCall, Record, millis},
+    limits::Asked,
     read, subscriptions, users,
     world::{MailboxKind, Tenant, User, World},
 };
@@ -97,6 +99,18 @@ impl Drop for InFlight<'_> {
 
 /// Everything under `/v1.0`.
 pub(crate) async fn handle(world: &Arc<World>, request: &Request) -> Reply {
+    answer(world, request, false).await
+}
+
+/// A part of a batch. Boxed, since it comes out of [`handle`] itself.
+pub(crate) fn handle_part<'a>(
+    world: &'a Arc<World>,
+    request: &'a Request,
+) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>> {
+    Box::pin(answer(world, request, true))
+}
+
+async fn answer(world: &Arc<World>, request: &Request, in_batch: bool) -> Reply {
     let started = Instant::now();
     let prefer = Prefer::of(request);
     let mut call = GraphCall {
@@ -106,11 +120,12 @@ pub(crate) async fn handle(world: &Arc<World>, request: &Request) -> Reply {
         client_request_id: request.header("client-request-id").map(str::to_owned),
         prefer: prefer.raw.clone(),
         immutable_id: prefer.immutable,
+        in_batch,
         ..GraphCall::default()
     };
     let mut reply = guarded(world, request, prefer, &mut call).await;
-    reply.too_early =
-        call.early_secs.map(|secs| format!("{} {}: {secs:.3} s too early", call.method, call.path));
+    let early = call.early_secs.map(|secs| format!("{} {}: {secs:.3} s too early", call.method, call.path));
+    reply.too_early.extend(early);
     call.status = if reply.ending == Ending::NoAnswer { 0 } else { reply.status };
     if reply.status >= 400 {
         call.code = serde_json::from_slice::<Value>(&reply.body)
@@ -142,9 +157,15 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         _ => format!("{}/{}/{}", caller.app, caller.tenant.id, segments.first().unwrap_or(&"")),
     };
     call.early_secs = world.faults.came_early(&scope, &world.clock, world.options.paced);
+    let cleared = world.faults.cleared();
     let fault =
         world.faults.take(request, Some(&caller.tenant.id), user.as_ref().map(|user| user.id.as_str()), now);
     call.fault = fault.as_ref().map(|fault| fault.name().to_owned());
+    if let Some(FaultKind::Hang) = fault {
+        // It is lost on its way, and nobody here works at it.
+        cleared.await;
+        return Reply::no_answer();
+    }
     let _in_flight = match &user {
         Some(user) if outlook => {
             let before = user.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -160,10 +181,25 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
                 )
                 .header("retry-after", "1");
             }
+            // The parts of a batch come at once: each is here before the first is done.
+            tokio::task::yield_now().await;
             Some(guard)
         }
         _ => None,
     };
+    let asked = Asked {
+        app: &caller.app,
+        tenant: &caller.tenant.id,
+        mailbox: user.as_ref().filter(|_| outlook).map(|user| user.id.as_str()),
+        method: request.method.as_str(),
+        segments: &segments,
+    };
+    if let Some((rule, left)) = world.limits.over(&asked, now) {
+        world.journal.violation(rule, format!("{} {}", request.method, request.path));
+        call.fault = Some("limit".to_owned());
+        let throttle = FaultKind::Throttle { retry_after: Some(left) };
+        return faulty(request, &throttle, &scope);
+    }
     let mut ending = Ending::Whole;
     match fault {
         None => {}
@@ -195,6 +231,7 @@ async fn route(
     rest: &[&str],
 ) -> Reply {
     match segments {
+        ["$batch"] => batch::handle(world, request).await,
         ["subscriptions", rest @ ..] => subscriptions::handle(world, request, caller, rest).await,
         ["users"] => users::find(world, request, caller),
         [first, ..] if *first == "users" || first.starts_with("users(") => {
@@ -298,7 +335,7 @@ fn authenticate(world: &World, request: &Request, prefer: Prefer) -> Result<Call
 fn faulty(request: &Request, fault: &FaultKind, scope: &str) -> Reply {
     let with_wait = |mut reply: Reply, secs: Option<f64>| match secs {
         Some(secs) => {
-            reply.told = Some((scope.to_owned(), secs));
+            reply.told.push((scope.to_owned(), secs));
             reply.header("retry-after", secs.to_string())
         }
         None => reply,
@@ -323,8 +360,10 @@ fn faulty(request: &Request, fault: &FaultKind, scope: &str) -> Reply {
             Reply::text(*status, "text/html", "<html><body>Bad Gateway</body></html>")
         }
         FaultKind::Empty { status } => Reply::empty(*status),
-        FaultKind::Drop | FaultKind::DropAfter | FaultKind::CutBody | FaultKind::Slow { .. } => {
-            Reply::no_answer()
-        }
+        FaultKind::Drop
+        | FaultKind::DropAfter
+        | FaultKind::CutBody
+        | FaultKind::Hang
+        | FaultKind::Slow { .. } => Reply::no_answer(),
     }
 }

@@ -27,6 +27,22 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// A request for a path and a query that are percent-encoded still.
+    pub(crate) fn new(method: Method, path: &str, query: &str, headers: HeaderMap, body: Bytes) -> Self {
+        let segments = path.split('/').skip(1);
+        Self {
+            method,
+            segments: segments
+                .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+                .collect(),
+            query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            path: path.to_owned(),
+            raw_query: query.to_owned(),
+            headers,
+            body,
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -66,9 +82,9 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     pub(crate) ending: Ending,
     /// Whom it tells to wait, and for how many seconds.
-    pub(crate) told: Option<(String, f64)>,
+    pub(crate) told: Vec<(String, f64)>,
     /// What was asked for before the time that somebody was told to wait for.
-    pub(crate) too_early: Option<String>,
+    pub(crate) too_early: Vec<String>,
 }
 
 impl Reply {
@@ -160,22 +176,8 @@ async fn answer(
         Ok(body) => body.to_bytes(),
         Err(_) => return Ok(build(Reply::empty(413))),
     };
-    let path = parts.uri.path().to_owned();
-    let raw_query = parts.uri.query().unwrap_or_default().to_owned();
-    let segments = path
-        .split('/')
-        .skip(1)
-        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
-    let request = Request {
-        method: parts.method,
-        segments,
-        query: form_urlencoded::parse(raw_query.as_bytes()).into_owned().collect(),
-        path,
-        raw_query,
-        headers: parts.headers,
-        body,
-    };
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let request = Request::new(parts.method, path, query, parts.headers, body);
     // A server goes on with a request whose client has gone away, and so does this one.
     let working = world.clone();
     let work = world.tasks.spawn(async move {
@@ -189,13 +191,13 @@ async fn answer(
         Reply::no_answer()
     });
     // Both only now: a client that has gone away is told nothing, and what it gave up may come late.
-    if let Some(detail) = &reply.too_early {
+    for detail in &reply.too_early {
         world.journal.violation("retry-after-ignored", detail);
     }
     if reply.ending == Ending::NoAnswer {
         return Err(Dropped);
     }
-    if let Some((scope, secs)) = &reply.told {
+    for (scope, secs) in &reply.told {
         world.faults.told_to_wait(scope, *secs, world.clock.now());
     }
     Ok(build(reply))

@@ -6,7 +6,7 @@
 //! simulator shares no code with the service, so that it does not share its mistakes.
 //!
 //! ```text
-//!  Sim::start ──► one HTTP port ── /v1.0/…            graph, users, events, subscriptions
+//!  Sim::start ──► one HTTP port ── /v1.0/…            graph, batch, users, events, subscriptions
 //!                               ├─ /{tenant}/oauth2/… login
 //!                               ├─ /pbx/…             pbx
 //!                               └─ /sim/…             control: every knob, for curl
@@ -20,6 +20,7 @@
 )]
 
 mod ami;
+mod batch;
 mod calendar;
 mod clock;
 mod control;
@@ -30,6 +31,7 @@ mod faults;
 mod graph;
 mod http;
 mod journal;
+mod limits;
 mod login;
 mod pbx;
 mod seed;
@@ -48,6 +50,7 @@ pub use calendar::{
 pub use clock::SimClock;
 pub use delivery::{DeliveryKnobs, LifecycleKind};
 pub use error::SimError;
+pub use events::{DeltaKnobs, Occurrences};
 pub use faults::{Fault, FaultFilter, FaultKind};
 pub use journal::{DeliveryAttempt, DeliveryOutcome, Entry, GraphCall, Journal, PbxWrite, Record};
 pub use login::{ConsentAnswer, LoginKnobs};

@@ -19,13 +19,14 @@ use crate::{
     clock::SimClock,
     delivery::{self, Delivery, DeliveryKnobs, LifecycleKind},
     error::SimError,
+    events::DeltaKnobs,
     faults::{Fault, FaultFilter, FaultKind},
     http,
     journal::{Entry, Journal},
     lock,
     login::LoginKnobs,
     pbx::{PbxAuth, PbxFault, PbxPresence},
-    subscriptions::{HANDSHAKE_TIMEOUT, Watched},
+    subscriptions::{self, HANDSHAKE_TIMEOUT, Watched},
     world::{AppSpec, MailboxKind, TenantSpec, User, UserSpec, World},
     write,
 };
@@ -275,6 +276,15 @@ impl Sim {
         Ok(())
     }
 
+    /// Gives a user another primary address; the one before stays as a secondary address if `keep`.
+    ///
+    /// # Errors
+    /// When the user is unknown or the address is none.
+    pub fn rename_user(&self, user: &str, alias: &str, keep: bool) -> Result<(), SimError> {
+        let user = self.world.any_user(user)?;
+        self.world.rename_user(&user, alias, keep)
+    }
+
     /// Object id of a user, by any address or the id itself.
     ///
     /// # Errors
@@ -493,7 +503,14 @@ impl Sim {
         self.patch_event(user, id, spec)
     }
 
-    /// Makes all delta links of a mailbox answer 410.
+    /// Turns knobs of calendarView/delta; answers how they stand.
+    pub fn delta(&self, turn: impl FnOnce(&mut DeltaKnobs)) -> DeltaKnobs {
+        let mut knobs = lock(&self.world.delta);
+        turn(&mut knobs);
+        knobs.clone()
+    }
+
+    /// Makes all links of a mailbox's rounds answer 410, those to a next page too.
     ///
     /// # Errors
     /// When the user is unknown.
@@ -579,6 +596,16 @@ impl Sim {
                 immutable: one.immutable,
             })
             .collect()
+    }
+
+    /// Makes a subscription to a user's events as another installation of the same application would; nobody is asked at
+    /// `url`. Answers its id.
+    ///
+    /// # Errors
+    /// When the user is unknown, or the application watches the mailbox already.
+    pub fn plant_subscription(&self, client_id: &str, user: &str, url: &str) -> Result<String, SimError> {
+        let user = self.world.any_user(user)?;
+        subscriptions::plant(&self.world, client_id, &user, url)
     }
 
     /// Ends a subscription silently, as expiry does.

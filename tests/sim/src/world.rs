@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     SimOptions, ami::AmiState, calendar::Mailbox, clock::SimClock, delivery::Delivery, error::SimError,
-    faults::Faults, journal::Journal, lock, pbx::PbxState, read, subscriptions::Subscriptions, write, zones,
+    faults::Faults, journal::Journal, limits::Limits, lock, pbx::PbxState, read,
+    subscriptions::Subscriptions, write, zones,
 };
 
 /// A customer's tenant.
@@ -229,9 +230,11 @@ pub(crate) struct World {
     pub(crate) directory: RwLock<Directory>,
     pub(crate) tokens: RwLock<HashMap<String, TokenHolder>>,
     pub(crate) login: Mutex<crate::login::LoginKnobs>,
+    pub(crate) delta: Mutex<crate::events::DeltaKnobs>,
     pub(crate) subscriptions: Mutex<Subscriptions>,
     pub(crate) delivery: Delivery,
     pub(crate) faults: Faults,
+    pub(crate) limits: Limits,
     pub(crate) pbx: PbxState,
     pub(crate) ami: AmiState,
     pub(crate) http: reqwest::Client,
@@ -255,9 +258,11 @@ impl World {
             directory: RwLock::default(),
             tokens: RwLock::default(),
             login: Mutex::default(),
+            delta: Mutex::default(),
             subscriptions: Mutex::default(),
             delivery,
             faults: Faults::default(),
+            limits: Limits::default(),
             pbx: PbxState::default(),
             ami: AmiState::new(&options, clock.now()),
             http,
@@ -354,6 +359,30 @@ impl World {
         }
         directory.by_id.insert(id.clone(), user);
         Ok(id)
+    }
+
+    /// Another primary address; the one before becomes a secondary one or goes.
+    pub(crate) fn rename_user(&self, user: &Arc<User>, alias: &str, keep: bool) -> Result<(), SimError> {
+        if !alias.contains('@') {
+            return Err(SimError::invalid("an alias is a mail address"));
+        }
+        let mut directory = write(&self.directory);
+        let mut of_tenant = write(&user.tenant.by_address);
+        let mut profile = write(&user.profile);
+        let before = std::mem::replace(&mut profile.spec.alias, alias.to_owned());
+        profile.proxies.retain(|proxy| !proxy.starts_with("SMTP:"));
+        profile.proxies.insert(0, format!("SMTP:{alias}"));
+        let lower = alias.to_lowercase();
+        directory.by_address.insert(lower.clone(), user.clone());
+        of_tenant.entry(lower).or_default().push(user.clone());
+        if keep {
+            profile.proxies.push(format!("smtp:{before}"));
+        } else {
+            let before = before.to_lowercase();
+            directory.by_address.remove(&before);
+            of_tenant.entry(before).or_default().retain(|other| other.id != user.id);
+        }
+        Ok(())
     }
 
     pub(crate) fn remove_user(&self, user: &Arc<User>) {

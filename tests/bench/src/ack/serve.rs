@@ -31,7 +31,7 @@ use narvaro::{
     clock::SystemClock,
     company::records::Records,
     model::Extension,
-    queue::{DueStore, Settled, StoreError, Urgency},
+    queue::{DueStore, Settled, Shares, StoreError, Urgency},
     store::embedded::{Embedded, EmbeddedSettings},
     webhook::{Receiver, ReceiverLimits},
 };
@@ -103,8 +103,10 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
 
 async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router> {
     let clock = Arc::new(SystemClock);
-    let settings =
-        EmbeddedSettings { path: folder.join("narvaro.db"), most_per_company: usize::try_from(MAILBOXES)? };
+    let settings = EmbeddedSettings {
+        path: folder.join("narvaro.db"),
+        shares: Shares::of(2 * usize::try_from(MAILBOXES)?),
+    };
     let store = Arc::new(Embedded::open(&settings, clock.clone())?);
     let users =
         (1..=MAILBOXES).map(|number| format!("{number}").parse()).collect::<Result<Vec<Extension>, _>>()?;
@@ -133,7 +135,12 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
 async fn drain(queue: &dyn DueStore) -> Result<(), StoreError> {
     let most = usize::try_from(MAILBOXES).unwrap_or(usize::MAX);
     let leases = queue.lease(most, HOLD).await?;
-    let settled = || Settled::Next { state: vec![b'x'; STATE_BYTES], due: None, urgency: Urgency::Upkeep };
+    let settled = || Settled::Next {
+        state: vec![b'x'; STATE_BYTES],
+        due: None,
+        urgency: Urgency::Upkeep,
+        to_read: None,
+    };
     try_join_all(leases.iter().map(|lease| queue.settle(lease, settled()))).await.map(drop)
 }
 

@@ -99,7 +99,6 @@ fn judge_all(matcher: &Matcher, subjects: &[String]) -> anyhow::Result<(f64, usi
 
 fn standard_rules() -> Rules {
     Rules {
-        version: 1,
         language: Language::Sv,
         time_zone: "Europe/Stockholm".to_owned(),
         profiles: standard::profiles(Language::Sv),

@@ -1,11 +1,11 @@
 //! Reading calendars: ids, pages, zones, series over a daylight saving change, delta.
 
 use jiff::civil::date;
-use narvaro_sim::{EventSpec, MailboxKind, Response, SeriesSpec, ShowAs};
+use narvaro_sim::{EventSpec, MailboxKind, Occurrences, Response, SeriesSpec, ShowAs, UserSpec};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{ANNA, World, answer, at};
+use crate::world::{ANNA, CONTOSO, World, answer, at};
 
 fn encode(id: &str) -> String {
     form_urlencoded::byte_serialize(id.as_bytes()).collect()
@@ -217,4 +217,125 @@ async fn a_delta_round_shows_what_changed_and_what_went() {
     world.sim.expire_delta_links(ANNA).unwrap();
     let (status, body) = world.get(&link).await;
     assert_eq!((status, &body["error"]["code"]), (410, &json!("SyncStateNotFound")));
+}
+
+/// Rows of a whole round, page by page, and the link of the next one.
+async fn pages(world: &World, first: &str) -> (Vec<Vec<Value>>, String) {
+    let (mut path, mut pages) = (first.to_owned(), Vec::new());
+    loop {
+        let (status, body) = world.get(&path).await;
+        assert_eq!(status, 200, "{body}");
+        pages.push(body["value"].as_array().unwrap().clone());
+        match (body["@odata.nextLink"].as_str(), body["@odata.deltaLink"].as_str()) {
+            (Some(next), None) => next.clone_into(&mut path),
+            (None, Some(delta)) => return (pages, delta.to_owned()),
+            both => panic!("{both:?}"),
+        }
+    }
+}
+
+fn first_round(world: &World) -> String {
+    format!("/users/{}/calendarView/delta?startDateTime=2026-11-23&endDateTime=2026-12-23", world.anna)
+}
+
+#[tokio::test]
+async fn an_unchanged_occurrence_is_thin_and_its_series_may_stand_behind_it_or_nowhere() {
+    let world = World::new().await;
+    let master = world.sim.add_event(ANNA, meeting("MÖT").series(SeriesSpec::daily(3))).unwrap();
+    let moved = world.sim.occurrence(ANNA, &master.id, date(2026, 11, 24)).unwrap();
+    world.sim.patch_event(ANNA, &moved.id, EventSpec::new("LUN")).unwrap();
+    let kinds = |pages: &[Vec<Value>]| -> Vec<String> {
+        let rows = pages.iter().flatten();
+        rows.map(|row| {
+            let thin = if row.get("subject").is_some() { "" } else { "thin " };
+            format!("{thin}{}", row["type"].as_str().unwrap())
+        })
+        .collect()
+    };
+    let (rows, _) = pages(&world, &first_round(&world)).await;
+    assert_eq!(kinds(&rows), ["thin occurrence", "exception", "thin occurrence", "seriesMaster"]);
+    let thin = rows[0][0].as_object().unwrap();
+    let names: Vec<&str> = thin.keys().map(String::as_str).collect();
+    assert_eq!(names, ["@odata.type", "end", "id", "seriesMasterId", "start", "type"]);
+    world.sim.delta(|knobs| knobs.occurrences = Occurrences::ThinWithoutSeries);
+    let (rows, _) = pages(&world, &first_round(&world)).await;
+    assert_eq!(kinds(&rows), ["thin occurrence", "exception", "thin occurrence"]);
+    world.sim.delta(|knobs| knobs.occurrences = Occurrences::Full);
+    let (rows, _) = pages(&world, &first_round(&world)).await;
+    assert_eq!(kinds(&rows), ["seriesMaster", "occurrence", "exception", "occurrence"]);
+}
+
+#[tokio::test]
+async fn pages_may_be_empty_small_and_repeat_themselves() {
+    let world = World::new().await;
+    for n in 0..3 {
+        world.sim.add_event(ANNA, meeting(&format!("MÖT {n}"))).unwrap();
+    }
+    world.sim.delta(|knobs| {
+        (knobs.empty_pages, knobs.replays, knobs.rows_per_page) = (true, true, Some(2));
+    });
+    let (rows, link) = pages(&world, &first_round(&world)).await;
+    let sizes: Vec<usize> = rows.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [0, 3, 0, 2]);
+    assert_eq!(rows[1][0]["id"], rows[1][2]["id"]);
+    assert_eq!(pages(&world, &link).await.0, [Vec::<Value>::new(), Vec::new()]);
+}
+
+#[tokio::test]
+async fn what_changes_between_two_pages_makes_none_be_left_out() {
+    let world = World::new().await;
+    let first = world.sim.add_event(ANNA, meeting("eins")).unwrap();
+    for name in ["zwei", "drei"] {
+        world.sim.add_event(ANNA, meeting(name)).unwrap();
+    }
+    world.sim.delta(|knobs| knobs.rows_per_page = Some(1));
+    let (_, body) = world.get(&first_round(&world)).await;
+    assert_eq!(body["value"][0]["subject"], "eins");
+    world.sim.delete_event(ANNA, &first.id).unwrap();
+    let (rest, link) = pages(&world, body["@odata.nextLink"].as_str().unwrap()).await;
+    let subjects: Vec<&str> = rest.iter().flatten().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["zwei", "drei"]);
+    let (rows, _) = pages(&world, &link).await;
+    assert_eq!(rows.concat()[0]["id"], first.id.as_str());
+}
+
+#[tokio::test]
+async fn a_change_outside_the_window_is_reported_as_a_removal() {
+    let world = World::new().await;
+    let (_, link) = pages(&world, &first_round(&world)).await;
+    let spec = EventSpec::new("MÖT").at(at("2027-03-01T09:00:00Z"), at("2027-03-01T10:00:00Z"));
+    let far = world.sim.add_event(ANNA, spec).unwrap();
+    let (rows, link) = pages(&world, &link).await;
+    let rows = rows.concat();
+    assert_eq!((rows.len(), rows[0]["id"].as_str().unwrap()), (1, far.id.as_str()));
+    assert_eq!(rows[0]["@removed"]["reason"], "deleted");
+    assert!(pages(&world, &link).await.0.concat().is_empty(), "once");
+}
+
+#[tokio::test]
+async fn a_link_is_used_as_it_is_and_with_the_headers_it_began_with() {
+    let world = World::new().await;
+    for n in 0..25 {
+        world.sim.add_event(ANNA, meeting(&format!("MÖT {n}"))).unwrap();
+    }
+    let path = first_round(&world);
+    for wrong in ["&$select=subject", "&$top=5", "&$filter=isAllDay eq true", "&$orderby=start/dateTime"] {
+        assert_eq!(world.get(&format!("{path}{wrong}")).await.0, 400, "{wrong}");
+    }
+    assert!(world.rules_broken().is_empty(), "refused is told enough");
+    let (_, body) = world.get(&path).await;
+    let next = body["@odata.nextLink"].as_str().unwrap().to_owned();
+    let (_, delta) = pages(&world, &next).await;
+    assert!(world.rules_broken().is_empty());
+    answer(world.graph(Method::GET, &next).header("prefer", "odata.maxpagesize=7")).await;
+    assert_eq!(world.rules_broken(), ["delta-headers-changed"]);
+    let eva = world.sim.add_user(CONTOSO, UserSpec::new("eva@contoso.example")).unwrap();
+    for changed in [
+        format!("{delta}&startDateTime=2026-11-24"),
+        delta.replace("deltatoken", "skiptoken"),
+        delta.replace(&world.anna, &eva),
+    ] {
+        assert_eq!(world.get(&changed).await.0, 400, "{changed}");
+    }
+    assert_eq!(world.rules_broken()[1..], ["delta-link-changed"; 3]);
 }

@@ -164,6 +164,8 @@ async fn a_thousand_mailboxes_notify_without_a_loss() {
         users.push(world.sim.add_user(crate::world::CONTOSO, spec).unwrap());
     }
     for user in &users {
+        // As fast as a tenant may be.
+        world.sim.clock().advance(jiff::SignedDuration::from_millis(40));
         let mut body = world.subscription(&hook);
         body["resource"] = json!(format!("/users/{user}/events"));
         assert_eq!(world.create(&body).await.0, 201);

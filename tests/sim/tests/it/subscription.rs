@@ -178,7 +178,7 @@ async fn the_twenty_sixth_list_of_a_tenant_within_twenty_seconds_is_too_many() {
         assert_eq!(world.get("/subscriptions").await.0, 200);
     }
     assert_eq!(world.get("/subscriptions").await.0, 429);
-    assert_eq!(world.rules_broken(), ["list-limit"]);
+    assert_eq!(world.rules_broken(), ["subscription-lists"]);
     world.sim.clock().advance(SignedDuration::from_secs(21));
     assert_eq!(world.get("/subscriptions").await.0, 200);
     assert_eq!(world.rules_broken().len(), 1);
