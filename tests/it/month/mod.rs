@@ -7,10 +7,13 @@
 //! recomputation ([`oracle`]) from the simulator's calendar.
 //!
 //! **The bound** ([`bound`]): a difference is allowed only for changes younger than the longest time between two
-//! complete reads (a lost notification costs that much) and some minutes for single failures. Where Graph, the login
-//! or the consent were away meanwhile, until that is over and the service has tried again. Where nothing goes wrong,
-//! the bound is nothing: what was changed shows as soon as the turn is done. What shows has to be what the calendar
-//! gives with some of those young edits left out and all others in; every other difference fails.
+//! sweeps (a lost notification costs that much) and some minutes for single failures. Where Graph, the login or the
+//! consent were away meanwhile, until that is over and the service has tried again. Where nothing goes wrong, the
+//! bound is nothing: what was changed shows as soon as the turn is done. What shows has to be what the calendar gives
+//! with some of those young edits left out and all others in; every other difference fails. A phone whose calendar was
+//! kept from us for more than a day has to be let go.
+//!
+//! At the quiet end everything has to become whole: each mailbox is watched once, by the night at the latest.
 //!
 //! Edits, faults and samples are drawn from one seed. `NARVARO_MONTH_SEED` gives another one;
 //! `scripts/month.sh` runs the long form. The order in which one moment's requests arrive is the machine's own, so a

@@ -83,9 +83,6 @@ const WITHOUT_WORDS: [&str; 10] = [
 /// Among the deeds of [`Person::change`].
 const RENAME: i64 = 2;
 
-/// What [`Person::edit`] answers for an event that moved between a person's calendars.
-pub(super) const OTHER_CALENDAR: &str = "other calendar";
-
 /// Something in a calendar that can be changed.
 struct Item {
     id: String,
@@ -94,8 +91,6 @@ struct Item {
     what: What,
     /// From outside the company: what acceptance saw binds.
     outside: bool,
-    /// When an outsider last wrote another subject after the acceptance.
-    rewritten: Option<Timestamp>,
     response: Response,
     /// When it was changed last.
     touched: Timestamp,
@@ -165,21 +160,6 @@ impl Person {
         }
         for item in &mut self.items {
             item.touched = now;
-        }
-    }
-
-    /// Outsiders take back what they wrote after the acceptance and is not `seen` yet. After an apply what binds
-    /// follows the company's words where no change from outside was seen, and the service keeps no subject by which it
-    /// could tell one from the other.
-    pub(super) fn take_back_unseen(&mut self, sim: &Sim, now: Timestamp, seen: impl Fn(Timestamp) -> bool) {
-        let (unseen, items): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|item| item.rewritten.is_some_and(|rewritten| !seen(rewritten)));
-        self.items = items;
-        for item in unseen {
-            let before = calendar(sim, &self.alias, now);
-            sim.delete_event(&self.alias, &item.id).unwrap();
-            self.note(sim, now, "take back", before);
         }
     }
 
@@ -294,7 +274,7 @@ impl Person {
         if outside && response == Response::Accepted {
             see(&mut self.held, &id, subject);
         }
-        self.items.push(Item { id, start, end, what, outside, rewritten: None, response, touched: now });
+        self.items.push(Item { id, start, end, what, outside, response, touched: now });
         Some(match what {
             What::Timed => "create",
             What::Days => "create days",
@@ -333,7 +313,6 @@ impl Person {
                 patch(EventSpec::new(subject)).unwrap();
                 if bound {
                     see(&mut self.held, &item.id, subject);
-                    item.rewritten = Some(now);
                 }
                 "rename"
             }
@@ -357,7 +336,7 @@ impl Person {
             5 if item.response == Response::Organizer => {
                 let calendar = dice.one_of(&[CalendarKind::Default, CalendarKind::Secondary]);
                 patch(EventSpec { calendar: Some(calendar), ..EventSpec::default() }).unwrap();
-                OTHER_CALENDAR
+                "other calendar"
             }
             6 => {
                 patch(EventSpec { body: Some(format!("Agenda {now}")), ..EventSpec::default() }).unwrap();

@@ -202,11 +202,13 @@ impl Plan {
         self.restarts_within_storms(dice);
         self.once(form, dice, |_| (Fault::Outage, hours(2), Fault::OutageOver));
         self.once(form, dice, |_| (Fault::TokensDown, SignedDuration::from_mins(30), Fault::TokensBack));
-        for by_page in [true, false] {
+        // One comes back within the day in which timetables are kept, one after it.
+        let company = dice.index(COMPANIES.len());
+        for (company, by_page, hours) in [(company, true, (1, 5)), (company + 1, false, (26, 40))] {
+            let company = company % COMPANIES.len();
             self.once(form, dice, |dice| {
-                let company = dice.index(COMPANIES.len());
                 let restored = Fault::ConsentRestored { company, by_page };
-                (Fault::ConsentRevoked(company), dice.minutes(20, 240), restored)
+                (Fault::ConsentRevoked(company), dice.minutes(hours.0 * 60, hours.1 * 60), restored)
             });
         }
     }

@@ -13,14 +13,11 @@ use narvaro_sim::{
 };
 
 use super::{
-    bound::{
-        AFTER_CONSENT, AFTER_LOGIN, AFTER_OUTAGE, BOUND, BOUND_WITHOUT_FAULTS, Concerns, SUBSCRIBED_AGAIN,
-        Troubles,
-    },
+    bound::{Bounds, Concerns, LetGo, Troubles, What},
     dice::Dice,
     figures::Figures,
     oracle::{Calendar, Showing, calendar, expected, explained},
-    people::{COMPANIES, Edit, OTHER_CALENDAR, Person},
+    people::{COMPANIES, Person},
     plan::{Act, Fault, Form, Plan},
 };
 use crate::world::{CLIENT_ID, World};
@@ -52,6 +49,7 @@ pub(super) struct Town {
     people: Vec<Person>,
     tenants: Vec<String>,
     plan: Plan,
+    bounds: Bounds,
     troubles: Troubles,
     figures: Figures,
     /// Who shows something else than the calendar says, and since when.
@@ -59,9 +57,8 @@ pub(super) struct Town {
     outage: bool,
     /// Companies whose file changed while the service was down.
     unapplied: BTreeSet<usize>,
-
-    /// When a subscription was last removed without a word.
-    removed: HashMap<usize, Timestamp>,
+    /// Who is not watched, and the first sample that showed it.
+    unwatched: BTreeMap<usize, Timestamp>,
     differences: Vec<String>,
 }
 
@@ -93,7 +90,8 @@ impl Town {
             person.young.clear();
         }
         let plan = Plan::draw(&form, &people, &mut dice);
-        let figures = Figures::new(&form, world.sim.journal());
+        let bounds = Bounds::of(&form);
+        let figures = Figures::new(&form, bounds, world.sim.journal());
         let mut town = Self {
             form,
             world,
@@ -101,13 +99,13 @@ impl Town {
             people,
             tenants,
             plan,
-            troubles: Troubles::default(),
+            bounds,
+            troubles: Troubles::new(bounds),
             figures,
             stale: BTreeMap::new(),
             outage: false,
             unapplied: BTreeSet::new(),
-
-            removed: HashMap::new(),
+            unwatched: BTreeMap::new(),
             differences: Vec::new(),
         };
         for (number, company) in COMPANIES.iter().enumerate() {
@@ -116,7 +114,7 @@ impl Town {
             assert_eq!(status, 200, "{page}");
             town.rest().await;
         }
-        town.figures = Figures::new(&form, town.world.sim.journal());
+        town.figures = Figures::new(&form, bounds, town.world.sim.journal());
         town.sample();
         assert!(town.stale.is_empty(), "{:?}", town.differences);
         if form.faults {
@@ -169,16 +167,16 @@ impl Town {
         self.world.now()
     }
 
-    /// Without faults, until the last subscription that was removed silently is due for its renewal, and all is read
-    /// once more.
+    /// Without faults, until a night has missed the last subscription that was removed silently, and all is read once
+    /// more.
     async fn become_whole(&mut self) {
         self.world.sim.clear_faults();
         self.world.sim.delivery(|knobs| {
             (knobs.drop, knobs.duplicate, knobs.reorder) = (0.0, 0.0, 0.0);
             knobs.delay_max_ms = 0;
         });
-        let last = self.removed.values().max().copied().unwrap_or(self.now());
-        let end = (last + SUBSCRIBED_AGAIN).max(self.now() + BOUND + AFTER_CONSENT);
+        let end =
+            self.now() + self.bounds.watched_again.max(self.bounds.change + self.bounds.after(What::Consent));
         for at in self.dice.moments(self.now(), end, SignedDuration::from_hours(6)) {
             self.move_on(at).await;
             self.sample();
@@ -246,7 +244,7 @@ impl Town {
     async fn edit(&mut self, number: usize) {
         let now = self.now();
         let (troubles, company) = (&self.troubles, self.people[number].company);
-        let seen = |at| troubles.deadline(number, company, at, BOUND).is_some_and(|deadline| deadline < now);
+        let seen = |at| troubles.deadline(number, company, at).is_some_and(|deadline| deadline < now);
         let edited = self.people[number].edit(&self.world.sim, &mut self.dice, now, seen);
         let Some(what) = edited else { return };
         self.figures.edited(what);
@@ -256,14 +254,9 @@ impl Town {
     }
 
     /// Whether what happened to a person's calendar at `at` has to show by now.
-    fn is_due(&self, number: usize, at: Timestamp, bound: SignedDuration) -> bool {
-        let deadline = self.troubles.deadline(number, self.people[number].company, at, bound);
+    fn is_due(&self, number: usize, at: Timestamp) -> bool {
+        let deadline = self.troubles.deadline(number, self.people[number].company, at);
         deadline.is_some_and(|deadline| deadline <= self.now())
-    }
-
-    /// How long this edit may stay unknown.
-    fn bound(&self, edit: &Edit) -> SignedDuration {
-        if self.form.faults || edit.what == OTHER_CALENDAR { BOUND } else { BOUND_WITHOUT_FAULTS }
     }
 
     async fn fault(&mut self, fault: Fault) {
@@ -279,14 +272,13 @@ impl Town {
                     None => (FaultFilter::tenant(&self.tenants[company]), Concerns::Company(company)),
                 };
                 sim.throttle_for(filter, lasting, Duration::from_secs(retry_after));
-                self.troubles.spell(concerns, now, now + lasting, AFTER_OUTAGE);
+                self.troubles.spell(concerns, What::Graph, now, now + lasting);
             }
             Fault::Hiccup { times, kind } => sim.fault(SimFault::next(times, kind)),
             Fault::RemovedSilently(person) => {
                 for subscription in self.subscriptions(person) {
                     sim.expire_subscription(&subscription.id);
                 }
-                self.removed.insert(person, now);
             }
             Fault::RemovedWithNotice(person) => self.lifecycle(person, LifecycleKind::SubscriptionRemoved),
             Fault::Missed(person) => self.lifecycle(person, LifecycleKind::Missed),
@@ -297,24 +289,24 @@ impl Town {
                 sim.fault(SimFault { for_secs: Some(2 * 3_600), ..SimFault::lasting(kind) });
                 self.outage = true;
                 self.cut();
-                self.troubles.begin(Concerns::All, now, AFTER_OUTAGE);
+                self.troubles.begin(Concerns::All, What::Graph, now);
             }
             Fault::OutageOver => {
                 self.outage = false;
                 self.cut();
-                self.troubles.end(Concerns::All, AFTER_OUTAGE, now);
+                self.troubles.end(Concerns::All, What::Graph, now);
             }
             Fault::TokensDown => {
                 sim.login(|knobs| knobs.fail_next = u32::MAX);
-                self.troubles.begin(Concerns::All, now, AFTER_LOGIN);
+                self.troubles.begin(Concerns::All, What::Login, now);
             }
             Fault::TokensBack => {
                 sim.login(|knobs| knobs.fail_next = 0);
-                self.troubles.end(Concerns::All, AFTER_LOGIN, now);
+                self.troubles.end(Concerns::All, What::Login, now);
             }
             Fault::ConsentRevoked(company) => {
                 sim.revoke_consent(&self.tenants[company], CLIENT_ID, true).unwrap();
-                self.troubles.begin(Concerns::Company(company), now, AFTER_CONSENT);
+                self.troubles.begin(Concerns::Company(company), What::Consent, now);
             }
             Fault::ConsentRestored { company, by_page } => {
                 if by_page && self.world.is_up() {
@@ -322,7 +314,7 @@ impl Town {
                 } else {
                     sim.consent(&self.tenants[company], CLIENT_ID).unwrap();
                 }
-                self.troubles.end(Concerns::Company(company), AFTER_CONSENT, now);
+                self.troubles.end(Concerns::Company(company), What::Consent, now);
             }
             // Two spells may overlap.
             Fault::ServiceDown if !self.world.is_up() => {}
@@ -330,12 +322,12 @@ impl Town {
             Fault::ServiceDown => {
                 self.world.stop().await;
                 self.cut();
-                self.troubles.begin(Concerns::All, now, SignedDuration::ZERO);
+                self.troubles.begin(Concerns::All, What::Service, now);
             }
             Fault::ServiceUp => {
                 self.world.start().await;
                 self.cut();
-                self.troubles.end(Concerns::All, SignedDuration::ZERO, now);
+                self.troubles.end(Concerns::All, What::Service, now);
                 for company in std::mem::take(&mut self.unapplied) {
                     self.apply(company).await;
                 }
@@ -381,13 +373,7 @@ impl Town {
         }
     }
 
-    async fn apply(&mut self, number: usize) {
-        let (troubles, now) = (&self.troubles, self.world.now());
-        for (person, who) in self.people.iter_mut().enumerate().filter(|(_, who)| who.company == number) {
-            let seen =
-                |at| troubles.deadline(person, number, at, BOUND).is_some_and(|deadline| deadline < now);
-            who.take_back_unseen(&self.world.sim, now, seen);
-        }
+    async fn apply(&self, number: usize) {
         let company = &COMPANIES[number];
         let disabled = |person: &Person| if person.enabled { "" } else { "enabled = false" };
         let people = self.people.iter().filter(|person| person.company == number);
@@ -439,12 +425,16 @@ impl Town {
         self.figures.comparisons += 1;
         let now = self.now();
         let mut young = std::mem::take(&mut self.people[number].young);
-        young.retain(|edit| !self.is_due(number, edit.at, self.bound(edit)));
+        young.retain(|edit| !self.is_due(number, edit.at));
         self.people[number].young = young;
         let person = &self.people[number];
         let calendar =
             if person.enabled { calendar(&self.world.sim, &person.alias, now) } else { Calendar::new() };
-        let should = expected(calendar.values().flatten(), &person.held, now);
+        let let_go = self.troubles.let_go(number, person.company, now);
+        let should = match let_go {
+            LetGo::Surely => Showing::base(),
+            LetGo::No | LetGo::Perhaps => expected(calendar.values().flatten(), &person.held, now),
+        };
         let shows = self.shows(person);
         if shows == should {
             if let Some(since) = self.stale.remove(&number) {
@@ -455,8 +445,12 @@ impl Town {
         }
         self.figures.differing += 1;
         let edits: Vec<&Calendar> = person.young.iter().map(|edit| &edit.before).collect();
-        let switched = !self.is_due(number, person.switched, BOUND);
-        let allowed = switched || explained(&shows, &calendar, &edits, &person.held, now);
+        let switched = !self.is_due(number, person.switched);
+        let allowed = match let_go {
+            LetGo::Surely => false,
+            LetGo::Perhaps if shows == Showing::base() => true,
+            _ => switched || explained(&shows, &calendar, &edits, &person.held, now),
+        };
         let since = person.young.first().map_or(person.switched, |edit| edit.at);
         self.stale.entry(number).or_insert(since);
         if allowed {
@@ -492,9 +486,15 @@ impl Town {
         let now = self.now();
         for (number, person) in self.people.iter().enumerate() {
             let count = live.get(&self.user(number)).copied().unwrap_or_default();
-            let left_behind = !person.enabled && count > 0 && self.is_due(number, person.switched, BOUND);
+            let left_behind = !person.enabled && count > 0 && self.is_due(number, person.switched);
             if count > 1 || left_behind {
                 self.differences.push(format!("at {now} {} has {count} subscriptions", person.alias));
+            }
+            if person.enabled && count == 0 {
+                let since = *self.unwatched.entry(number).or_insert(now);
+                self.figures.unwatched = self.figures.unwatched.max(now.duration_since(since));
+            } else {
+                self.unwatched.remove(&number);
             }
         }
     }
