@@ -39,6 +39,9 @@ pub(super) struct Bounds {
     /// notifications (25 min at most here) are shorter and add nothing. Where nothing goes wrong at all, it is nothing:
     /// the turn that the notification causes.
     pub(super) change: SignedDuration,
+    /// The same for an event that leaves the default calendar: its notification does not tell where it lies now, and the
+    /// next sweep has to find out, whatever goes wrong or not.
+    pub(super) left_calendar: SignedDuration,
     /// When a subscription that was removed without a word stands again: after the night that misses it.
     pub(super) watched_again: SignedDuration,
     again: SignedDuration,
@@ -54,6 +57,7 @@ impl Bounds {
         let lost = config.sweep.proven() + HICCUPS + stops;
         Self {
             change: if form.faults { lost } else { SignedDuration::ZERO },
+            left_calendar: lost,
             watched_again: NIGHTS_APART + HICCUPS + stops,
             again: spread(config.queue.retry_max()),
             parked: spread(config.queue.park()),
@@ -137,9 +141,16 @@ impl Troubles {
         self.all.iter_mut().find(lasts).unwrap().to = Some(to);
     }
 
-    /// When a change made at `changed` shows at the latest; `None` while a trouble lasts.
-    pub(super) fn deadline(&self, person: usize, company: usize, changed: Timestamp) -> Option<Timestamp> {
-        self.deadline_but(None, person, company, changed)
+    /// When a change made at `changed`, which shows `within` so long without trouble, shows at the latest; `None` while a
+    /// trouble lasts.
+    pub(super) fn deadline(
+        &self,
+        person: usize,
+        company: usize,
+        changed: Timestamp,
+        within: SignedDuration,
+    ) -> Option<Timestamp> {
+        self.deadline_but(None, person, company, changed, within)
     }
 
     /// The same as if one of the troubles was not.
@@ -149,8 +160,9 @@ impl Troubles {
         person: usize,
         company: usize,
         changed: Timestamp,
+        within: SignedDuration,
     ) -> Option<Timestamp> {
-        let mut deadline = changed + self.bounds.change;
+        let mut deadline = changed + within;
         for trouble in self.of(person, company).filter(|one| but.is_none_or(|but| !std::ptr::eq(but, *one))) {
             let over = trouble.to.map(|to| to + self.bounds.after(trouble.what));
             if trouble.from <= deadline && over.is_none_or(|over| over > changed) {
@@ -168,7 +180,7 @@ impl Troubles {
             if now < one.from + KEPT_SHUT_OUT || over.is_some_and(|over| over <= now) {
                 return LetGo::No;
             }
-            let noticed = self.deadline_but(Some(one), person, company, one.from);
+            let noticed = self.deadline_but(Some(one), person, company, one.from, self.bounds.change);
             let since = noticed.map(|noticed| noticed + KEPT_SHUT_OUT + HICCUPS + self.bounds.stops);
             let lasts = one.to.is_none_or(|to| now < to);
             if lasts && since.is_some_and(|since| since <= now) { LetGo::Surely } else { LetGo::Perhaps }

@@ -17,6 +17,8 @@ pub(super) struct Figures {
     pub(super) comparisons: u64,
     /// Comparisons that differed.
     pub(super) differing: u64,
+    /// Those of them of which nothing could be said: with very many young edits, or an event that left the calendar.
+    pub(super) unjudged: u64,
     /// Those of them that edits younger than the bound do not explain.
     pub(super) beyond: u64,
     /// How often an extension came to differ, and how long that lasted at most.
@@ -26,6 +28,8 @@ pub(super) struct Figures {
     pub(super) unwatched: SignedDuration,
     notified: u64,
     lost: u64,
+    /// Subscriptions that nobody renewed in time.
+    pub(super) lapsed: u64,
     requests: BTreeMap<&'static str, u64>,
     /// Requests that joined others; each of those counts for itself, as Graph counts.
     batches: u64,
@@ -45,12 +49,14 @@ impl Figures {
             samples: 0,
             comparisons: 0,
             differing: 0,
+            unjudged: 0,
             beyond: 0,
             spells: 0,
             worst: SignedDuration::ZERO,
             unwatched: SignedDuration::ZERO,
             notified: 0,
             lost: 0,
+            lapsed: 0,
             requests: BTreeMap::new(),
             batches: 0,
             refused: 0,
@@ -72,6 +78,7 @@ impl Figures {
                 }
                 Record::Notified { .. } => self.notified += 1,
                 Record::Lost { .. } => self.lost += 1,
+                Record::SubscriptionEnded { reason: "expired", .. } => self.lapsed += 1,
                 _ => {}
             }
         }
@@ -147,8 +154,8 @@ impl fmt::Display for Figures {
         writeln!(f, "  faults: {}", list(&self.faults))?;
         writeln!(
             f,
-            "  {} samples, {} comparisons, {} of them differing, {} beyond the bound ({:#})",
-            self.samples, self.comparisons, self.differing, self.beyond, self.bounds.change
+            "  {} samples, {} comparisons, {} of them differing, {} of these not judged, {} beyond the bound ({:#})",
+            self.samples, self.comparisons, self.differing, self.unjudged, self.beyond, self.bounds.change
         )?;
         writeln!(f, "  {} times an edit did not show at once; at most for {:#}", self.spells, self.worst)?;
         writeln!(

@@ -148,18 +148,18 @@ pub(super) fn expected<'a>(
     Showing { profile: PROFILES[rank].0.to_owned(), until }
 }
 
-/// Combinations that are tried at most; with more nothing is said against what shows.
+/// Combinations that are tried at most; with more no judgement is possible.
 const COMBINATIONS: usize = 4_096;
 
 /// Whether a calendar of which some edits are not known yet explains what shows: `before` has what the edits found,
-/// and each event or series may still be as one of them found it.
+/// and each event or series may still be as one of them found it. `None` where that could be too much.
 pub(super) fn explained(
     shows: &Showing,
     now: &Calendar,
     before: &[&Calendar],
     held: &Held,
     at: Timestamp,
-) -> bool {
+) -> Option<bool> {
     let edited: BTreeSet<&String> = before.iter().flat_map(|calendar| calendar.keys()).collect();
     let versions: Vec<Vec<&[EventInfo]>> = edited
         .iter()
@@ -169,17 +169,18 @@ pub(super) fn explained(
         })
         .collect();
     let all = versions.iter().try_fold(1_usize, |all, versions| all.checked_mul(versions.len()));
-    let Some(all) = all.filter(|all| *all <= COMBINATIONS) else { return true };
+    let all = all.filter(|all| *all <= COMBINATIONS)?;
     let known: Vec<&EventInfo> =
         now.iter().filter(|(name, _)| !edited.contains(name)).flat_map(|(_, rows)| rows).collect();
-    (0..all).any(|mut combination| {
+    let explains = |mut combination| {
         let mut rows = known.clone();
         for versions in &versions {
             rows.extend(versions[combination % versions.len()]);
             combination /= versions.len();
         }
         expected(rows, held, at) == *shows
-    })
+    };
+    Some((0..all).any(explains))
 }
 
 #[test]

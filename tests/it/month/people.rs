@@ -83,6 +83,9 @@ const WITHOUT_WORDS: [&str; 10] = [
 /// Among the deeds of [`Person::change`].
 const RENAME: i64 = 2;
 
+/// What [`Person::edit`] answers for an event that moved between a person's calendars.
+pub(super) const OTHER_CALENDAR: &str = "other calendar";
+
 /// Something in a calendar that can be changed.
 struct Item {
     id: String,
@@ -336,7 +339,7 @@ impl Person {
             5 if item.response == Response::Organizer => {
                 let calendar = dice.one_of(&[CalendarKind::Default, CalendarKind::Secondary]);
                 patch(EventSpec { calendar: Some(calendar), ..EventSpec::default() }).unwrap();
-                "other calendar"
+                OTHER_CALENDAR
             }
             6 => {
                 patch(EventSpec { body: Some(format!("Agenda {now}")), ..EventSpec::default() }).unwrap();

@@ -94,7 +94,8 @@ pub(super) struct Form {
     pub(super) faults: bool,
     /// About how far apart the samples are.
     pub(super) sample_every: SignedDuration,
-    /// Least that the clock is moved where nothing of the plan comes before; what is due meanwhile waits for it.
+    /// Least that the clock is moved, in whole seconds: what is planned or due meanwhile waits for it, and what falls on
+    /// one stop is done together.
     pub(super) stride: SignedDuration,
 }
 
@@ -105,14 +106,15 @@ impl Form {
 }
 
 /// All that will happen, in order.
-#[derive(Default)]
 pub(super) struct Plan {
     acts: BTreeMap<(Timestamp, usize), Act>,
+    from: Timestamp,
+    stride: SignedDuration,
 }
 
 impl Plan {
     pub(super) fn draw(form: &Form, people: &[Person], dice: &mut Dice) -> Self {
-        let mut plan = Self::default();
+        let mut plan = Self { acts: BTreeMap::new(), from: form.from, stride: form.stride };
         for (number, person) in people.iter().enumerate() {
             plan.edits(form, number, person, dice);
         }
@@ -125,7 +127,12 @@ impl Plan {
         plan
     }
 
-    pub(super) fn put(&mut self, at: Timestamp, act: Act) {
+    /// Puts an act at the first stop of the clock that is not before `at`.
+    fn put(&mut self, at: Timestamp, act: Act) {
+        let stride = self.stride.as_secs();
+        let strides = at.duration_since(self.from).as_secs().div_euclid(stride);
+        let on_stop = self.from + SignedDuration::from_secs(strides * stride);
+        let at = if on_stop < at { on_stop + self.stride } else { on_stop };
         self.acts.insert((at, self.acts.len()), act);
     }
 
