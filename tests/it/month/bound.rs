@@ -176,7 +176,8 @@ impl Troubles {
     pub(super) fn let_go(&self, person: usize, company: usize, now: Timestamp) -> LetGo {
         let withdrawn = self.of(person, company).filter(|one| one.what == What::Consent);
         let stands = withdrawn.map(|one| {
-            let over = one.to.map(|to| to + self.bounds.after(one.what));
+            // Other troubles may stand in the way of reading it again, as of noticing.
+            let over = one.to.and_then(|to| self.deadline(person, company, to, self.bounds.after(one.what)));
             if now < one.from + KEPT_SHUT_OUT || over.is_some_and(|over| over <= now) {
                 return LetGo::No;
             }
