@@ -353,10 +353,11 @@ impl Person {
                     "move"
                 }
                 What::Days => {
-                    let date = now.to_zoned(zone).date() + dice.within(-1, 4).days();
-                    let days = u32::try_from(dice.within(1, 4)).unwrap();
-                    patch(EventSpec::default().all_day(date, days)).unwrap();
-                    item.end = now + SignedDuration::from_hours(24 * 8);
+                    let (date, days) =
+                        (now.to_zoned(zone.clone()).date() + dice.within(-1, 4).days(), dice.within(1, 4));
+                    patch(EventSpec::default().all_day(date, u32::try_from(days).unwrap())).unwrap();
+                    // Once over for a day, nobody moves it back: what bound is forgotten with it.
+                    item.end = (date + days.days()).to_zoned(zone).unwrap().timestamp();
                     "move days"
                 }
                 What::Series { first, every, count } => {
