@@ -115,7 +115,7 @@ fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
-fn kind(call: &GraphCall) -> &'static str {
+pub(super) fn kind(call: &GraphCall) -> &'static str {
     let last = call.path.rsplit('/').next().unwrap_or_default();
     match (call.method.as_str(), last) {
         (_, "delta" | "delta()") if call.query.contains("deltatoken=") => "round from a link",

@@ -8,14 +8,14 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use narvaro::queue::Depth;
 use narvaro_sim::{
-    Fault as SimFault, FaultFilter, FaultKind, LifecycleKind, SimOptions, SubscriptionInfo, TenantSpec,
-    UserSpec,
+    Fault as SimFault, FaultFilter, FaultKind, LifecycleKind, Record, SimOptions, SubscriptionInfo,
+    TenantSpec, UserSpec,
 };
 
 use super::{
     bound::{Bounds, Concerns, LetGo, Troubles, What},
     dice::Dice,
-    figures::Figures,
+    figures::{Figures, kind},
     oracle::{Calendar, Showing, calendar, expected, explained},
     people::{COMPANIES, Edit, OTHER_CALENDAR, Person},
     plan::{Act, Fault, Form, Plan},
@@ -31,8 +31,8 @@ const LOOKS: u32 = 500;
 /// Entries that may gather in the journal before they are counted.
 const GATHER: u64 = 50_000;
 
-/// Entries of the journal that are told with a violation.
-const TRAIL: u64 = 60;
+/// Entries of the journal that are told with a violation or a difference.
+const TRAIL: usize = 60;
 
 /// Differences that are told before the rest is not looked for any more.
 const TOLD: usize = 5;
@@ -132,33 +132,55 @@ impl Town {
     /// Lives through all that is planned, and then, where there were faults, through a quiet end in which everything
     /// has to become whole again.
     pub(super) async fn live(mut self) -> Figures {
+        let mut day = 0;
         while let Some(planned) = self.plan.next() {
             self.move_on(planned).await;
             self.do_what_is_planned().await;
-            assert!(self.differences.len() < TOLD, "{}", self.failed());
+            self.judge(TOLD);
+            let begun = self.now().duration_since(self.form.from).as_hours() / 24 + 1;
+            if begun > day {
+                day = begun;
+                println!("day {day} of {}", self.form.days);
+            }
         }
         if self.form.faults {
             self.become_whole().await;
         }
         self.sample();
-        assert!(self.differences.is_empty(), "{}", self.failed());
+        self.judge(1);
         assert!(self.stale.is_empty(), "{:?}", self.stale);
-        self.figures.count(self.world.sim.journal());
+        self.count();
         self.expect_one_subscription_each();
-        self.figures.counted_days = self.now().duration_since(self.form.from).as_secs_f64() / 86_400.0;
-        let Self { world, figures, .. } = self;
-        let violations = world.sim.violations();
-        if let Some(first) = violations.first() {
-            let before = world.sim.journal().since(first.seq.saturating_sub(TRAIL));
-            let trail: Vec<_> = before.iter().take_while(|entry| entry.seq <= first.seq).collect();
-            panic!("{figures}\n{} violations; before the first: {trail:#?}", violations.len());
-        }
-        world.end().await;
-        figures
+        self.world.end().await;
+        self.figures
     }
 
-    fn failed(&self) -> String {
-        format!("{}\n{}", self.figures, self.differences.join("\n"))
+    /// Fails where there are so many differences, or a rule was broken.
+    fn judge(&mut self, differences: usize) {
+        let violations = self.world.sim.violations();
+        if self.differences.len() < differences && violations.is_empty() {
+            return;
+        }
+        self.count();
+        let trail: Vec<_> = violations
+            .first()
+            .into_iter()
+            .flat_map(|first| {
+                let before = self.world.sim.journal().since(first.seq.saturating_sub(TRAIL as u64));
+                before.into_iter().take_while(|entry| entry.seq <= first.seq)
+            })
+            .collect();
+        panic!(
+            "{}\n{}\n{} violations; before the first: {trail:#?}",
+            self.figures,
+            self.differences.join("\n"),
+            violations.len()
+        );
+    }
+
+    fn count(&mut self) {
+        self.figures.count(self.world.sim.journal());
+        self.figures.counted_days = self.now().duration_since(self.form.from).as_secs_f64() / 86_400.0;
     }
 
     fn now(&self) -> Timestamp {
@@ -491,10 +513,37 @@ impl Town {
             let running: Vec<_> =
                 calendar.values().flatten().filter(|row| row.start <= now && now < row.end).collect();
             self.differences.push(format!(
-                "at {now} {} shows {shows:?} and should show {should:?}; young edits: {young:?}; running: {running:#?}",
-                person.alias
+                "at {now} {} shows {shows:?} and should show {should:?}; young edits: {young:?}; running: {running:#?}; before: {:#?}",
+                person.alias,
+                self.trail(number)
             ));
         }
+    }
+
+    /// What was last asked and said of a mailbox.
+    fn trail(&self, number: usize) -> Vec<String> {
+        let user = self.user(number);
+        let is_of_user = |record: &Record| match record {
+            Record::Graph(call) => call.mailbox.as_ref() == Some(&user),
+            Record::Notified { mailbox, .. } => *mailbox == user,
+            _ => false,
+        };
+        let entries = self.world.sim.journal().entries();
+        let mut last: Vec<_> = entries
+            .iter()
+            .rev()
+            .filter(|entry| is_of_user(&entry.record))
+            .take(TRAIL)
+            .map(|entry| match &entry.record {
+                Record::Graph(call) => {
+                    let what = kind(call);
+                    format!("{}: {what} {} {}, answered {}", entry.at, call.method, call.path, call.status)
+                }
+                other => format!("{}: {other:?}", entry.at),
+            })
+            .collect();
+        last.reverse();
+        last
     }
 
     fn shows(&self, person: &Person) -> Showing {

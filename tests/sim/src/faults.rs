@@ -220,12 +220,16 @@ impl Faults {
         Some(found.fault.fault.clone())
     }
 
-    /// Remembers that `scope` was told to wait.
+    /// Remembers that `scope` was told to wait. Of answers at one moment the shortest counts: the client may have given up
+    /// the others for it.
     pub(crate) fn told_to_wait(&self, scope: &str, secs: f64, now: Timestamp) {
         let until = now
             .checked_add(SignedDuration::try_from_secs_f64(secs.max(0.0)).unwrap_or_default())
             .unwrap_or(Timestamp::MAX);
-        lock(&self.waits).insert(scope.to_owned(), Told { until, at: now, real: Instant::now() });
+        let mut waits = lock(&self.waits);
+        let same_moment = waits.get(scope).filter(|told| told.at == now).map(|told| told.until);
+        let until = same_moment.map_or(until, |told| told.min(until));
+        waits.insert(scope.to_owned(), Told { until, at: now, real: Instant::now() });
     }
 
     /// How long `scope` should still have waited, in seconds, if it did not. On a paced clock everybody has come to
