@@ -357,9 +357,10 @@ impl Turn<'_> {
         };
         if let Some(series) = series {
             let instances = source.instances(mailbox, &series, timetable.window).await?;
-            // One look decides for the series: all its occurrences lie in one calendar.
-            if let Some(first) = instances.first()
-                && !self.is_of_default_calendar(mailbox, first, &series).await?
+            // One look decides for the series: all its occurrences lie in one calendar. It is taken at one that matters,
+            // which may be a single one with a subject of its own.
+            if let Some(telling) = instances.iter().find(|instance| self.matters(instance))
+                && !self.is_of_default_calendar(mailbox, telling, &series).await?
             {
                 return Ok(ItemChange::Nothing);
             }
