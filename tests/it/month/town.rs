@@ -132,16 +132,10 @@ impl Town {
     /// Lives through all that is planned, and then, where there were faults, through a quiet end in which everything
     /// has to become whole again.
     pub(super) async fn live(mut self) -> Figures {
-        let mut day = 0;
         while let Some(planned) = self.plan.next() {
             self.move_on(planned).await;
             self.do_what_is_planned().await;
             self.judge(TOLD);
-            let begun = self.now().duration_since(self.form.from).as_hours() / 24 + 1;
-            if begun > day {
-                day = begun;
-                println!("day {day} of {}", self.form.days);
-            }
         }
         if self.form.faults {
             self.become_whole().await;
