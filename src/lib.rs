@@ -75,9 +75,8 @@
 //! - The order of work is kept in memory and rebuilt at start ([`store::embedded`]): the store of one process
 //!   needs only what must survive on disk.
 //! - The truth comes by rounds of `calendarView/delta` ([`calendar`]): all of a window at the first and once a night, and
-//!   in between what has changed, for one request where nothing has. A notification is answered by such a round too, unless one has just been: that costs
-//!   no more than the one event, and proves all of the calendar, so that a calendar in which somebody writes needs no
-//!   sweeps. Since a round may lag behind its notification, the event is fetched where the round does not have the
+//!   in between what has changed, for one request where nothing has. A notification is answered by such a round too: that costs no more than the one event,
+//!   and proves all of the calendar, so that a calendar in which somebody writes needs no sweeps. Since a round may lag behind its notification, the event is fetched where the round does not have the
 //!   version that was announced. Of a series that a later round speaks of, all occurrences are read anew: nowhere is written which of them it holds.
 //! - Silence proves nothing, and seldom means anything: the time between two sweeps of a silent mailbox doubles with
 //!   each that finds nothing, up to half a day, and is short again once one finds what was not announced.

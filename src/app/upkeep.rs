@@ -1,4 +1,5 @@
-//! Nightly upkeep of each tenant's subscriptions: what Microsoft 365 has is held against what the mailboxes believe.
+//! Upkeep of each tenant's subscriptions, every night and after each start: what Microsoft 365 has is held against what
+//! the mailboxes believe.
 //!
 //! - What a mailbox believes it has and Microsoft 365 has not is marked as removed, and its turn makes it anew.
 //! - What reports to our address and no mailbox keeps is an orphan, and is ended: it was left behind by a crash, by a
@@ -8,7 +9,8 @@
 //! Where one mailbox's state cannot be read, nothing is judged an orphan.
 //!
 //! Lists are what Microsoft 365 allows least of: each tenant has its own moment of the night, one tenant is read at a
-//! time, and pages are asked for slowly. A night that fails is made up for the next.
+//! time, and pages are asked for slowly. A night that fails is made up for the next; one that a restart went over, soon
+//! after it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,6 +36,11 @@ use crate::{
 /// When the night begins, by the clocks of the tenant's company, and how long it lasts.
 const NIGHT: (SignedDuration, SignedDuration) =
     (SignedDuration::from_mins(30), SignedDuration::from_hours(5));
+
+/// How long after a start the first comparison may come, and over how long those of all tenants are spread: no sooner
+/// than subscriptions have been set up.
+const AFTER_START: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_mins(30), SignedDuration::from_hours(1));
 
 /// How often it is looked who has become a tenant.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -146,7 +153,7 @@ impl Upkeep {
                 let now = self.clock.now();
                 let planned = plan
                     .entry(tenant.id.clone())
-                    .or_insert_with(|| Planned { task: Task::Compare, at: tenant.next_night(now) });
+                    .or_insert_with(|| Planned { task: Task::Compare, at: tenant.first_time(now) });
                 if planned.at <= now {
                     *planned = self.work(tenant, &planned.task).await;
                 }
@@ -287,13 +294,23 @@ impl Upkeep {
 }
 
 impl Tenant {
-    /// The tenant's own moment of the next night.
-    fn next_night(&self, now: Timestamp) -> Timestamp {
+    /// The tenant's own share of whatever is spread over all tenants, from 0 to below 1.
+    fn share(&self) -> f64 {
         let mut hasher = DefaultHasher::new();
         self.id.as_str().hash(&mut hasher);
-        let share = (hasher.finish() % 10_000) as f64 / 10_000.0;
+        (hasher.finish() % 10_000) as f64 / 10_000.0
+    }
+
+    /// When it is compared first after a start, or after it has consented: a restart may have gone over its night.
+    fn first_time(&self, now: Timestamp) -> Timestamp {
+        let (waits, lasts) = AFTER_START;
+        now + waits + SignedDuration::from_secs_f64(lasts.as_secs_f64() * self.share())
+    }
+
+    /// The tenant's own moment of the next night.
+    fn next_night(&self, now: Timestamp) -> Timestamp {
         let (begins, lasts) = NIGHT;
-        let into = begins + SignedDuration::from_secs_f64(lasts.as_secs_f64() * share);
+        let into = begins + SignedDuration::from_secs_f64(lasts.as_secs_f64() * self.share());
         let today = now.to_zoned(self.zone.clone());
         let days = [Ok(today.clone()), today.tomorrow()].into_iter().flatten();
         let nights = days.filter_map(|day| Some(day.start_of_day().ok()?.timestamp() + into));

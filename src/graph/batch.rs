@@ -12,11 +12,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{builder::Call, refusal, wire};
+use super::{
+    builder::{CHANGES, Call},
+    refusal, wire,
+};
 use crate::calendar::ReadError;
 
-/// What has small answers and changes nothing; who lists events gets their bodies as well and goes alone.
-const SMALL: &[&str] = &["event", "time_zone", "users"];
+/// What has small answers and changes nothing; who lists events gets their bodies as well and goes alone, but for what
+/// has changed: that is seldom more than one.
+const SMALL: &[&str] = &["event", CHANGES, "time_zone", "users"];
 
 /// Whether a call may be a part of a batch.
 pub(super) fn may_join(call: &Call) -> bool {

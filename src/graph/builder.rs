@@ -30,8 +30,11 @@ const MAILBOX: &str = "narvaro-mailbox";
 /// Stands for the id of an event or a subscription.
 const ITEM: &str = "narvaro-item";
 
-/// Name of a round's requests.
+/// Name of the requests of a round from the start of a window.
 const DELTA: &str = "calendar_view_delta";
+
+/// Name of the requests of a round from a link.
+pub(super) const CHANGES: &str = "calendar_view_changes";
 
 /// What is read of a single event. On views nothing is selected, see [`Requests::calendar_view`].
 pub(super) const EVENT_FIELDS: &[&str] = &[
@@ -175,7 +178,7 @@ impl Requests {
         page_size: u16,
     ) -> Option<Call> {
         Some(Call {
-            operation: DELTA,
+            operation: CHANGES,
             method: Method::GET,
             url: self.ours(link.as_str())?,
             body: None,

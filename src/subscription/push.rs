@@ -3,7 +3,8 @@
 //!
 //! Fed with what turns see: a change that was announced, and a change that only a sweep found. Two of the
 //! latter within an hour and none of the former in between, and push is not relied on: calendars are polled instead.
-//! The next change that is announced ends that. Silence proves nothing either way.
+//! The next change that is announced ends that. Silence proves nothing either way; and that one was lost at noon says
+//! nothing in the evening, if others have been announced since.
 //!
 //! Kept in memory: after a restart everything is read anyway.
 
@@ -33,8 +34,11 @@ impl PushHealth {
         self.suspicious_since = None;
     }
 
-    /// A round found a change that no notification had announced.
-    pub fn found_unannounced(&mut self, at: Timestamp) {
+    /// A round found a change, made at `changed_at`, that no notification had announced.
+    pub fn found_unannounced(&mut self, changed_at: Timestamp, at: Timestamp) {
+        if self.announced_at.is_some_and(|announced| announced > changed_at) {
+            return;
+        }
         let before = self.unannounced_at.replace(at);
         if before.is_some_and(|before| at.duration_since(before) <= IN_A_ROW) {
             self.suspicious_since.get_or_insert(at);
@@ -75,12 +79,12 @@ impl Push {
         health.announced(at);
     }
 
-    /// A round found a change of this company that no notification had announced. Whether push is not relied on from
-    /// now on.
-    pub fn found_unannounced(&self, company: &CompanyId, at: Timestamp) -> bool {
+    /// A round found a change of this company, made at `changed_at`, that no notification had announced. Whether push is
+    /// not relied on from now on.
+    pub fn found_unannounced(&self, company: &CompanyId, changed_at: Timestamp, at: Timestamp) -> bool {
         let mut health = self.health();
         let before = health.suspicious_since();
-        health.found_unannounced(at);
+        health.found_unannounced(changed_at, at);
         let begins = before.is_none() && health.suspicious_since().is_some();
         if begins {
             warn!(company.id = %company, "Changes of company `{company}` are not announced: its calendars are polled");
@@ -103,7 +107,7 @@ mod tests {
         for (what, minute) in course {
             match what {
                 'a' => health.announced(at(*minute)),
-                _ => health.found_unannounced(at(*minute)),
+                _ => health.found_unannounced(at(*minute), at(*minute)),
             }
         }
         health
@@ -128,11 +132,24 @@ mod tests {
     #[test]
     fn silence_ends_no_suspicion_and_an_announced_change_does() {
         let mut health = after(&[('u', 0), ('u', 10)]);
-        health.found_unannounced(at(10_000));
+        health.found_unannounced(at(10_000), at(10_000));
         assert_eq!(health.suspicious_since(), Some(at(10)));
         health.announced(at(10_001));
         assert_eq!((health.suspicious_since(), health.announced_at()), (None, Some(at(10_001))));
-        health.found_unannounced(at(10_002));
+        health.found_unannounced(at(10_002), at(10_002));
         assert_eq!(health.suspicious_since(), None, "it begins anew");
+    }
+
+    #[test]
+    fn what_was_lost_before_the_last_that_was_announced_says_nothing_of_now() {
+        let mut health = after(&[('a', 100)]);
+        for found in [110, 120, 130] {
+            health.found_unannounced(at(99), at(found));
+        }
+        assert_eq!(health.suspicious_since(), None);
+        for found in [140, 150] {
+            health.found_unannounced(at(101), at(found));
+        }
+        assert_eq!(health.suspicious_since(), Some(at(150)));
     }
 }

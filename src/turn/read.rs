@@ -8,14 +8,13 @@
 //! - `delta`, a round from the last link: for what notifications announce, for sweeps, after a start of the service,
 //!   after the server says that it lost something. What it says and what it brings are stored in one step with the link
 //!   to the next.
-//! - `items`, each by its id: small, and as new as can be. For what notifications announce soon after a round, or where
-//!   events are sent along; and where a round does not speak of the announced version: it may lag behind its
-//!   notification, or the item lies elsewhere.
+//! - `items`, each by its id: as new as can be. For what notifications announce where events are sent along, and where
+//!   a round does not speak of the announced version: it may lag behind its notification, or the item lies elsewhere.
 //!
 //! Only the first two prove the timetable, up to the moment at which they began. What a sweep finds though nothing
 //! was announced is counted, and makes push suspicious ([`crate::calendar::PushRecord`]).
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -30,7 +29,7 @@ use crate::{
     health::Health,
     model::{CalendarEvent, EventId, EventKind, Interval},
     queue::{Hint, Reason},
-    timetable::Zone,
+    timetable::{Changes, Zone},
 };
 
 /// Marks that make a round from the start of the window necessary: whoever asks for it trusts nothing, and what
@@ -40,10 +39,7 @@ const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
 /// Marks that make a round necessary: something may have changed unheard.
 const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
 
-/// What is announced is read by a round unless the last was as lately as this.
-const PROVEN_LATELY: SignedDuration = SignedDuration::from_hours(1);
-
-/// Marks behind which a person stands, or news: they do not wait for a trouble's time.
+/// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
 const DO_NOT_WAIT: [Reason; 5] =
     [Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent, Reason::RenewAsked];
 
@@ -53,8 +49,11 @@ impl Turn<'_> {
         if self.seat.office.integration.is_none() {
             return false;
         }
-        let rests = Trouble::rests(self.state.calendar_trouble.as_ref(), self.now());
-        if rests && !self.now_asked.any(&DO_NOT_WAIT) {
+        let trouble = self.state.calendar_trouble.as_ref();
+        // Also after a restart, of which the gate before Graph knows nothing.
+        let told_to_wait = trouble.is_some_and(|trouble| matches!(trouble.health, Health::Throttled { .. }));
+        let must_not_wait = !told_to_wait && self.now_asked.any(&DO_NOT_WAIT);
+        if Trouble::rests(trouble, self.now()) && !must_not_wait {
             return false;
         }
         self.state.timetable.is_none()
@@ -208,10 +207,8 @@ impl Turn<'_> {
 
     async fn read_news(&mut self, mailbox: &MailboxRef, bookmark: Bookmark) -> Result<(), ReadError> {
         let brought = self.seat.office.integration.as_ref().is_some_and(|one| one.brought.is_some());
-        // Where events are not sent along, what has changed costs no more than one item and proves the timetable; one
-        // item is smaller, and goes together with others.
-        let stale = self.state.proven_until.is_none_or(|proven| proven + PROVEN_LATELY <= self.now());
-        let by_round = stale && !brought && !self.state.owed.hints.is_empty();
+        // Where events are not sent along, what has changed costs no more than one item, and proves the timetable.
+        let by_round = !brought && !self.state.owed.hints.is_empty();
         let mut items = self.state.owed.hints.clone();
         if by_round || self.state.owed.reasons.any(&ASK_FOR_CHANGES) || self.sweep_due_at() <= self.now() {
             self.read_changes(mailbox, bookmark, &mut items).await?;
@@ -237,10 +234,12 @@ impl Turn<'_> {
         self.expect_brought(&integration);
         let (back, ahead) = self.turns.settings.window;
         let window = Interval::new(begun - back, begun + ahead);
-        let (zone, round) = tokio::try_join!(
+        // Both are heard out, whichever fails: a wait that one is told holds for the next turn too.
+        let (zone, round) = tokio::join!(
             integration.source.time_zone(mailbox),
             integration.source.round(mailbox, window, None)
-        )?;
+        );
+        let (zone, round) = (zone?, round?);
         self.state.zone = Some(ZoneRead { name: zone, at: begun });
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
@@ -275,6 +274,7 @@ impl Turn<'_> {
     ) -> Result<(), ReadError> {
         let Some(integration) = self.seat.office.integration.clone() else { return Ok(()) };
         let begun = self.now();
+        let before = self.state.proven_until.unwrap_or(begun);
         self.expect_brought(&integration);
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
         items.retain(|hint| !round.answers(&hint.item, hint.version));
@@ -290,6 +290,8 @@ impl Turn<'_> {
         timetable.set_zone(zone);
         let Round { events, series, gone, link, .. } = round;
         let changes = timetable.take_in(&ruleset.rules, &ruleset.matcher, &gone, &series, &events);
+        // Of what is gone, nobody tells when it went.
+        let changed_at = last_change(&changes, &events, &series).unwrap_or(before);
         self.state.bookmark = Some(Bookmark { link, ..bookmark });
         self.state.proven_until = Some(begun);
         metrics::counter!("narvaro_reads_total", "kind" => "delta").increment(1);
@@ -297,13 +299,13 @@ impl Turn<'_> {
             changed = changes.count(),
             "What changed in the calendar of mailbox {} was read", self.lease.mailbox
         );
-        self.note_sweep(changes.count(), begun).await;
+        self.note_sweep(changes.count(), changed_at, begun).await;
         Ok(())
     }
 
     /// Notes what a sweep found. Where something else made the round necessary, push is not to blame for what it
     /// brought.
-    async fn note_sweep(&mut self, found: usize, begun: Timestamp) {
+    async fn note_sweep(&mut self, found: usize, changed_at: Timestamp, begun: Timestamp) {
         let owed = self.state.owed.reasons;
         if owed.any(&ASK_FOR_CHANGES) || owed.contains(Reason::Notification) {
             return;
@@ -312,8 +314,9 @@ impl Turn<'_> {
         if found > 0 {
             warn!(found, "A sweep of mailbox {} found changes that were not announced", self.lease.mailbox);
             metrics::counter!("narvaro_unannounced_changes_total").increment(found as u64);
-            if self.seat.office.push.found_unannounced(&self.seat.office.company, begun) {
-                self.turns.doubt_company(&self.seat.office.company, self.lease.mailbox).await;
+            let office = &self.seat.office;
+            if office.push.found_unannounced(&office.company, changed_at, begun) {
+                self.turns.doubt_company(&office.company, self.lease.mailbox).await;
             }
         }
     }
@@ -394,9 +397,10 @@ impl Turn<'_> {
         };
         if let Some(series) = series {
             let instances = source.instances(mailbox, &series, timetable.window).await?;
-            // One look decides for the series: all its occurrences lie in one calendar.
-            if let Some(first) = instances.first()
-                && !self.is_of_default_calendar(mailbox, first, &series).await?
+            // One look decides for the series: all its occurrences lie in one calendar. It is taken at one that matters,
+            // which may be a single one with a subject of its own.
+            if let Some(telling) = instances.iter().find(|instance| self.matters(instance))
+                && !self.is_of_default_calendar(mailbox, telling, &series).await?
             {
                 return Ok(ItemChange::Nothing);
             }
@@ -445,6 +449,20 @@ impl Turn<'_> {
         let spelled = self.state.zone.as_ref().and_then(|zone| zone.name.as_deref());
         Zone::choose(spelled, &self.seat.ruleset().rules.time_zone)
     }
+}
+
+/// When the newest of these changes was made, as far as they tell.
+fn last_change(
+    changes: &Changes,
+    events: &[CalendarEvent],
+    series: &[(EventId, Vec<CalendarEvent>)],
+) -> Option<Timestamp> {
+    let of_series = series.iter().flat_map(|(_, occurrences)| occurrences);
+    let changed = events
+        .iter()
+        .chain(of_series)
+        .filter(|event| changes.added.contains(&event.id) || changes.changed.contains(&event.id));
+    changed.filter_map(|event| event.last_modified).max()
 }
 
 /// What a changed item comes to.

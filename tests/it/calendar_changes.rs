@@ -207,6 +207,19 @@ async fn an_event_in_another_calendar_of_the_same_user_does_not_count() {
 }
 
 #[tokio::test]
+async fn an_occurrence_with_a_word_in_another_calendar_does_not_count_though_its_series_has_none() {
+    let world = World::new().await;
+    let spec = EventSpec::new("Avstämning").at(at("2026-11-22 07:30"), at("2026-11-22 09:30"));
+    let master = world.add(spec.series(SeriesSpec::daily(4)).in_secondary_calendar());
+    world.settle().await;
+    let today = world.sim.occurrence(ANNA, &master, date(2026, 11, 23)).unwrap().id;
+    world.sim.patch_event(ANNA, &today, EventSpec::new("MÖT")).unwrap();
+    world.settle().await;
+    assert_eq!(world.anna(), AVAILABLE);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_private_event_counts_and_so_does_a_free_one_of_ones_own() {
     let world = World::new().await;
     let spec = EventSpec::new("MÖT hos läkaren").at(at("2026-11-23 07:30"), at("2026-11-23 08:30"));

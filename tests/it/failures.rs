@@ -113,6 +113,33 @@ async fn i4_after_a_restart_without_graph_the_last_known_calendar_goes_on() {
 }
 
 #[tokio::test]
+async fn a_wait_that_graph_asked_for_is_kept_over_a_restart() {
+    let mut world = World::new().await;
+    world.sim.throttle_for(
+        FaultFilter::mailbox(&world.sim.user_id(ANNA).unwrap()),
+        SignedDuration::from_secs(30),
+        Duration::from_secs(600),
+    );
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 17:00");
+    world.settle().await;
+    world.advance(SignedDuration::from_mins(5)).await;
+    let told =
+        world.sim.journal().count(|record| matches!(record, Record::Graph(call) if call.status == 429));
+    assert!(told > 0);
+    let of_anna = |world: &World| {
+        let anna = world.sim.user_id(ANNA).unwrap();
+        world.sim.journal().graph_calls().iter().filter(|call| call.mailbox.as_ref() == Some(&anna)).count()
+    };
+    let before = of_anna(&world);
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(of_anna(&world), before, "asked before the time that Graph named");
+    world.advance(SignedDuration::from_mins(8)).await;
+    assert_eq!(world.shows("201").profile, "meeting");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn i4_a_series_whose_occurrences_cannot_be_read_stays_as_it_is_known() {
     let world = World::new().await;
     let spec = EventSpec::new("MÖT").at(at("2026-11-23 07:30"), at("2026-11-23 09:00"));

@@ -21,6 +21,7 @@ mod held;
 mod killed;
 mod main_path;
 mod manual;
+mod month;
 mod nights;
 mod proxy;
 mod reading;

@@ -83,10 +83,15 @@ pub(crate) fn asterisk_pbx(port: u16, secret: &str) -> String {
 impl World {
     /// A service without companies, at 08:00 on a Monday.
     pub(crate) async fn bare() -> Self {
+        Self::bare_at(at("2026-11-23 08:00"), SimOptions::default(), tempfile::tempdir().unwrap()).await
+    }
+
+    /// A service without companies, at some other time, with its store in `folder`.
+    pub(crate) async fn bare_at(now: Timestamp, options: SimOptions, folder: tempfile::TempDir) -> Self {
         // Another test may have done it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let clock = ManualClock::at(at("2026-11-23 08:00"));
-        let sim = Sim::start(SimOptions::default()).await.unwrap();
+        let clock = ManualClock::at(now);
+        let sim = Sim::start(options).await.unwrap();
         sim.set_time(clock.now());
         let socket = || {
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -99,7 +104,6 @@ impl World {
         app.redirect_uris = vec![format!("http://{}/consent/callback", public.local_addr().unwrap())];
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let (state_keys, more_config, outside) = Default::default();
         let mut world = Self {
             sim,
@@ -190,6 +194,11 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.start().await;
+    }
+
+    /// Whether the service runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.app.is_some()
     }
 
     pub(crate) fn app(&self) -> &App {

@@ -39,15 +39,23 @@ pub(crate) async fn handle(world: &Arc<World>, request: &Request) -> Reply {
         let world = Arc::clone(world);
         working.spawn(async move {
             let reply = graph::handle_part(&world, &part).await;
-            (reply.ending != Ending::NoAnswer).then(|| answer(&id, reply))
+            (id, reply)
         });
     }
     let mut answers: Vec<Value> = Vec::new();
+    let (mut told, mut too_early) = (Vec::new(), Vec::new());
     while let Some(done) = working.join_next().await {
-        answers.extend(done.ok().flatten());
+        let Ok((id, mut reply)) = done else { continue };
+        too_early.append(&mut reply.too_early);
+        if reply.ending == Ending::Whole {
+            told.append(&mut reply.told);
+        }
+        if reply.ending != Ending::NoAnswer {
+            answers.push(answer(&id, reply));
+        }
     }
     answers.shuffle(&mut *lock(&world.rng));
-    Reply::json(200, &json!({ "responses": answers }))
+    Reply { told, too_early, ..Reply::json(200, &json!({ "responses": answers })) }
 }
 
 fn answer(id: &str, reply: Reply) -> Value {

@@ -1,16 +1,15 @@
 //! The simulator's clock: real time unless a test sets it, so that a test which moves the
 //! product's clock can move Microsoft's also.
 
-use std::sync::{Arc, Mutex};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-
-use crate::lock;
+use tokio::sync::watch;
 
 /// The time that every part of the simulator asks for; clones share one clock.
 #[derive(Clone, Default)]
 pub struct SimClock {
-    mode: Arc<Mutex<Mode>>,
+    mode: Arc<watch::Sender<Mode>>,
 }
 
 #[derive(Clone, Copy)]
@@ -19,6 +18,15 @@ enum Mode {
     Running(SignedDuration),
     /// Stands still until it is set again.
     Frozen(Timestamp),
+}
+
+impl Mode {
+    fn now(self) -> Timestamp {
+        match self {
+            Self::Running(offset) => Timestamp::now().checked_add(offset).unwrap_or(Timestamp::MAX),
+            Self::Frozen(at) => at,
+        }
+    }
 }
 
 impl Default for Mode {
@@ -30,34 +38,56 @@ impl Default for Mode {
 impl SimClock {
     /// What time it is in the simulator.
     pub fn now(&self) -> Timestamp {
-        match *lock(&self.mode) {
-            Mode::Running(offset) => Timestamp::now().checked_add(offset).unwrap_or(Timestamp::MAX),
-            Mode::Frozen(at) => at,
+        self.mode.borrow().now()
+    }
+
+    /// Whether it stands.
+    pub(crate) fn stands(&self) -> bool {
+        matches!(*self.mode.borrow(), Mode::Frozen(_))
+    }
+
+    /// Completes when `now` has reached `at`, by itself or by being moved.
+    pub(crate) async fn sleep_until(&self, at: Timestamp) {
+        let mut mode = self.mode.subscribe();
+        loop {
+            let left = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
+            if left.is_zero() {
+                return;
+            }
+            let by_itself = async {
+                if self.stands() { std::future::pending().await } else { tokio::time::sleep(left).await }
+            };
+            tokio::select! {
+                () = by_itself => {}
+                // The sender is ours: it lives as long as we look.
+                _ = mode.changed() => {}
+            }
         }
     }
 
     /// Sets the time and stops the clock there.
     pub fn set_time(&self, now: Timestamp) {
-        *lock(&self.mode) = Mode::Frozen(now);
+        self.mode.send_replace(Mode::Frozen(now));
     }
 
     /// Sets the time and lets the clock run on from there.
     pub fn run_from(&self, now: Timestamp) {
-        *lock(&self.mode) = Mode::Running(now.duration_since(Timestamp::now()));
+        self.mode.send_replace(Mode::Running(now.duration_since(Timestamp::now())));
     }
 
     /// Moves the clock by `by`, whether it runs or stands.
     pub fn advance(&self, by: SignedDuration) {
-        let mut mode = lock(&self.mode);
-        *mode = match *mode {
-            Mode::Running(offset) => Mode::Running(offset.saturating_add(by)),
-            Mode::Frozen(at) => Mode::Frozen(at.checked_add(by).unwrap_or(Timestamp::MAX)),
-        };
+        self.mode.send_modify(|mode| {
+            *mode = match *mode {
+                Mode::Running(offset) => Mode::Running(offset.saturating_add(by)),
+                Mode::Frozen(at) => Mode::Frozen(at.checked_add(by).unwrap_or(Timestamp::MAX)),
+            };
+        });
     }
 
     /// Goes back to real time.
     pub fn follow_real_time(&self) {
-        *lock(&self.mode) = Mode::default();
+        self.mode.send_replace(Mode::default());
     }
 }
 

@@ -2,7 +2,7 @@
 //! lose, double, delay, reorder, hold and cut them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -126,6 +126,8 @@ pub(crate) struct Delivery {
     held: Mutex<Vec<Pending>>,
     retry_now: Notify,
     outstanding: watch::Sender<usize>,
+    /// When waits on a paced clock end, and how many notifications wait for each.
+    waits: Mutex<BTreeMap<Timestamp, usize>>,
     slots: Semaphore,
     health: Mutex<HashMap<String, Health>>,
 }
@@ -148,6 +150,7 @@ impl Delivery {
             held: Mutex::default(),
             retry_now: Notify::new(),
             outstanding: watch::Sender::new(0),
+            waits: Mutex::default(),
             slots: Semaphore::new(128),
             health: Mutex::default(),
         }
@@ -178,6 +181,19 @@ impl Delivery {
     /// Notifications that are neither delivered nor given up.
     pub(crate) fn outstanding(&self) -> usize {
         *self.outstanding.borrow()
+    }
+
+    /// Notifications to be delivered at `now`: those that wait for a later time of a paced clock are left out.
+    pub(crate) fn due(&self, now: Timestamp) -> usize {
+        let outstanding = self.outstanding();
+        let waits = lock(&self.waits);
+        let later = waits.iter().rev().take_while(|(until, _)| **until > now).map(|(_, count)| count);
+        outstanding.saturating_sub(later.sum())
+    }
+
+    /// When the next of those that wait for a paced clock is to go out.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        lock(&self.waits).first_key_value().map(|(until, _)| *until)
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<usize> {
@@ -214,6 +230,43 @@ impl Delivery {
             let detail = format!("{endpoint}: {} of {} over 3 s", one.slow, one.answers);
             drop(health);
             world.journal.violation("slow-endpoint", detail);
+        }
+    }
+}
+
+/// A wait before a delivery: in real time, or on a paced clock, where it can be seen what is waited for.
+enum Wait {
+    Real(Duration),
+    Paced { until: Timestamp, count: usize },
+}
+
+impl Wait {
+    /// Begins to wait with `count` notifications.
+    fn begin(world: &World, wait: Duration, count: usize) -> Self {
+        if !world.options.paced {
+            return Self::Real(wait);
+        }
+        let until = world.clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        *lock(&world.delivery.waits).entry(until).or_default() += count;
+        Self::Paced { until, count }
+    }
+
+    async fn end(&self, world: &World) {
+        match *self {
+            Self::Real(wait) => tokio::time::sleep(wait).await,
+            Self::Paced { until, .. } => world.clock.sleep_until(until).await,
+        }
+    }
+
+    /// No longer waits, whether the time has come or not.
+    fn over(self, world: &World) {
+        let Self::Paced { until, count } = self else { return };
+        let mut waits = lock(&world.delivery.waits);
+        if let Some(left) = waits.get_mut(&until) {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                waits.remove(&until);
+            }
         }
     }
 }
@@ -379,10 +432,14 @@ fn enqueue(world: &Arc<World>, pending: Pending) {
             continue;
         }
         let later = world.clone();
+        let wait = Wait::begin(world, Duration::from_millis(delay), 1);
         world.tasks.spawn(async move {
             tokio::select! {
                 () = later.stop.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_millis(delay)) => later.delivery.push(pending),
+                () = wait.end(&later) => {
+                    wait.over(&later);
+                    later.delivery.push(pending);
+                }
             }
         });
     }
@@ -489,11 +546,12 @@ async fn send(world: &World, url: &str, mut batch: Vec<Pending>) {
             return;
         }
         let wait = knobs.retry_base_ms.max(1).saturating_mul(1 << (attempt - 1).min(12));
-        let wait = Duration::from_millis(wait.min(15 * 60 * 1_000));
+        let wait = Wait::begin(world, Duration::from_millis(wait.min(15 * 60 * 1_000)), batch.len());
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = wait.end(world) => {}
             () = delivery.retry_now.notified() => {}
         }
+        wait.over(world);
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::{http::Request, lock};
+use crate::{clock::SimClock, http::Request, lock};
 
 /// Which Graph requests a fault meets; absent members meet all.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -144,10 +144,18 @@ struct Active {
     until: Option<Timestamp>,
 }
 
+/// When somebody was told to wait, and until when.
+#[derive(Clone, Copy)]
+struct Told {
+    until: Timestamp,
+    at: Timestamp,
+    real: Instant,
+}
+
 #[derive(Default)]
 pub(crate) struct Faults {
     active: Mutex<Vec<Active>>,
-    waits: Mutex<HashMap<String, (Timestamp, Instant)>>,
+    waits: Mutex<HashMap<String, Told>>,
     /// How often faults have been cleared.
     cleared: watch::Sender<u64>,
 }
@@ -212,26 +220,33 @@ impl Faults {
         Some(found.fault.fault.clone())
     }
 
-    /// Remembers that `scope` was told to wait.
+    /// Remembers that `scope` was told to wait. Of answers at one moment the shortest counts: the client may have given up
+    /// the others for it.
     pub(crate) fn told_to_wait(&self, scope: &str, secs: f64, now: Timestamp) {
         let until = now
             .checked_add(SignedDuration::try_from_secs_f64(secs.max(0.0)).unwrap_or_default())
             .unwrap_or(Timestamp::MAX);
-        lock(&self.waits).insert(scope.to_owned(), (until, Instant::now()));
+        let mut waits = lock(&self.waits);
+        let same_moment = waits.get(scope).filter(|told| told.at == now).map(|told| told.until);
+        let until = same_moment.map_or(until, |told| told.min(until));
+        waits.insert(scope.to_owned(), Told { until, at: now, real: Instant::now() });
     }
 
-    /// How long `scope` should still have waited, in seconds, if it did not.
-    pub(crate) fn came_early(&self, scope: &str, now: Timestamp) -> Option<f64> {
+    /// How long `scope` should still have waited, in seconds, if it did not. On a paced clock everybody has come to
+    /// rest, and so knows what was answered, before the time goes on.
+    pub(crate) fn came_early(&self, scope: &str, clock: &SimClock, paced: bool) -> Option<f64> {
+        let now = clock.now();
         let mut waits = lock(&self.waits);
         if waits.is_empty() {
             return None;
         }
-        let (until, told) = *waits.get(scope)?;
+        let Told { until, at, real } = *waits.get(scope)?;
         if now >= until {
             waits.remove(scope);
             return None;
         }
-        if told.elapsed() < READING {
+        let unread = if paced && clock.stands() { now == at } else { real.elapsed() < READING };
+        if unread {
             return None;
         }
         Some(until.duration_since(now).as_secs_f64())

@@ -123,7 +123,9 @@ async fn answer(world: &Arc<World>, request: &Request, in_batch: bool) -> Reply 
         in_batch,
         ..GraphCall::default()
     };
-    let reply = guarded(world, request, prefer, &mut call).await;
+    let mut reply = guarded(world, request, prefer, &mut call).await;
+    let early = call.early_secs.map(|secs| format!("{} {}: {secs:.3} s too early", call.method, call.path));
+    reply.too_early.extend(early);
     call.status = if reply.ending == Ending::NoAnswer { 0 } else { reply.status };
     if reply.status >= 400 {
         call.code = serde_json::from_slice::<Value>(&reply.body)
@@ -154,12 +156,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         (Some(user), true) => format!("{}/{}", caller.app, user.id),
         _ => format!("{}/{}/{}", caller.app, caller.tenant.id, segments.first().unwrap_or(&"")),
     };
-    if let Some(secs) = world.faults.came_early(&scope, now) {
-        world.journal.violation(
-            "retry-after-ignored",
-            format!("{} {}: {secs:.3} s too early", request.method, request.path),
-        );
-    }
+    call.early_secs = world.faults.came_early(&scope, &world.clock, world.options.paced);
     let cleared = world.faults.cleared();
     let fault =
         world.faults.take(request, Some(&caller.tenant.id), user.as_ref().map(|user| user.id.as_str()), now);
@@ -201,7 +198,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         world.journal.violation(rule, format!("{} {}", request.method, request.path));
         call.fault = Some("limit".to_owned());
         let throttle = FaultKind::Throttle { retry_after: Some(left) };
-        return faulty(world, request, &throttle, &scope);
+        return faulty(request, &throttle, &scope);
     }
     let mut ending = Ending::Whole;
     match fault {
@@ -211,7 +208,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         }
         Some(FaultKind::CutBody) => ending = Ending::CutBody,
         Some(FaultKind::DropAfter) => ending = Ending::NoAnswer,
-        Some(fault) => return faulty(world, request, &fault, &scope),
+        Some(fault) => return faulty(request, &fault, &scope),
     }
     if request.method == "POST"
         && !request.headers.contains_key("content-length")
@@ -335,10 +332,10 @@ fn authenticate(world: &World, request: &Request, prefer: Prefer) -> Result<Call
     })
 }
 
-fn faulty(world: &World, request: &Request, fault: &FaultKind, scope: &str) -> Reply {
-    let with_wait = |reply: Reply, secs: Option<f64>| match secs {
+fn faulty(request: &Request, fault: &FaultKind, scope: &str) -> Reply {
+    let with_wait = |mut reply: Reply, secs: Option<f64>| match secs {
         Some(secs) => {
-            world.faults.told_to_wait(scope, secs, world.clock.now());
+            reply.told.push((scope.to_owned(), secs));
             reply.header("retry-after", secs.to_string())
         }
         None => reply,

@@ -81,6 +81,10 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
     pub(crate) ending: Ending,
+    /// Whom it tells to wait, and for how many seconds.
+    pub(crate) told: Vec<(String, f64)>,
+    /// What was asked for before the time that somebody was told to wait for.
+    pub(crate) too_early: Vec<String>,
 }
 
 impl Reply {
@@ -93,7 +97,7 @@ impl Reply {
             status,
             headers: vec![("content-type", "application/json".to_owned())],
             body: value.to_string().into(),
-            ending: Ending::Whole,
+            ..Self::default()
         }
     }
 
@@ -102,7 +106,7 @@ impl Reply {
             status,
             headers: vec![("content-type", kind.to_owned())],
             body: text.into().into(),
-            ending: Ending::Whole,
+            ..Self::default()
         }
     }
 
@@ -186,8 +190,15 @@ async fn answer(
         tracing::error!(%error, "a request could not be carried out");
         Reply::no_answer()
     });
+    // Both only now: a client that has gone away is told nothing, and what it gave up may come late.
+    for detail in &reply.too_early {
+        world.journal.violation("retry-after-ignored", detail);
+    }
     if reply.ending == Ending::NoAnswer {
         return Err(Dropped);
+    }
+    for (scope, secs) in &reply.told {
+        world.faults.told_to_wait(scope, *secs, world.clock.now());
     }
     Ok(build(reply))
 }

@@ -50,6 +50,8 @@ pub struct GraphCall {
     pub prefer: Option<String>,
     /// Whether `Prefer: IdType="ImmutableId"` was among them.
     pub immutable_id: bool,
+    /// By how many seconds it came before the time that a `Retry-After` had named.
+    pub early_secs: Option<f64>,
     /// Whether it was a part of a batch; the batch itself has an entry as well.
     pub in_batch: bool,
     /// Name of the injected fault that shaped this answer.

@@ -58,7 +58,7 @@ pub use login::{ConsentAnswer, LoginKnobs};
 pub use pbx::{PbxAuth, PbxFault, PbxPresence};
 pub use rich::{RichKnobs, Tamper, TokenVersion};
 pub use seed::{Seed, SeedEvent, SeedPbx, SeedTenant};
-pub use sim::{Ami, EventIds, Pbx, Sim, SimOptions, SubscriptionInfo};
+pub use sim::{Ami, EventIds, EventInfo, Pbx, Sim, SimOptions, SubscriptionInfo};
 pub use world::{AppSpec, FederatedSpec, MailboxKind, TenantSpec, UserKind, UserSpec};
 
 /// A panic elsewhere does not make the state unreadable.

@@ -15,7 +15,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::{
     ami::{self, AmiAccount, AmiKnobs, AmiPresence},
-    calendar::{EventSpec, ItemRef, Moment, Response},
+    calendar::{CalendarKind, EventSpec, ItemRef, Moment, Response, ShowAs, When},
     clock::SimClock,
     delivery::{self, Delivery, DeliveryKnobs, LifecycleKind},
     error::SimError,
@@ -49,6 +49,10 @@ pub struct SimOptions {
     pub token_lifetime: Duration,
     /// Time that the product has to answer a validation request.
     pub handshake_timeout: Duration,
+    /// The clock stands, and whoever moves it waits before until everything has come to rest
+    /// ([`Sim::delivering`]). Delays of delivery then follow this clock, and an answer is known to its receiver once
+    /// the time has gone on.
+    pub paced: bool,
     /// Most entries kept in the journal.
     pub journal_limit: usize,
     /// Deliver to https endpoints without checking their certificates.
@@ -70,6 +74,7 @@ impl Default for SimOptions {
             login_audience_hosts: vec!["login.microsoftonline.com".to_owned()],
             token_lifetime: Duration::from_secs(3_599),
             handshake_timeout: HANDSHAKE_TIMEOUT,
+            paced: false,
             journal_limit: 200_000,
             accept_any_certificate: false,
             trusted_roots: Vec::new(),
@@ -89,6 +94,33 @@ pub struct EventIds {
     pub id: String,
     /// Without it.
     pub default_id: String,
+}
+
+/// An event, or an occurrence of a series, as a user's default calendar shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventInfo {
+    /// Immutable id.
+    pub id: String,
+    /// Immutable id of its series.
+    pub series: Option<String>,
+    /// Subject; empty where it has none.
+    pub subject: String,
+    /// When it starts; a whole day starts in the mailbox's zone.
+    pub start: Timestamp,
+    /// When it ends.
+    pub end: Timestamp,
+    /// Whether it lasts whole days.
+    pub all_day: bool,
+    /// What the owner answered.
+    pub response: Response,
+    /// Whether the owner invites.
+    pub is_organizer: bool,
+    /// Address of the organizer, if it is another.
+    pub organizer: Option<String>,
+    /// Whether it is cancelled.
+    pub is_cancelled: bool,
+    /// As what it shows.
+    pub show_as: ShowAs,
 }
 
 /// A live subscription.
@@ -513,6 +545,42 @@ impl Sim {
             .collect())
     }
 
+    /// What a user's default calendar shows between two moments, series expanded.
+    ///
+    /// # Errors
+    /// When the user is unknown.
+    pub fn view(&self, user: &str, from: Timestamp, to: Timestamp) -> Result<Vec<EventInfo>, SimError> {
+        let user = self.world.any_user(user)?;
+        let (_, zone) = user.zone();
+        let mailbox = lock(&user.mailbox);
+        let mut rows = Vec::new();
+        for event in mailbox.events.values().filter(|event| event.calendar == CalendarKind::Default) {
+            event.rows(from, to, &zone, &mut rows);
+        }
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let item = ItemRef { key: row.event.key, moves: row.event.moves, slot: row.slot };
+                let series = row.slot.map(|_| ItemRef { slot: None, ..item }.id(user.number, true));
+                let (start, end) = row.when.instants(&zone);
+                let fields = row.fields();
+                EventInfo {
+                    id: item.id(user.number, true),
+                    series,
+                    subject: fields.subject.clone().unwrap_or_default(),
+                    start,
+                    end,
+                    all_day: matches!(row.when, When::AllDay { .. }),
+                    response: fields.response,
+                    is_organizer: fields.is_organizer,
+                    organizer: fields.organizer.clone(),
+                    is_cancelled: fields.is_cancelled,
+                    show_as: fields.show_as,
+                }
+            })
+            .collect())
+    }
+
     // Subscriptions and delivery.
 
     /// All live subscriptions.
@@ -586,6 +654,16 @@ impl Sim {
     /// Notifications that are neither delivered nor given up.
     pub fn outstanding(&self) -> usize {
         self.world.delivery.outstanding()
+    }
+
+    /// Notifications that are to be delivered now: outstanding, but not waiting for a later time of a paced clock.
+    pub fn delivering(&self) -> usize {
+        self.world.delivery.due(self.world.clock.now())
+    }
+
+    /// When the next notification goes out that waits for a later time of a paced clock.
+    pub fn next_delivery(&self) -> Option<Timestamp> {
+        self.world.delivery.next()
     }
 
     /// Waits until nothing is outstanding; false if `limit` passes first.

@@ -1,7 +1,7 @@
 //! `$batch`, and the limits that hold for its parts as for requests alone.
 
 use jiff::SignedDuration;
-use narvaro_sim::{Fault, FaultFilter, FaultKind, UserSpec};
+use narvaro_sim::{Fault, FaultFilter, FaultKind, SimOptions, UserSpec};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -181,4 +181,19 @@ async fn a_request_that_hangs_is_dropped_when_the_faults_are_cleared() {
     world.sim.clear_faults();
     assert!(hanging.await.is_err());
     assert_eq!(world.get(&path).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_part_that_was_told_to_wait_and_comes_too_early_is_noted() {
+    let world = World::with(SimOptions { paced: true, ..SimOptions::default() }).await;
+    world.sim.set_time(world.sim.clock().now());
+    let body = json!({ "requests": [zone("1", &world.anna)] });
+    world.sim.fault(
+        Fault::next(1, FaultKind::Throttle { retry_after: Some(30.0) })
+            .only(FaultFilter::mailbox(&world.anna)),
+    );
+    assert_eq!(statuses(&post(&world, &body).await.1), [status("1", 429)]);
+    world.sim.clock().advance(SignedDuration::from_secs(29));
+    assert_eq!(statuses(&post(&world, &body).await.1), [status("1", 200)]);
+    assert_eq!(world.rules_broken(), ["retry-after-ignored"]);
 }

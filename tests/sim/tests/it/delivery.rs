@@ -1,7 +1,7 @@
 //! Delivery of notifications: what they carry, retries, batches, the knobs.
 
-use jiff::civil::date;
-use narvaro_sim::{DeliveryOutcome, EventSpec, LifecycleKind, Record, SeriesSpec};
+use jiff::{SignedDuration, civil::date};
+use narvaro_sim::{DeliveryOutcome, EventSpec, LifecycleKind, Record, SeriesSpec, SimOptions};
 use serde_json::json;
 
 use crate::world::{ANNA, BO, FABRIKAM, Hook, LIMIT, World, at};
@@ -175,4 +175,37 @@ async fn a_thousand_mailboxes_notify_without_a_loss() {
     }
     hook.until(|items| items.len() == 1_000).await;
     assert!(world.sim.until_delivered(LIMIT).await);
+}
+
+#[tokio::test]
+async fn on_a_paced_clock_delays_and_retries_wait_for_the_clock_and_can_be_looked_up() {
+    let world = World::with(SimOptions { paced: true, ..SimOptions::default() }).await;
+    let hook = Hook::new().await;
+    world.subscribe(&hook).await;
+    let start = world.sim.clock().now();
+    world.sim.set_time(start);
+    hook.state.lock().unwrap().statuses = vec![503, 202];
+    world.sim.delivery(|knobs| {
+        (knobs.delay_min_ms, knobs.delay_max_ms) = (20 * 60_000, 20 * 60_000);
+        knobs.retry_base_ms = 60_000;
+    });
+    world.sim.add_event(ANNA, meeting("MÖT")).unwrap();
+    let at_rest = async || {
+        while world.sim.delivering() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    at_rest().await;
+    let first = start + SignedDuration::from_mins(20);
+    assert_eq!((world.sim.outstanding(), world.sim.next_delivery()), (1, Some(first)));
+    assert!(world.sim.journal().deliveries().is_empty());
+    world.sim.set_time(first);
+    at_rest().await;
+    let second = first + SignedDuration::from_mins(1);
+    assert_eq!((world.sim.outstanding(), world.sim.next_delivery()), (1, Some(second)));
+    assert_eq!(world.sim.journal().deliveries().len(), 1);
+    world.sim.set_time(second);
+    at_rest().await;
+    assert_eq!((world.sim.outstanding(), world.sim.next_delivery()), (0, None));
+    assert_eq!(hook.items().len(), 2);
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use narvaro_sim::{Fault, FaultFilter, FaultKind, Record};
+use narvaro_sim::{Fault, FaultFilter, FaultKind, Record, SimOptions};
 use serde_json::json;
 
 use crate::world::{LIMIT, World, at};
@@ -28,6 +28,20 @@ async fn throttled_requests_say_when_and_coming_too_early_is_noted() {
     world.sim.clock().advance(SignedDuration::from_secs(3));
     assert_eq!(world.get(&path).await.0, 200);
     assert_eq!(world.rules_broken().len(), 1);
+}
+
+#[tokio::test]
+async fn on_a_paced_clock_an_answer_is_known_once_the_time_has_gone_on() {
+    let world = World::with(SimOptions { paced: true, ..SimOptions::default() }).await;
+    world.sim.set_time(world.sim.clock().now());
+    let path = format!("/users/{}/mailboxSettings", world.anna);
+    world.sim.throttle(1, Duration::from_secs(30));
+    assert_eq!(world.get(&path).await.0, 429);
+    assert_eq!(world.get(&path).await.0, 200);
+    assert!(world.rules_broken().is_empty(), "it may have been on its way already");
+    world.sim.clock().advance(SignedDuration::from_secs(1));
+    assert_eq!(world.get(&path).await.0, 200);
+    assert_eq!(world.rules_broken(), ["retry-after-ignored"]);
 }
 
 #[tokio::test]

@@ -170,3 +170,16 @@ async fn a_list_comes_in_pages() {
     assert_eq!(second["value"].as_array().unwrap().len(), 20);
     assert!(second["@odata.nextLink"].is_null());
 }
+
+#[tokio::test]
+async fn the_twenty_sixth_list_of_a_tenant_within_twenty_seconds_is_too_many() {
+    let world = World::new().await;
+    for _ in 0..25 {
+        assert_eq!(world.get("/subscriptions").await.0, 200);
+    }
+    assert_eq!(world.get("/subscriptions").await.0, 429);
+    assert_eq!(world.rules_broken(), ["subscription-lists"]);
+    world.sim.clock().advance(SignedDuration::from_secs(21));
+    assert_eq!(world.get("/subscriptions").await.0, 200);
+    assert_eq!(world.rules_broken().len(), 1);
+}
