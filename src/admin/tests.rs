@@ -369,69 +369,8 @@ async fn health_needs_no_token_and_tells_alive_from_ready() {
     }
 }
 
-fn all_states() -> Vec<Health> {
-    let text = || "SAID".to_owned();
-    let moment = "2026-11-23T13:30:00Z".parse().ok();
-    vec![
-        Health::Fine,
-        Health::Starting,
-        Health::Disabled,
-        Health::Leaving,
-        Health::WrongCredentials { code: text() },
-        Health::NoConsent { code: text() },
-        Health::ConsentWithdrawn { code: text() },
-        Health::UnknownAlias { alias: text() },
-        Health::AmbiguousAlias { alias: text() },
-        Health::AliasNotPrimary { alias: text(), primary: text() },
-        Health::AliasChanged { alias: text() },
-        Health::NoMailbox { code: text() },
-        Health::UserGone { code: text() },
-        Health::AccessDenied { code: text() },
-        Health::GraphUnreachable { said: text() },
-        Health::GraphRefused { said: text() },
-        Health::Throttled { until: moment },
-        Health::Throttled { until: None },
-        Health::NotificationEndpointRefused { said: text() },
-        Health::SubscriptionLapsed { since: moment },
-        Health::SubscriptionLapsed { since: None },
-        Health::WatchedElsewhere { host: text() },
-        Health::PushUnreliable { since: "2026-11-23T13:30:00Z".parse().unwrap() },
-        Health::NotificationAddressSilent { said: text() },
-        Health::QuotaReached,
-        Health::PbxMissing,
-        Health::PbxUnreachable { said: text() },
-        Health::PbxThrottled,
-        Health::PbxDenied { said: text() },
-        Health::PbxNoSuchExtension { extension: text() },
-        Health::PbxRefused { said: text() },
-        Health::TimeZoneUnknown { name: text(), used: text() },
-        Health::StoreUnavailable { said: text() },
-        Health::CredentialExpires { at: "2026-11-23T13:30:00Z".parse().unwrap() },
-    ]
-}
-
 #[test]
-fn every_state_tells_its_cause_and_a_cure_in_both_languages() {
-    for health in all_states() {
-        let particulars = format!("{health:?}").contains("SAID");
-        for language in [Language::Sv, Language::En] {
-            let (cause, cure) = (health.cause(language), health.cure(language));
-            assert!(cause.ends_with('.') && cause.len() > 10, "{health:?}: {cause}");
-            assert_eq!(cause.contains("SAID"), particulars, "{health:?}: {cause}");
-            assert_eq!(cure.is_empty(), health == Health::Fine, "{health:?}: {cure}");
-        }
-        assert_ne!(health.cause(Language::Sv), health.cause(Language::En), "{health:?}");
-    }
-}
-
-#[test]
-fn a_report_survives_its_way_and_names_its_state() {
-    for health in all_states() {
-        let report = HealthReport::of(health.clone(), Language::Sv);
-        let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["state"], health.name());
-        assert_eq!(serde_json::from_value::<HealthReport>(json).unwrap(), report);
-    }
+fn a_report_names_its_state() {
     let report = HealthReport::of(Health::NoMailbox { code: "X".into() }, Language::En);
     assert_eq!(report.title(Language::En), "no mailbox");
     assert_eq!((report.title(Language::Sv).as_str(), report.severity), ("ingen postlåda", Severity::Trouble));

@@ -245,6 +245,46 @@ impl Service {
         Ok(count)
     }
 
+    async fn ask_store(&self) -> Result<(), String> {
+        self.store.companies().await.map(drop).map_err(|error| Chain(&error).to_string())
+    }
+
+    /// Whether something has been due for long and nobody has taken it.
+    fn stands_still(&self) -> bool {
+        self.store.depth().oldest_due.is_some_and(|since| since + OVERDUE < self.clock.now())
+    }
+
+    async fn check_store(&self, language: Language) -> CheckLine {
+        let what = language.say("lagret", "store").to_owned();
+        match self.ask_store().await {
+            Ok(()) => {
+                CheckLine { what, ok: true, said: language.say("svarar", "answers").into(), cure: None }
+            }
+            Err(said) => {
+                let report = HealthReport::of(Health::StoreUnavailable { said }, language);
+                CheckLine { what, ok: false, said: report.cause, cure: Some(report.cure) }
+            }
+        }
+    }
+
+    /// That work is late; nothing where it is not.
+    fn check_turns(&self, language: Language) -> Option<CheckLine> {
+        let (what, said, cure) = match language {
+            Language::Sv => (
+                "postlådor",
+                "Några har väntat mer än en minut på att tas om hand.",
+                "Vänta, om `narvaro status` nämner kalendrar eller växlar som inte svarar: de håller upp det. Starta annars om tjänsten, och anmäl det med loggen.",
+            ),
+            Language::En => (
+                "mailboxes",
+                "Some have been due for more than a minute.",
+                "Wait, if `narvaro status` names calendars or PBXs that do not answer: they hold it up. Else restart the service, and report it with the log.",
+            ),
+        };
+        let late = CheckLine { what: what.into(), ok: false, said: said.into(), cure: Some(cure.into()) };
+        self.stands_still().then_some(late)
+    }
+
     /// Calls our own notification address the way Graph does.
     async fn check_public_url(&self, language: Language) -> CheckLine {
         let what = language.say("aviseringsadressen", "notification address");
@@ -456,11 +496,12 @@ impl Operations for Service {
     }
 
     async fn ready(&self) -> Result<(), String> {
-        self.store.companies().await.map_err(|error| Chain(&error).to_string())?;
-        let depth = self.store.depth();
-        // Something has been due for long and nobody has taken it: turns stand still.
-        let stuck = depth.oldest_due.is_some_and(|since| since + OVERDUE < self.clock.now());
-        if stuck { Err("mailboxes have been due for more than a minute".to_owned()) } else { Ok(()) }
+        self.ask_store().await?;
+        if self.stands_still() {
+            Err("mailboxes have been due for more than a minute".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     async fn companies(&self) -> Result<Vec<CompanySummary>, OperationError> {
@@ -654,16 +695,8 @@ impl Operations for Service {
 
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
-        let what = language.say("lagret", "store").to_owned();
-        let mut checks = vec![match self.ready().await {
-            Ok(()) => {
-                CheckLine { what, ok: true, said: language.say("svarar", "answers").into(), cure: None }
-            }
-            Err(said) => {
-                let report = HealthReport::of(Health::StoreUnavailable { said }, language);
-                CheckLine { what, ok: false, said: report.cause, cure: Some(report.cure) }
-            }
-        }];
+        let mut checks = vec![self.check_store(language).await];
+        checks.extend(self.check_turns(language));
         checks.push(self.check_public_url(language).await);
         checks.extend(self.credential.check(self.clock.now(), language));
         for office in self.offices(scope.company.as_ref())? {

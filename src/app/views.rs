@@ -115,12 +115,15 @@ pub(super) fn troubles(
         Consent::Missing => Some(plain(not_consented())),
         _ => state.calendar_trouble.as_ref().map(noted),
     };
-    let watch = state.watch_trouble.as_ref().map(noted).or_else(|| lapsed(state, now).map(plain));
+    let watch = state.watch_trouble.as_ref().map(noted);
+    let lapsed = lapsed(state, now).map(plain);
     let pbx = state.pbx_trouble.as_ref().map(noted).or_else(|| link_trouble(office).map(plain));
     let starting = (state.timetable.is_none() && calendar.is_none()).then_some(Health::Starting);
     let others = [state.alias_trouble(), zone_trouble(state), starting];
     let mut all: Vec<Obstacle> = Vec::new();
-    for one in [calendar, watch, pbx].into_iter().chain(others.map(|other| other.map(plain))).flatten() {
+    for one in
+        [calendar, watch, lapsed, pbx].into_iter().chain(others.map(|other| other.map(plain))).flatten()
+    {
         // What keeps the calendar from us often keeps the subscription too.
         if !all.iter().any(|known| known.health == one.health) {
             all.push(one);

@@ -103,7 +103,7 @@ impl Health {
                 format!("Postlådans tidszon `{name}` är okänd; `{used}` används.")
             }
             Self::CredentialExpires { at } => {
-                format!("Programmets hemlighet eller certifikat slutar gälla {}; därefter kan ingen kalender läsas.", at.strftime("%Y-%m-%d"))
+                format!("Applikationens hemlighet eller certifikat slutar gälla {}; därefter kan ingen kalender läsas.", at.strftime("%Y-%m-%d"))
             }
             Self::StoreUnavailable { said } => format!("Tjänsten når inte sitt eget lager: {said}."),
         }
@@ -180,7 +180,7 @@ impl Health {
                 "Låt användaren välja tidszon i Outlooks kalenderinställningar; till dess används företagets zon."
             }
             Self::CredentialExpires { .. } => {
-                "Lägg till en ny i programmets appregistrering i Entra, ange den under `[graph]`, starta om och ta bort den gamla."
+                "Lägg till en ny i appregistreringen i Entra, ange den under `[graph]`, starta om och ta bort den gamla."
             }
             Self::StoreUnavailable { .. } => "Kontrollera `store.url`, ledigt diskutrymme och rättigheterna på filen.",
         }

@@ -128,6 +128,7 @@ impl Turn<'_> {
         match integration.source.resolve(&self.state.alias).await {
             Ok(found) => {
                 info!("Mailbox {} was found", self.lease.mailbox);
+                self.state.alias_shared = false;
                 self.state.resolved =
                     Some(Found { mailbox: found.mailbox, primary_smtp: found.primary_smtp });
                 Ok(())

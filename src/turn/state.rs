@@ -34,6 +34,9 @@ pub struct MailboxState {
     /// The user who had the alias and has it no more, and whom nobody has followed in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alias_lost_by: Option<MailboxRef>,
+    /// Whether others have the alias too by now; whoever had it first is followed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub alias_shared: bool,
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
@@ -249,11 +252,14 @@ impl MailboxState {
         self.alias_trouble().unwrap_or(Health::Fine)
     }
 
-    /// Whether the alias leads elsewhere by now, or works and is not the primary address.
+    /// Whether the alias leads elsewhere or to others too by now, or works and is not the primary address.
     pub fn alias_trouble(&self) -> Option<Health> {
         let followed = self.resolved.as_ref()?;
         if self.alias_lost_by.as_ref() == Some(&followed.mailbox) {
             return Some(Health::AliasChanged { alias: self.alias.clone() });
+        }
+        if self.alias_shared {
+            return Some(Health::AmbiguousAlias { alias: self.alias.clone() });
         }
         let primary = followed.primary_smtp.clone()?;
         Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use narvaro::admin::{CheckLine, Scope, SyncRequest};
 use narvaro_sim::{EventSpec, Fault, FaultKind, TenantSpec, UserSpec};
 
 use crate::world::{LIMIT, World, at};
@@ -113,6 +114,30 @@ async fn a_turn_that_reads_for_too_long_ends_tells_why_and_is_tried_again() {
     world.sim.clear_faults();
     world.pass(3).await;
     assert_eq!(shows(&world, "slow1", "201"), "sick");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn mailboxes_that_nobody_sees_to_are_told_of_by_check_and_the_store_is_not_blamed() {
+    let mut world = World::new().await;
+    world.more_config = "[queue]\nworkers = 1".to_owned();
+    world.restart().await;
+    world.settle().await;
+    let checks = async || world.operations().check(Scope::default()).await.unwrap().checks;
+    let late = |line: &CheckLine| line.what == "mailboxes";
+    assert!(!checks().await.iter().any(late));
+    world.sim.fault(Fault::lasting(HANGS));
+    world.operations().sync_now(SyncRequest::default()).await.unwrap();
+    world.until("one hangs and one waits", async || world.app().depth().leased == 1).await;
+    world.elapse(61).await;
+    let told = checks().await;
+    assert!(told.iter().any(|line| late(line) && !line.ok && line.cure.is_some()), "{told:?}");
+    assert!(told.iter().any(|line| line.what == "store" && line.ok), "{told:?}");
+    assert!(world.operations().ready().await.is_err());
+    world.sim.clear_faults();
+    world.elapse(240).await;
+    world.pass(5).await;
+    assert!(!checks().await.iter().any(late) && world.operations().ready().await.is_ok());
     world.end().await;
 }
 

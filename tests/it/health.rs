@@ -1,17 +1,149 @@
 //! Each thing that can stand in the way is brought about, told with cause and cure, and mended.
 
+use std::{fs, path::Path};
+
 use jiff::SignedDuration;
 use narvaro::{
-    admin::{PbxLink, Scope, SyncRequest},
+    admin::{HealthReport, PbxLink, Scope, SyncRequest},
+    health::{Health, Severity},
     model::Language,
 };
 use narvaro_sim::{
     AppSpec, EventSpec, Fault, FaultFilter, FaultKind, MailboxKind, PbxAuth, PbxFault, UserKind, UserSpec,
 };
+use serde_json::json;
 
-use crate::world::{ANNA, CLIENT_ID, Pbx, SECRET, World, at};
+use crate::{
+    readme,
+    world::{ANNA, CLIENT_ID, Pbx, SECRET, World, at},
+};
 
 const A_WHILE: SignedDuration = SignedDuration::from_mins(45);
+
+/// Within this the zone of a mailbox is read again.
+const ZONE_IS_READ: SignedDuration = SignedDuration::from_hours(25);
+
+/// The test that has a running service come into a state and out of it again.
+fn shown_by(state: &Health) -> &'static str {
+    match state {
+        Health::Fine => {
+            "shut_out::without_consent_the_timetable_is_kept_for_a_day_then_let_go_and_comes_back_with_consent"
+        }
+        Health::Starting => "health::a_first_reading_that_has_not_come_to_its_end",
+        Health::Disabled => "users::a_user_who_is_switched_off_is_left_and_taken_back_when_switched_on",
+        Health::Leaving => "removal::a_company_that_is_applied_again_before_it_is_gone_stays",
+        Health::WrongCredentials { .. } => "health::a_wrong_client_secret",
+        Health::NoConsent { .. } => "consent::consent_that_microsoft_has_not_spread_yet_is_waited_for",
+        Health::ConsentWithdrawn { .. } => {
+            "shut_out::without_consent_the_timetable_is_kept_for_a_day_then_let_go_and_comes_back_with_consent"
+        }
+        Health::UnknownAlias { .. } => "health::an_alias_that_nobody_has",
+        Health::AmbiguousAlias { .. } => "health::an_alias_that_two_have",
+        Health::AliasNotPrimary { .. } => "shut_out::a_user_who_is_renamed_and_keeps_the_address_is_told_of",
+        Health::AliasChanged { .. } => {
+            "shut_out::a_user_who_is_renamed_and_loses_the_address_is_followed_and_told_of"
+        }
+        Health::NoMailbox { .. } => "health::a_mailbox_without_a_licence",
+        Health::UserGone { .. } => "health::a_user_who_was_removed_from_the_directory",
+        Health::AccessDenied { .. } => "health::a_mailbox_that_a_policy_keeps_from_us",
+        Health::GraphUnreachable { .. } => "health::graph_out_of_reach",
+        Health::GraphRefused { .. } => "health::a_request_that_graph_refuses",
+        Health::Throttled { .. } => {
+            "upkeep::graph_throttling_for_half_an_hour_is_got_over_and_never_asked_early"
+        }
+        Health::NotificationEndpointRefused { .. } => {
+            "health::a_notification_address_that_microsoft_cannot_reach"
+        }
+        Health::SubscriptionLapsed { .. } => {
+            "subscription_life::one_that_stands_in_the_way_and_is_not_listed_is_polled_around_until_it_ends"
+        }
+        Health::WatchedElsewhere { .. } => {
+            "subscription_life::one_of_another_installation_is_left_alone_told_and_polled_around_until_it_ends"
+        }
+        Health::PushUnreliable { .. } => {
+            "reading::a_company_whose_changes_are_not_announced_is_polled_until_one_is"
+        }
+        Health::NotificationAddressSilent { .. } => {
+            "nights::an_address_that_stops_answering_is_told_within_five_minutes_and_until_it_answers_again"
+        }
+        Health::QuotaReached => "health::a_mailbox_that_too_many_applications_watch",
+        Health::PbxMissing => "health::a_company_without_a_pbx",
+        Health::PbxUnreachable { .. } => "health::an_http_pbx_that_does_not_answer",
+        Health::PbxThrottled => "health::an_http_pbx_that_asks_us_to_slow_down",
+        Health::PbxDenied { .. } => "health::an_http_pbx_that_does_not_accept_our_credentials",
+        Health::PbxNoSuchExtension { .. } => "health::an_extension_that_the_pbx_does_not_know",
+        Health::PbxRefused { .. } => "health::a_change_that_the_pbx_refuses",
+        Health::TimeZoneUnknown { .. } => "health::a_time_zone_that_nobody_knows",
+        Health::StoreUnavailable { .. } => "health::a_store_that_cannot_be_read",
+        Health::CredentialExpires { .. } => {
+            "admin::the_end_of_the_client_secret_is_told_thirty_days_ahead_and_not_before"
+        }
+    }
+}
+
+/// Every state that there is, with all its particulars and with as few as it may have.
+fn every_state() -> Vec<Health> {
+    let texts =
+        ["code", "alias", "primary", "said", "host", "extension", "name", "used"].map(|name| (name, "SAID"));
+    let moments = ["since", "until", "at"].map(|name| (name, "2026-11-23T13:30:00Z"));
+    let read = |state: &str, particulars: &[(&str, &str)]| {
+        // What a state does not have is passed over.
+        let named = [("state", state)].into_iter().chain(particulars.iter().copied());
+        serde_json::from_value::<Health>(named.map(|(name, told)| (name.to_owned(), json!(told))).collect())
+    };
+    let mut states = Vec::new();
+    for name in readme::states() {
+        let whole = read(&name, &[&texts[..], &moments[..]].concat());
+        states.push(whole.unwrap_or_else(|error| panic!("`{name}`: {error}")));
+        states.extend(read(&name, &texts));
+    }
+    states
+}
+
+#[test]
+fn every_state_has_its_words_in_both_languages_and_a_test_that_brings_it_about_and_ends_it() {
+    for state in every_state() {
+        has_its_words(&state);
+        let (module, test) = shown_by(&state).split_once("::").unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{module}.rs"));
+        let source = fs::read_to_string(file).unwrap();
+        let head = format!("#[tokio::test]\nasync fn {test}() {{\n");
+        let body =
+            source.split_once(&head).unwrap_or_else(|| panic!("there is no test `{module}::{test}`")).1;
+        let body = body.split_once("\n}\n").unwrap().0;
+        let variant = format!("{state:?}");
+        let variant = variant.split(' ').next().unwrap();
+        let names_it =
+            body.contains(&format!("\"{}\"", state.name())) || body.contains(&format!("Health::{variant} "));
+        assert!(names_it, "`{test}` is not about {state:?}");
+    }
+}
+
+fn has_its_words(state: &Health) {
+    let [swedish, english] = [Language::Sv, Language::En].map(|language| {
+        let report = HealthReport::of(state.clone(), language);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["state"], state.name());
+        assert_eq!(serde_json::from_value::<HealthReport>(json).unwrap(), report);
+        let title = report.title(language);
+        assert!(!title.is_empty(), "{state:?}");
+        // Where all is well there is nothing to do.
+        assert_eq!(report.cure.is_empty(), *state == Health::Fine, "{state:?}");
+        for told in [&report.cause, &report.cure].into_iter().filter(|told| !told.is_empty()) {
+            assert!(told.ends_with('.'), "{state:?}: {told}");
+        }
+        for told in [&title, &report.cause, &report.cure] {
+            assert!(!told.contains(['{', '}']), "{state:?}: {told}");
+        }
+        // What the outside system said is what its support asks for.
+        let has_particulars = format!("{state:?}").contains("SAID");
+        assert_eq!(report.cause.contains("SAID"), has_particulars, "{state:?}: {}", report.cause);
+        [title, report.cause, report.cure]
+    });
+    for (swedish, english) in swedish.into_iter().zip(english).filter(|(swedish, _)| !swedish.is_empty()) {
+        assert_ne!(swedish, english, "{state:?}");
+    }
+}
 
 async fn sync(world: &World) {
     world.operations().sync_now(SyncRequest::default()).await.unwrap();
@@ -57,6 +189,39 @@ async fn an_alias_that_nobody_has() {
     world.settle().await;
     world.expect_trouble("unknown_alias").await;
     world.sim.add_user(&world.tenant, UserSpec::new(ANNA)).unwrap();
+    mended(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_alias_that_two_have() {
+    let world = World::bare().await;
+    world.sim.add_user(&world.tenant, UserSpec::new(ANNA)).unwrap();
+    let other = UserSpec { proxies: vec![ANNA.to_owned()], ..UserSpec::new("anna.berg@acme.example") };
+    let other = world.sim.add_user(&world.tenant, other).unwrap();
+    world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("201", ANNA, "")])).await;
+    world.consent("acme").await;
+    world.settle().await;
+    world.expect_trouble("ambiguous_alias").await;
+    assert_eq!(world.sim.subscriptions(), [], "nobody's calendar is taken for hers");
+    world.sim.remove_user(&other).unwrap();
+    mended(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_first_reading_that_has_not_come_to_its_end() {
+    let world = World::bare().await;
+    world.sim.add_user(&world.tenant, UserSpec::new(ANNA)).unwrap();
+    world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[])).await;
+    world.consent("acme").await;
+    world.sim.fault(Fault::lasting(FaultKind::Hang).only(FaultFilter::path("calendarView")));
+    world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("201", ANNA, "")])).await;
+    world.until("the calendar is asked for", async || world.app().depth().leased == 1).await;
+    let health = world.mailbox("acme", "201").await.health;
+    assert_eq!((health.health.name().as_str(), health.severity), ("starting", Severity::Fine));
+    assert_eq!(world.company_health().await, "fine");
+    world.sim.clear_faults();
     mended(&world).await;
     world.end().await;
 }
@@ -121,10 +286,9 @@ async fn a_user_who_was_removed_from_the_directory() {
     world.settle().await;
     world.sim.remove_user(ANNA).unwrap();
     sync(&world).await;
-    let health = world.health().await;
-    assert!(["user_gone", "unknown_alias"].contains(&health.as_str()), "{health}");
-    world.expect_trouble(&health).await;
+    world.expect_trouble("user_gone").await;
     world.advance_to("2026-11-23 09:00").await;
+    world.expect_trouble("unknown_alias").await;
     assert_eq!(world.shows("201").profile, "available", "the phone does not stay behind");
     // The same person, created anew, is another object.
     world.sim.add_user(&world.tenant, UserSpec::new(ANNA)).unwrap();
@@ -140,6 +304,89 @@ async fn graph_out_of_reach() {
     sync(&world).await;
     world.expect_trouble("graph_unreachable").await;
     world.sim.clear_faults();
+    mended(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_request_that_graph_refuses() {
+    let world = World::new().await;
+    let refused =
+        FaultKind::Status { status: 400, code: Some("ErrorInvalidRequest".into()), retry_after: None };
+    world.sim.fault(Fault::lasting(refused).only(FaultFilter::path("calendarView")));
+    sync(&world).await;
+    world.expect_trouble("graph_refused").await;
+    let health = world.mailbox("acme", "201").await.health;
+    assert!(health.cause.contains("ErrorInvalidRequest"), "{health:?}");
+    world.sim.clear_faults();
+    mended(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_time_zone_that_nobody_knows() {
+    let world = World::new().await;
+    world.sim.set_time_zone(ANNA, "tzone://Microsoft/Custom").unwrap();
+    world.advance(ZONE_IS_READ).await;
+    sync(&world).await;
+    world.expect_trouble("time_zone_unknown").await;
+    let health = world.mailbox("acme", "201").await.health;
+    assert!(
+        health.cause.contains("Microsoft/Custom") && health.cause.contains("Europe/Stockholm"),
+        "{health:?}"
+    );
+    world.sim.set_time_zone(ANNA, "W. Europe Standard Time").unwrap();
+    world.advance(ZONE_IS_READ).await;
+    sync(&world).await;
+    mended(&world).await;
+    world.end().await;
+}
+
+/// The PBX answers changes with a status, until it does not any more.
+async fn a_pbx_that_answers(status: u16, state: &str) {
+    let world = World::new().await;
+    world.sim.pbx().fault("acme", 100_000, PbxFault::Status { status, retry_after: None });
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 16:00");
+    world.advance_until("it is told", async || world.health().await == state).await;
+    world.expect_trouble(state).await;
+    assert_eq!(world.company_health().await, "fine", "it is the extension's alone");
+    assert_eq!(world.explained("201").await.troubles[0].health.name(), state);
+    world.sim.pbx().clear_faults("acme");
+    mended(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_http_pbx_that_asks_us_to_slow_down() {
+    a_pbx_that_answers(429, "pbx_throttled").await;
+}
+
+#[tokio::test]
+async fn an_extension_that_the_pbx_does_not_know() {
+    a_pbx_that_answers(404, "pbx_no_such_extension").await;
+}
+
+#[tokio::test]
+async fn a_change_that_the_pbx_refuses() {
+    a_pbx_that_answers(422, "pbx_refused").await;
+}
+
+#[tokio::test]
+async fn a_company_without_a_pbx() {
+    let world = World::new().await;
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 16:00");
+    world.apply(&world.file("acme", "", "", "", &[("201", ANNA, "")])).await;
+    world.settle().await;
+    assert_eq!(world.company_health().await, "pbx_missing");
+    assert_eq!(world.explained("201").await.troubles[0].health.name(), "pbx_missing");
+    assert_eq!(world.health().await, "fine", "the calendar is read as before");
+    world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("201", ANNA, "")])).await;
+    world.settle().await;
+    assert_eq!(
+        (world.company_health().await.as_str(), world.shows("201").profile.as_str()),
+        ("fine", "meeting")
+    );
+    assert_eq!(world.explained("201").await.troubles, []);
     mended(&world).await;
     world.end().await;
 }
@@ -277,6 +524,52 @@ async fn a_notification_address_that_microsoft_cannot_reach() {
     world.advance(SignedDuration::from_mins(6)).await;
     assert_eq!(world.shows("201").profile, "meeting");
     world.sim.clear_faults();
+    mended(&world).await;
+    world.end().await;
+}
+
+/// As many as Microsoft allows for one mailbox, over all applications.
+const QUOTA: usize = 1_000;
+
+#[tokio::test]
+async fn a_mailbox_that_too_many_applications_watch() {
+    let world = World::new().await;
+    let ours = world.subscriptions(ANNA)[0].id.clone();
+    world.sim.lifecycle(&ours, narvaro_sim::LifecycleKind::SubscriptionRemoved).unwrap();
+    let others: Vec<_> = (0..QUOTA)
+        .map(|n| {
+            world.sim.plant_subscription(&format!("application {n}"), ANNA, "http://127.0.0.1:9/").unwrap()
+        })
+        .collect();
+    world.settle().await;
+    world.expect_trouble("quota_reached").await;
+    for other in &others {
+        world.sim.expire_subscription(other);
+    }
+    mended(&world).await;
+    assert_eq!(world.subscriptions(ANNA).len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read() {
+    let world = World::new().await;
+    let line = async || {
+        let checks = world.operations().check(Scope::default()).await.unwrap().checks;
+        checks.into_iter().find(|line| line.what == "store").unwrap()
+    };
+    let ready = async || world.operations().ready().await;
+    let file = rusqlite::Connection::open(world.folder.path().join("narvaro.db")).unwrap();
+    let rename = |from: &str, to: &str| {
+        file.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []).unwrap();
+    };
+    rename("company", "elsewhere");
+    let told = line().await;
+    let cure = Health::StoreUnavailable { said: String::new() }.cure(Language::En);
+    assert!(!told.ok && told.said.contains("company") && told.cure == Some(cure), "{told:?}");
+    assert!(ready().await.is_err());
+    rename("elsewhere", "company");
+    assert!(line().await.ok && ready().await.is_ok());
     mended(&world).await;
     world.end().await;
 }

@@ -151,20 +151,25 @@ fn every_key_of_the_configuration_that_the_readme_names_exists() {
     assert!(seen > 10, "{seen}");
 }
 
-#[test]
-fn the_readme_tells_every_state_and_no_other() {
+/// The names of all states, from the source.
+pub(crate) fn states() -> BTreeSet<String> {
     let source = fs::read_to_string(here("src/health/mod.rs")).unwrap();
     let body = source.split_once("pub enum Health {").unwrap().1.split_once("\n}").unwrap().0;
     let names = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = names.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
-    let known: BTreeSet<_> = names.map(|line| snake(line.split([' ', ',']).next().unwrap())).collect();
-    assert!(known.contains("no_consent"), "{known:?}");
+    let states: BTreeSet<_> = names.map(|line| snake(line.split([' ', ',']).next().unwrap())).collect();
+    assert!(states.contains("no_consent"), "{states:?}");
+    states
+}
+
+#[test]
+fn the_readme_tells_every_state_and_no_other() {
     let table = README.split_once("### States").unwrap().1.split_once("### Health").unwrap().0;
     let cells =
         table.lines().filter(|line| line.starts_with("| `")).map(|line| line.split('|').nth(1).unwrap());
     let told: BTreeSet<_> =
         cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(ToOwned::to_owned).collect();
-    assert_eq!(told, known);
+    assert_eq!(told, states());
 }
 
 fn snake(name: &str) -> String {

@@ -111,6 +111,7 @@ async fn a_company_that_is_applied_again_before_it_is_gone_stays() {
         status.companies[0].mailboxes.iter().all(|one| one.health.health.name() == "pbx_unreachable")
     };
     world.until("the PBX holds the removal up", held_up).await;
+    assert_eq!(world.company_health().await, "leaving");
     assert!(remove(&world, false).await.unwrap().leaving, "asking again changes nothing");
     world.sim.pbx().clear_faults("acme");
     world.apply(&world.company(Pbx::Http, "")).await;
@@ -118,6 +119,7 @@ async fn a_company_that_is_applied_again_before_it_is_gone_stays() {
     world.advance_to("2026-11-23 09:00").await;
     let status = world.operations().status(scope("acme")).await.unwrap();
     assert!(!status.companies[0].leaving);
+    assert_eq!((world.health().await, world.company_health().await), ("fine".into(), "fine".into()));
     assert_eq!(both(&world), ["meeting", "meeting"]);
     assert_eq!((world.subscriptions(ANNA).len(), world.subscriptions(BO).len()), (1, 1));
     world.end().await;

@@ -201,6 +201,20 @@ async fn a_user_who_is_renamed_and_loses_the_address_is_followed_and_told_of() {
 }
 
 #[tokio::test]
+async fn an_address_that_a_second_user_has_too_is_told_and_the_first_is_followed() {
+    let world = on_holiday().await;
+    let second = UserSpec { proxies: vec![ANNA.to_owned()], ..UserSpec::new("anna.berg@acme.example") };
+    let second = world.sim.add_user(&world.tenant, second).unwrap();
+    until_renewed(&world).await;
+    world.expect_trouble("ambiguous_alias").await;
+    assert_eq!(shown(&world), ["holiday"; 2]);
+    world.sim.remove_user(&second).unwrap();
+    sync(&world).await;
+    assert_eq!((world.health().await, shown(&world)), ("fine".into(), ["holiday".into(), "holiday".into()]));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn an_address_that_went_to_a_successor_leads_to_the_successors_calendar() {
     let world = on_holiday().await;
     let anna = world.sim.user_id(ANNA).unwrap();

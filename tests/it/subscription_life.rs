@@ -167,6 +167,24 @@ async fn one_of_another_installation_is_left_alone_told_and_polled_around_until_
 }
 
 #[tokio::test]
+async fn one_that_stands_in_the_way_and_is_not_listed_is_polled_around_until_it_ends() {
+    let world = World::new().await;
+    let ours = world.subscriptions(ANNA)[0].id.clone();
+    let exists = FaultKind::Status { status: 409, code: Some("Conflict".into()), retry_after: None };
+    world.sim.fault(Fault::lasting(exists).only(subscriptions_only(Some("POST"))));
+    world.sim.lifecycle(&ours, LifecycleKind::SubscriptionRemoved).unwrap();
+    world.settle().await;
+    world.expect_trouble("subscription_lapsed").await;
+    world.add(during("MÖT"));
+    world.advance(SignedDuration::from_mins(6)).await;
+    assert_eq!(world.shows("201").profile, "meeting", "polled");
+    world.sim.clear_faults();
+    world.advance(SignedDuration::from_mins(45)).await;
+    assert_eq!((world.health().await.as_str(), world.subscriptions(ANNA).len()), ("fine", 1));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn i8_one_that_cannot_be_renewed_lapses_visibly_is_polled_and_comes_back() {
     let world = World::new().await;
     let status = FaultKind::Status { status: 503, code: None, retry_after: None };
@@ -175,7 +193,10 @@ async fn i8_one_that_cannot_be_renewed_lapses_visibly_is_polled_and_comes_back()
         world.advance(SignedDuration::from_hours(24)).await;
     }
     assert_eq!(world.subscriptions(ANNA), [], "it has lapsed");
-    assert_ne!(world.health().await, "fine");
+    world.expect_trouble("graph_unreachable").await;
+    let troubles = world.explained("201").await.troubles;
+    let told: Vec<_> = troubles.iter().map(|trouble| trouble.health.name()).collect();
+    assert_eq!(told, ["graph_unreachable", "subscription_lapsed"], "what is wrong, and what came of it");
     let now = world.now();
     world.add(EventSpec::new("Sick").at(now, now + SignedDuration::from_hours(2)));
     world.advance(SignedDuration::from_mins(6)).await;

@@ -21,6 +21,7 @@ impl Turn<'_> {
         match integration.source.resolve(&self.state.alias).await {
             Ok(found) if same(&found.mailbox, &known.mailbox) => {
                 self.state.alias_lost_by = None;
+                self.state.alias_shared = false;
                 self.state.resolved =
                     Some(Found { mailbox: known.mailbox, primary_smtp: found.primary_smtp });
             }
@@ -28,7 +29,12 @@ impl Turn<'_> {
                 self.follow(found).await;
                 return true;
             }
-            Err(ReadError::UnknownAlias { .. } | ReadError::AmbiguousAlias { .. }) => {
+            Err(ReadError::AmbiguousAlias { .. }) => {
+                self.state.alias_lost_by = None;
+                self.state.alias_shared = true;
+            }
+            Err(ReadError::UnknownAlias { .. }) => {
+                self.state.alias_shared = false;
                 if self.state.alias_lost_by.replace(known.mailbox).is_none() {
                     warn!("Nobody has the alias of mailbox {} any more", self.lease.mailbox);
                 }

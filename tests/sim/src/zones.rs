@@ -38,6 +38,8 @@ const WINDOWS: &[(&str, &str)] = &[
     ("Hawaiian Standard Time", "Pacific/Honolulu"),
     ("E. South America Standard Time", "America/Sao_Paulo"),
     ("UTC", "Etc/UTC"),
+    // Drawn up by hand in Outlook: it has rules and no name that anybody else knows.
+    ("tzone://Microsoft/Custom", "Europe/Stockholm"),
 ];
 
 /// The zone that a Windows or IANA name stands for.
