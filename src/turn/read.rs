@@ -40,7 +40,7 @@ const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
 const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
-const DO_NOT_WAIT: [Reason; 5] =
+pub(super) const DO_NOT_WAIT: [Reason; 5] =
     [Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent, Reason::RenewAsked];
 
 impl Turn<'_> {
@@ -51,7 +51,7 @@ impl Turn<'_> {
         }
         let trouble = self.state.calendar_trouble.as_ref();
         // Also after a restart, of which the gate before Graph knows nothing.
-        let told_to_wait = trouble.is_some_and(|trouble| matches!(trouble.health, Health::Throttled { .. }));
+        let told_to_wait = trouble.is_some_and(Trouble::was_told_to_wait);
         let must_not_wait = !told_to_wait && self.now_asked.any(&DO_NOT_WAIT);
         if Trouble::rests(trouble, self.now()) && !must_not_wait {
             return false;
@@ -161,6 +161,7 @@ impl Turn<'_> {
                 self.calendar_read = true;
                 if self.state.calendar_trouble.take().is_some() {
                     info!("The calendar of mailbox {} can be read again", self.lease.mailbox);
+                    self.try_watch_again();
                 }
             }
             Err(error) => {
@@ -173,6 +174,14 @@ impl Turn<'_> {
                 }
                 self.failed(&error, "Reading the calendar");
             }
+        }
+    }
+
+    /// What kept the calendar from us kept the subscription too: it is tried as soon as the one is over.
+    fn try_watch_again(&mut self) {
+        let now = self.now();
+        if let Some(trouble) = self.state.watch_trouble.as_mut().filter(|trouble| !trouble.was_told_to_wait()) {
+            trouble.retry_at = trouble.retry_at.min(now);
         }
     }
 

@@ -215,6 +215,11 @@ impl Trouble {
         Self { health, since, attempts, retry_at: retry_at(plan, disposition, attempts, mailbox, now) }
     }
 
+    /// Whether the server said until when it wants to be left alone.
+    pub(super) fn was_told_to_wait(&self) -> bool {
+        matches!(self.health, Health::Throttled { .. })
+    }
+
     /// Whether it is to be left alone at `now`.
     pub(super) fn rests(trouble: Option<&Self>, now: Timestamp) -> bool {
         trouble.is_some_and(|trouble| trouble.retry_at > now)

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     Turn,
+    read::DO_NOT_WAIT,
     roster::Integration,
     state::{Trouble, WatchKept},
 };
@@ -69,7 +70,7 @@ impl Turn<'_> {
         // What was asked for and failed waits like any other; asked for again, it is tried at once.
         let rests = Trouble::rests(self.state.watch_trouble.as_ref(), now);
         let asked = if rests { self.now_asked } else { self.state.owed.reasons };
-        let due = asked.contains(Reason::RenewAsked) || self.watch_due_at() <= now;
+        let due = asked.contains(Reason::RenewAsked) || self.watch_due_at() <= now || self.is_pressed();
         let renews = due && self.state.watch.is_some() && self.state.watch_trouble.is_none();
         if (renews || self.now_asked.contains(Reason::Asked)) && self.check_alias(&integration).await {
             // Watched before it is read, as at the first time.
@@ -95,6 +96,12 @@ impl Turn<'_> {
             }
             Err(error) => self.watch_failed(&error),
         }
+    }
+
+    /// Whether a subscription that failed is tried at once: somebody has mended something, or says so.
+    fn is_pressed(&self) -> bool {
+        let trouble = self.state.watch_trouble.as_ref();
+        trouble.is_some_and(|trouble| !trouble.was_told_to_wait()) && self.now_asked.any(&DO_NOT_WAIT)
     }
 
     /// Takes in what notifications said of subscriptions. It is dealt with here once; that a complete read is owed stays
