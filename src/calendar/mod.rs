@@ -206,13 +206,14 @@ pub trait CalendarSource: Send + Sync + 'static {
 /// Events that came with their notifications, where a company has them sent along.
 #[async_trait]
 pub trait BroughtEvents: Send + Sync + 'static {
-    /// A complete read of `whose` calendar begins: what its notifications bring from now on may be newer. Before the
-    /// first, nothing that they bring is kept.
+    /// A round over `whose` calendar begins: what its notifications bring from now on may be newer. Before the first,
+    /// nothing that they bring is kept.
     fn expect(&self, whose: MailboxId);
 
     /// One event as [`CalendarSource::event`] reads it; without a request to the server where what a notification
     /// brought of it is genuine, whole, and newer than all that is known of it: `proven_until` says up to when a
-    /// complete read has shown everything.
+    /// round has shown everything. `watch` is the generation of the subscription that lives: what came by another one
+    /// may be out of another's calendar, who had the address before.
     ///
     /// # Errors
     /// All that a read can meet.
@@ -221,6 +222,7 @@ pub trait BroughtEvents: Send + Sync + 'static {
         whose: MailboxId,
         mailbox: &MailboxRef,
         id: &EventId,
+        watch: Option<u32>,
         proven_until: Option<Timestamp>,
     ) -> Result<Option<CalendarEvent>, ReadError>;
 

@@ -380,7 +380,8 @@ impl Turn<'_> {
         let source = &integration.source;
         let found = match &integration.brought {
             Some(brought) => {
-                brought.event(self.lease.mailbox, mailbox, item, self.state.proven_until).await?
+                let watch = self.state.watch.as_ref().map(|watch| watch.generation);
+                brought.event(self.lease.mailbox, mailbox, item, watch, self.state.proven_until).await?
             }
             None => source.event(mailbox, item).await?,
         };

@@ -5,15 +5,15 @@
 //!                                   └── anything missing, false, old or not whole ──▶ fetched as always
 //! ```
 //!
-//! Promises: what is used was vouched for by Graph's own tokens, opened with our key, holds all that a fetched event
-//! holds, and is newer than everything known of that event. Nothing that is opened is stored or logged; whatever is
+//! Promises: what is used was vouched for by Graph's own tokens, came by the mailbox's living subscription, was opened
+//! with our key, holds all that a fetched event holds, and is newer than everything known of that event. Nothing that is opened is stored or logged; whatever is
 //! not used is counted with its reason, and looks the same to its sender.
 //!
 //! # What is news
 //!
 //! Notifications come late, twice, and out of order, and what one brings is the event as it was then. A fetched event
 //! is as it is now. So what was brought is used only if it was changed later than all looks at that event: the last
-//! complete read, the last fetch of it (or the last try), and the last that was used; and later than the last that was
+//! round, the last fetch of it (or the last try), and the last that was used; and later than the last that was
 //! brought for the mailbox and dropped. That is remembered here for a while; what is older than the memory is not news
 //! either, and so a restart costs a few requests. Looks are timed by our clock and changes by Microsoft's: what was changed
 //! about when we looked is fetched.
@@ -151,6 +151,7 @@ impl Rich {
         whose: MailboxId,
         id: &EventId,
         tenant: &TenantId,
+        watch: Option<u32>,
         proven_until: Option<Timestamp>,
     ) -> Result<CalendarEvent, Unused> {
         let Taken { sealed: brought, complete_since } = self.brought.take(whose, id);
@@ -159,6 +160,9 @@ impl Rich {
         let seen_until = self.begin_look(whose, id);
         let read_or_dropped = proven_until.map_or(complete_since, |proven| proven.max(complete_since));
         let known_until = seen_until.max(read_or_dropped + CLOCKS_DIFFER);
+        if brought.iter().any(|sealed| Some(sealed.watch) != watch) {
+            return Err(Unused("replaced"));
+        }
         let mut newest: Option<Opened> = None;
         for sealed in brought {
             let opened = self.open(&sealed, id, tenant).await?;
@@ -300,12 +304,13 @@ impl BroughtEvents for RichCompany {
         whose: MailboxId,
         mailbox: &MailboxRef,
         id: &EventId,
+        watch: Option<u32>,
         proven_until: Option<Timestamp>,
     ) -> Result<Option<CalendarEvent>, ReadError> {
         if let Some(known) = self.rich.folders().get_mut(&whose) {
             known.latest = None;
         }
-        match self.rich.use_brought(whose, id, &self.company.tenant, proven_until).await {
+        match self.rich.use_brought(whose, id, &self.company.tenant, watch, proven_until).await {
             Ok(event) => {
                 count("used");
                 Ok(Some(event))
