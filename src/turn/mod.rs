@@ -111,6 +111,8 @@ struct Turn<'a> {
     pbx_unread: bool,
     /// Whether reading was put off: it goes on as soon as there is room.
     put_off: bool,
+    /// Whether what was found makes the whole company's push doubtful.
+    company_doubted: bool,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
     decision: Option<Decision>,
@@ -232,14 +234,19 @@ impl TakesTurns for Turns {
             calendar_read: false,
             pbx_unread: false,
             put_off: false,
+            company_doubted: false,
             announced: Vec::new(),
             decision: None,
         };
         let ended = tokio::select! {
-            ended = turn.run() => ended?,
-            lost = self.keep(&lease) => return Err(lost),
+            ended = turn.run() => ended,
+            lost = self.keep(&lease) => Err(lost),
         };
-        match ended {
+        // Told once, whatever became of the reading that found it, and so not within its bounds.
+        if turn.company_doubted {
+            self.doubt_company(&seat.office.company, lease.mailbox).await;
+        }
+        match ended? {
             Ended::Gone => {
                 self.store.settle(&lease, Settled::Gone).await?;
                 self.roster.unseat_retired(lease.mailbox);

@@ -297,13 +297,13 @@ impl Turn<'_> {
             changed = changes.count(),
             "What changed in the calendar of mailbox {} was read", self.lease.mailbox
         );
-        self.note_sweep(changes.count(), begun).await;
+        self.note_sweep(changes.count(), begun);
         Ok(())
     }
 
     /// Notes what a sweep found. Where something else made the round necessary, push is not to blame for what it
     /// brought.
-    async fn note_sweep(&mut self, found: usize, begun: Timestamp) {
+    fn note_sweep(&mut self, found: usize, begun: Timestamp) {
         let owed = self.state.owed.reasons;
         if owed.any(&ASK_FOR_CHANGES) || owed.contains(Reason::Notification) {
             return;
@@ -312,9 +312,7 @@ impl Turn<'_> {
         if found > 0 {
             warn!(found, "A sweep of mailbox {} found changes that were not announced", self.lease.mailbox);
             metrics::counter!("narvaro_unannounced_changes_total").increment(found as u64);
-            if self.seat.office.push.found_unannounced(&self.seat.office.company, begun) {
-                self.turns.doubt_company(&self.seat.office.company, self.lease.mailbox).await;
-            }
+            self.company_doubted = self.seat.office.push.found_unannounced(&self.seat.office.company, begun);
         }
     }
 
