@@ -64,7 +64,7 @@ pub struct TurnSettings {
     pub watches: WatchPlan,
 }
 
-/// How old the mailbox's zone may be when a change is read; at the latest it is read again with a complete read.
+/// How old the mailbox's zone may be when a change is read; at the latest it is read again when the window is rolled.
 const ZONE_FRESH: SignedDuration = SignedDuration::from_hours(6);
 
 /// The same where the change is one of whole days, which begin by it.
@@ -272,6 +272,9 @@ impl Turn<'_> {
     async fn run(&mut self) -> Result<Ended, StoreError> {
         let begun = self.now();
         self.state.owed.merge(&self.lease.gathered);
+        if self.now_asked.contains(Reason::Missed) {
+            self.state.push.doubt(begun);
+        }
         if self.lease.reads {
             for reason in ASKED.into_iter().filter(|asked| self.state.owed.reasons.contains(*asked)) {
                 self.now_asked.insert(reason);

@@ -183,9 +183,6 @@ impl Turn<'_> {
         if let Some(watch) = &self.state.watch {
             push.follow(watch.generation, now);
         }
-        if owed.reasons.contains(Reason::Missed) {
-            push.doubt(now);
-        }
         if owed.reasons.contains(Reason::Notification) {
             push.notified(owed.since.unwrap_or(now));
         }
