@@ -238,6 +238,7 @@ impl Turn<'_> {
             integration.source.time_zone(mailbox),
             integration.source.round(mailbox, window, None)
         )?;
+        self.note_round(&integration);
         self.state.zone = Some(ZoneRead { name: zone, at: begun });
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
@@ -263,6 +264,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Has what was changed before now taken for known: some of it may be in the round that has ended.
+    fn note_round(&self, integration: &Integration) {
+        if let Some(brought) = &integration.brought {
+            brought.has_read(self.lease.mailbox);
+        }
+    }
+
     /// A round from the last link; whatever of `items` it answers for is taken out.
     async fn read_changes(
         &mut self,
@@ -274,6 +282,7 @@ impl Turn<'_> {
         let begun = self.now();
         self.expect_brought(&integration);
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
+        self.note_round(&integration);
         items.retain(|hint| !round.answers(&hint.item, hint.version));
         let zone = if round.is_empty() {
             None
@@ -376,7 +385,7 @@ impl Turn<'_> {
         let found = match &integration.brought {
             Some(brought) => {
                 let watch = self.state.watch.as_ref().map(|watch| watch.generation);
-                brought.event(self.lease.mailbox, mailbox, item, watch, self.state.proven_until).await?
+                brought.event(self.lease.mailbox, mailbox, item, watch).await?
             }
             None => source.event(mailbox, item).await?,
         };
