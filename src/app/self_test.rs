@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -83,8 +83,11 @@ impl SelfTest {
         let answer = self.client.post(&url).send().await;
         let answer = answer.map_err(|error| Wrong::NoAnswer(Chain(&error.without_url()).to_string()))?;
         let status = answer.status();
-        let echoed = answer.text().await.unwrap_or_default() == token;
-        if status == StatusCode::OK && echoed { Ok(()) } else { Err(Wrong::NotUs(status)) }
+        if status == StatusCode::OK && says(answer, &token).await {
+            Ok(())
+        } else {
+            Err(Wrong::NotUs(status))
+        }
     }
 
     /// Runs it again and again until `shutdown`.
@@ -118,9 +121,26 @@ impl SelfTest {
     }
 }
 
+/// Whether an answer is exactly that text. No more of it is read than that takes: nobody knows who answers.
+async fn says(mut answer: Response, text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(piece)) => match rest.strip_prefix(&*piece) {
+                Some(left) => rest = left,
+                None => return false,
+            },
+            Ok(None) => return rest.is_empty(),
+            Err(_) => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::{Router, extract::RawQuery, routing::post};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::{Router, body::Body, extract::RawQuery, routing::post};
 
     use super::*;
     use crate::clock::ManualClock;
@@ -152,6 +172,22 @@ mod tests {
         assert!(matches!(test_of(&other).run().await, Err(Wrong::NotUs(StatusCode::OK))));
         let nobody = serve(Router::new()).await;
         assert!(test_of(&nobody).run().await.unwrap_err().say(Language::Sv).contains("404"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        let given = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&given);
+        let endless = async move || {
+            Body::from_stream(futures_util::stream::repeat_with(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::convert::Infallible>(vec![b'x'; 1 << 16])
+            }))
+        };
+        let other = serve(Router::new().route("/graph/v1/notify", post(endless))).await;
+        assert_eq!(test_of(&other).run().await, Err(Wrong::NotUs(StatusCode::OK)));
+        // What the sockets hold is a few MB.
+        assert!(given.load(Ordering::Relaxed) < 1_000);
     }
 
     #[tokio::test]

@@ -55,8 +55,9 @@ const JUDGE_AFTER: SignedDuration = SignedDuration::from_mins(10);
 /// Between a failure that may pass and the next try.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_mins(30);
 
-/// Between two mailboxes that are to make theirs anew: 200 in 20 seconds, where Microsoft 365 allows 500 to a tenant.
-const MARK_EVERY: SignedDuration = SignedDuration::from_millis(100);
+/// Between two looks at what is missing, and so between two mailboxes that make theirs anew: 200 in 20 seconds, where
+/// Microsoft 365 allows 500 of either to a tenant.
+const LOOK_AT_ONE_EVERY: SignedDuration = SignedDuration::from_millis(100);
 
 /// Why a night came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +226,7 @@ impl Upkeep {
         Ok(listed)
     }
 
+    /// Each is marked as it is found: what fails later takes nothing of it back.
     async fn mark_missing(
         &self,
         tenant: &Tenant,
@@ -232,23 +234,25 @@ impl Upkeep {
         listed: &[ListedWatch],
     ) -> Result<(), Failure> {
         let listed: HashSet<&SubscriptionId> = listed.iter().map(|watch| &watch.id).collect();
-        let mut at = self.clock.now();
-        let mut marks = Vec::new();
-        for Belief { mailbox, watch, .. } in believed.kept.iter().filter(|belief| belief.is_of_tenant) {
-            let is_missing = watch.expires > at && !listed.contains(&watch.id);
+        let is_unlisted = |belief: &&Belief| belief.is_of_tenant && !listed.contains(&belief.watch.id);
+        let unlisted: Vec<&Belief> = believed.kept.iter().filter(is_unlisted).collect();
+        for (n, Belief { mailbox, watch, .. }) in unlisted.into_iter().enumerate() {
+            if n > 0 {
+                self.clock.sleep_until(self.clock.now() + LOOK_AT_ONE_EVERY).await;
+            }
+            let now = self.clock.now();
+            if watch.expires <= now {
+                continue;
+            }
             // A list whose pages move while it is read may lack what is there.
-            if is_missing && tenant.watches.look(&watch.id).await.map_err(Failure::Watches)?.is_none() {
-                marks.push(Mark::of_watch(*mailbox, at, Reason::Removed, watch.generation));
-                at += MARK_EVERY;
+            if tenant.watches.look(&watch.id).await.map_err(Failure::Watches)?.is_none() {
+                let missing = Mark::of_watch(*mailbox, now, Reason::Removed, watch.generation);
+                self.store.mark(vec![missing]).await.map_err(Failure::Store)?;
+                warn!(tenant.id = %tenant.id, "The subscription of mailbox {mailbox} was missing and is made anew");
+                metrics::counter!("narvaro_subscriptions_total", "done" => "found_missing").increment(1);
             }
         }
-        if marks.is_empty() {
-            return Ok(());
-        }
-        let missing = marks.len();
-        warn!(tenant.id = %tenant.id, missing, "Subscriptions were missing and are made anew");
-        metrics::counter!("narvaro_subscriptions_total", "done" => "found_missing").increment(missing as u64);
-        self.store.mark(marks).await.map(|_tally| ()).map_err(Failure::Store)
+        Ok(())
     }
 
     /// Ends those of `suspects` that still nobody keeps.

@@ -14,15 +14,12 @@ mod sweep;
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use jiff::Timestamp;
-
 pub use self::{
     roll::next_roll,
     round::{DeltaLink, Round},
     sweep::{Push, PushRecord, SweepPlan},
 };
+use async_trait::async_trait;
 
 use crate::model::{CalendarEvent, Disposition, EventId, Interval, MailboxId};
 
@@ -206,13 +203,17 @@ pub trait CalendarSource: Send + Sync + 'static {
 /// Events that came with their notifications, where a company has them sent along.
 #[async_trait]
 pub trait BroughtEvents: Send + Sync + 'static {
-    /// A complete read of `whose` calendar begins: what its notifications bring from now on may be newer. Before the
-    /// first, nothing that they bring is kept.
+    /// A round over `whose` calendar begins: what its notifications bring from now on may be newer. Before the first,
+    /// nothing that they bring is kept.
     fn expect(&self, whose: MailboxId);
 
+    /// A round over `whose` calendar has ended. It may have shown any event as it was until now, so that what is brought
+    /// has to be newer than this.
+    fn has_read(&self, whose: MailboxId);
+
     /// One event as [`CalendarSource::event`] reads it; without a request to the server where what a notification
-    /// brought of it is genuine, whole, and newer than all that is known of it: `proven_until` says up to when a
-    /// complete read has shown everything.
+    /// brought of it is genuine, whole, and newer than all that is known of it. `watch` is the generation of the
+    /// subscription that lives: what came by another one may be out of another's calendar, who had the address before.
     ///
     /// # Errors
     /// All that a read can meet.
@@ -221,7 +222,7 @@ pub trait BroughtEvents: Send + Sync + 'static {
         whose: MailboxId,
         mailbox: &MailboxRef,
         id: &EventId,
-        proven_until: Option<Timestamp>,
+        watch: Option<u32>,
     ) -> Result<Option<CalendarEvent>, ReadError>;
 
     /// As [`CalendarSource::in_default_calendar`], for the event that was read last; without a request where what was

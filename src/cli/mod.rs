@@ -88,7 +88,7 @@ enum Command {
     Explain(explain::Explain),
     /// Say what a subject would do.
     Try(try_subject::Try),
-    /// List or renew the subscriptions at Microsoft 365.
+    /// List or renew the subscriptions at Microsoft 365, and follow jobs of renewal.
     #[command(subcommand)]
     Subscriptions(subscriptions::Subscriptions),
     /// Read calendars anew now.

@@ -31,7 +31,7 @@ const TOGETHER: usize = 20;
 pub(super) enum Priority {
     /// Somebody changed something and looks at the phone.
     Change,
-    /// A calendar is read whole.
+    /// A calendar is read, by a round or a view.
     Read,
     /// What can wait: time zones, subscriptions.
     Upkeep,

@@ -64,7 +64,7 @@ pub struct TurnSettings {
     pub watches: WatchPlan,
 }
 
-/// How old the mailbox's zone may be when a change is read; at the latest it is read again with a complete read.
+/// How old the mailbox's zone may be when a change is read; at the latest it is read again when the window is rolled.
 const ZONE_FRESH: SignedDuration = SignedDuration::from_hours(6);
 
 /// The same where the change is one of whole days, which begin by it.
@@ -111,6 +111,8 @@ struct Turn<'a> {
     pbx_unread: bool,
     /// Whether reading was put off: it goes on as soon as there is room.
     put_off: bool,
+    /// Whether what was found makes the whole company's push doubtful.
+    company_doubted: bool,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
     decision: Option<Decision>,
@@ -232,14 +234,19 @@ impl TakesTurns for Turns {
             calendar_read: false,
             pbx_unread: false,
             put_off: false,
+            company_doubted: false,
             announced: Vec::new(),
             decision: None,
         };
         let ended = tokio::select! {
-            ended = turn.run() => ended?,
-            lost = self.keep(&lease) => return Err(lost),
+            ended = turn.run() => ended,
+            lost = self.keep(&lease) => Err(lost),
         };
-        match ended {
+        // Told once, whatever became of the reading that found it, and so not within its bounds.
+        if turn.company_doubted {
+            self.doubt_company(&seat.office.company, lease.mailbox).await;
+        }
+        match ended? {
             Ended::Gone => {
                 self.store.settle(&lease, Settled::Gone).await?;
                 self.roster.unseat_retired(lease.mailbox);
@@ -265,6 +272,9 @@ impl Turn<'_> {
     async fn run(&mut self) -> Result<Ended, StoreError> {
         let begun = self.now();
         self.state.owed.merge(&self.lease.gathered);
+        if self.now_asked.contains(Reason::Missed) {
+            self.state.push.doubt(begun);
+        }
         if self.lease.reads {
             for reason in ASKED.into_iter().filter(|asked| self.state.owed.reasons.contains(*asked)) {
                 self.now_asked.insert(reason);

@@ -193,14 +193,14 @@ impl Turn<'_> {
         if let Some(timetable) = held {
             info!("The calendar of mailbox {} has been kept from us for a day: let go", self.lease.mailbox);
             timetable.entries.clear();
-            // What was let go comes back by a complete read only, not by what changed since the last.
+            // What was let go comes back by a round from the start of a window only, not by what changed since the last.
             self.state.bookmark = None;
             self.state.owed.reasons.insert(Reason::Missed);
         }
     }
 
-    /// Decides, and writes if something else should show. Before the first complete read nothing is known and
-    /// nothing is written.
+    /// Decides, and writes if something else should show. Before the first round nothing is known and nothing is
+    /// written.
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         self.let_go_when_shut_out(now);

@@ -180,7 +180,8 @@ impl Turn<'_> {
     /// What kept the calendar from us kept the subscription too: it is tried as soon as the one is over.
     fn try_watch_again(&mut self) {
         let now = self.now();
-        if let Some(trouble) = self.state.watch_trouble.as_mut().filter(|trouble| !trouble.was_told_to_wait()) {
+        if let Some(trouble) = self.state.watch_trouble.as_mut().filter(|trouble| !trouble.was_told_to_wait())
+        {
             trouble.retry_at = trouble.retry_at.min(now);
         }
     }
@@ -191,9 +192,6 @@ impl Turn<'_> {
         let (push, owed) = (&mut self.state.push, &self.state.owed);
         if let Some(watch) = &self.state.watch {
             push.follow(watch.generation, now);
-        }
-        if owed.reasons.contains(Reason::Missed) {
-            push.doubt(now);
         }
         if owed.reasons.contains(Reason::Notification) {
             push.notified(owed.since.unwrap_or(now));
@@ -250,6 +248,7 @@ impl Turn<'_> {
             integration.source.round(mailbox, window, None)
         );
         let (zone, round) = (zone?, round?);
+        self.note_round(&integration);
         self.state.zone = Some(ZoneRead { name: zone, at: begun });
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
@@ -275,6 +274,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Has what was changed before now taken for known: some of it may be in the round that has ended.
+    fn note_round(&self, integration: &Integration) {
+        if let Some(brought) = &integration.brought {
+            brought.has_read(self.lease.mailbox);
+        }
+    }
+
     /// A round from the last link; whatever of `items` it answers for is taken out.
     async fn read_changes(
         &mut self,
@@ -287,6 +293,7 @@ impl Turn<'_> {
         let before = self.state.proven_until.unwrap_or(begun);
         self.expect_brought(&integration);
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
+        self.note_round(&integration);
         items.retain(|hint| !round.answers(&hint.item, hint.version));
         let zone = if round.is_empty() {
             None
@@ -309,13 +316,13 @@ impl Turn<'_> {
             changed = changes.count(),
             "What changed in the calendar of mailbox {} was read", self.lease.mailbox
         );
-        self.note_sweep(changes.count(), changed_at, begun).await;
+        self.note_sweep(changes.count(), changed_at, begun);
         Ok(())
     }
 
     /// Notes what a sweep found. Where something else made the round necessary, push is not to blame for what it
     /// brought.
-    async fn note_sweep(&mut self, found: usize, changed_at: Timestamp, begun: Timestamp) {
+    fn note_sweep(&mut self, found: usize, changed_at: Timestamp, begun: Timestamp) {
         let owed = self.state.owed.reasons;
         if owed.any(&ASK_FOR_CHANGES) || owed.contains(Reason::Notification) {
             return;
@@ -325,9 +332,7 @@ impl Turn<'_> {
             warn!(found, "A sweep of mailbox {} found changes that were not announced", self.lease.mailbox);
             metrics::counter!("narvaro_unannounced_changes_total").increment(found as u64);
             let office = &self.seat.office;
-            if office.push.found_unannounced(&office.company, changed_at, begun) {
-                self.turns.doubt_company(&office.company, self.lease.mailbox).await;
-            }
+            self.company_doubted = office.push.found_unannounced(&office.company, changed_at, begun);
         }
     }
 
@@ -393,7 +398,8 @@ impl Turn<'_> {
         let source = &integration.source;
         let found = match &integration.brought {
             Some(brought) => {
-                brought.event(self.lease.mailbox, mailbox, item, self.state.proven_until).await?
+                let watch = self.state.watch.as_ref().map(|watch| watch.generation);
+                brought.event(self.lease.mailbox, mailbox, item, watch).await?
             }
             None => source.event(mailbox, item).await?,
         };

@@ -40,7 +40,7 @@ pub struct MailboxState {
     /// The mailbox's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneRead>,
-    /// What the calendar says; `None` before the first complete read.
+    /// What the calendar says; `None` before the first round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timetable: Option<Timetable>,
     /// Where the next round of reading goes on. It is stored with the timetable of the same moment, never before it.

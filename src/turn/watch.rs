@@ -104,8 +104,8 @@ impl Turn<'_> {
         trouble.is_some_and(|trouble| !trouble.was_told_to_wait()) && self.now_asked.any(&DO_NOT_WAIT)
     }
 
-    /// Takes in what notifications said of subscriptions. It is dealt with here once; that a complete read is owed stays
-    /// until there was one.
+    /// Takes in what notifications said of subscriptions. It is dealt with here once; that a round is owed stays until
+    /// there was one.
     fn hear_what_was_said(&mut self, now: Timestamp) {
         if self.now_asked.contains(Reason::Notification) {
             self.seat.office.push.announced(&self.seat.office.company, now);
@@ -142,7 +142,7 @@ impl Turn<'_> {
             Ok(renewed) => {
                 self.keep_watch(renewed, watch.generation);
                 if watch.unconfirmed {
-                    // What happened before it was confirmed may have been held back.
+                    // What happened before it was confirmed may have been held back. Push itself is not in doubt.
                     self.state.owed.reasons.insert(Reason::Missed);
                 }
                 metrics::counter!("narvaro_subscriptions_total", "done" => "renewed").increment(1);

@@ -229,6 +229,7 @@ struct Unvouched {
     key: String,
     signature: String,
     data: String,
+    watch: u32,
 }
 
 impl Brought {
@@ -237,9 +238,8 @@ impl Brought {
         if !self.tenants.contains(tenant) {
             self.tenants.insert(tenant.to_ascii_lowercase());
         }
-        let Some((mailbox, hint)) = mark.and_then(|mark| Some((mark.mailbox, mark.hint.as_ref()?))) else {
-            return;
-        };
+        let named = mark.and_then(|mark| Some((mark.mailbox, mark.watch?, mark.hint.as_ref()?)));
+        let Some((mailbox, watch, hint)) = named else { return };
         if !sealed.expects(mailbox) {
             return;
         }
@@ -248,6 +248,7 @@ impl Brought {
             key: it.data_key.to_string(),
             signature: it.data_signature.to_string(),
             data: it.data.to_string(),
+            watch,
         });
         self.items.push((mailbox, hint.item.clone(), unvouched));
     }
@@ -262,11 +263,12 @@ impl Brought {
         }
         let delivery = Arc::new(Delivered { tokens: rest.tokens, tenants: self.tenants });
         for (mailbox, item, unvouched) in self.items {
-            let content = unvouched.map(|Unvouched { certificate, key, signature, data }| Sealed {
+            let content = unvouched.map(|Unvouched { certificate, key, signature, data, watch }| Sealed {
                 certificate,
                 key,
                 signature,
                 data,
+                watch,
                 delivery: Arc::clone(&delivery),
             });
             sealed.put(mailbox, item, content);

@@ -39,6 +39,8 @@ pub struct Sealed {
     pub signature: String,
     /// The data, under the key.
     pub data: String,
+    /// Which of the mailbox's subscriptions it came by, by its generation.
+    pub watch: u32,
     /// Who vouches for the delivery that it came with.
     pub delivery: Arc<Delivered>,
 }
@@ -248,7 +250,8 @@ mod tests {
         let delivery = Delivered { tokens: Vec::new(), tenants: BTreeSet::new() };
         let text = || "x".to_owned();
         let delivery = Arc::new(delivery);
-        Sealed { certificate: text(), key: text(), signature: text(), data: data.to_owned(), delivery }
+        let data = data.to_owned();
+        Sealed { certificate: text(), key: text(), signature: text(), data, watch: 1, delivery }
     }
 
     fn with(bytes: usize) -> (Arc<SealedBox>, Arc<ManualClock>) {

@@ -62,6 +62,25 @@ async fn a_subscription_that_vanished_without_a_word_is_missed_at_night_and_made
 }
 
 #[tokio::test]
+async fn what_was_found_missing_is_made_anew_though_the_comparison_fails_after_it() {
+    let world = ready().await;
+    let lost = [ANNA, BO].map(|alias| world.subscriptions(alias)[0].id.clone());
+    lost.iter().for_each(|id| world.sim.expire_subscription(id));
+    let second = FaultFilter { method: Some("GET".into()), ..FaultFilter::path(&lost[1]) };
+    let broken = FaultKind::Status { status: 503, code: None, retry_after: None };
+    world.sim.fault(Fault::lasting(broken).only(second));
+    world.advance_to("2026-11-24 05:31").await;
+    world.advance_until("the first is made anew", async || world.subscriptions(ANNA).len() == 1).await;
+    world.settle().await;
+    assert!(world.subscriptions(BO).is_empty(), "of that one nothing is known");
+    world.sim.clear_faults();
+    world.advance(SignedDuration::from_mins(31)).await;
+    world.advance_until("the second is too", async || world.subscriptions(BO).len() == 1).await;
+    world.settle().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn at_night_orphans_of_ours_are_ended_and_nobody_elses() {
     let world = ready().await;
     for alias in [EVA, "ida@acme.example", "per@acme.example"] {

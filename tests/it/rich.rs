@@ -5,7 +5,7 @@ use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
 use narvaro_sim::{
-    EventSpec, Fault, FaultKind, PbxPresence, Record, SeriesSpec, Tamper, TokenVersion, UserSpec,
+    EventSpec, Fault, FaultFilter, FaultKind, PbxPresence, Record, SeriesSpec, Tamper, TokenVersion, UserSpec,
 };
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::{
     world::{ANNA, LIMIT, Pbx, World, at},
 };
 
+const EVA: &str = "eva@acme.example";
 const AVAILABLE: &str = "available: Tillgänglig";
 
 /// Everything that can be tampered with, and what it is counted as.
@@ -305,6 +306,25 @@ async fn turning_it_on_and_off_makes_the_subscription_anew() {
     let again = world.subscriptions(ANNA);
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].certificate_id, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_subscription_brings_that_was_left_behind_is_not_the_next_users() {
+    let (world, id) = in_a_meeting().await;
+    // The extension is given to Eva while Graph does not let go of Anna, who is told of no more.
+    world.sim.add_user(&world.tenant, UserSpec::new(EVA)).unwrap();
+    let end = FaultFilter { method: Some("DELETE".into()), ..FaultFilter::path("subscriptions") };
+    world.sim.fault(Fault::lasting(FaultKind::Drop).only(end));
+    let users = [("201", EVA, ""), ("202", "bo@acme.example", "")];
+    world.apply(&with_rich(&world.file("acme", "", "", &world.http_pbx("acme"), &users))).await;
+    world.settle().await;
+    world.sim.clear_faults();
+    assert_eq!((world.subscriptions(ANNA).len(), world.anna()), (1, AVAILABLE.to_owned()));
+    minute(&world).await;
+    world.patch(&id, until("12:00")).await;
+    world.settle().await;
+    assert_eq!(world.anna(), AVAILABLE, "it is Anna who has a meeting");
     world.end().await;
 }
 

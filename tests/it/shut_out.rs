@@ -1,7 +1,7 @@
 //! The calendar is taken away by somebody's decision, and given back: consent, permission, policy, licence, address.
 
 use jiff::SignedDuration;
-use narvaro::admin::{RenewRequest, SyncRequest};
+use narvaro::admin::SyncRequest;
 use narvaro_sim::{EventSpec, MailboxKind, UserSpec};
 
 use crate::world::{ANNA, CLIENT_ID, World, at};
@@ -204,7 +204,7 @@ async fn a_user_who_is_renamed_and_loses_the_address_is_followed_and_told_of() {
 async fn what_kept_the_subscription_is_over_as_soon_as_consent_is_back() {
     let world = on_holiday().await;
     world.sim.revoke_consent(&world.tenant, CLIENT_ID, true).unwrap();
-    world.operations().renew(RenewRequest::default()).await.unwrap();
+    until_renewed(&world).await;
     world.expect_trouble("consent_withdrawn").await;
     world.consent("acme").await;
     world.settle().await;

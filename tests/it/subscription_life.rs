@@ -103,6 +103,26 @@ async fn a_confirmation_is_one_renewal_however_often_it_is_asked_for_and_then_al
 }
 
 #[tokio::test]
+async fn a_confirmation_is_followed_by_one_round_and_by_no_doubt_of_push() {
+    let world = World::new().await;
+    let annas = format!("{}/calendarView/delta", world.sim.user_id(ANNA).unwrap());
+    let rounds = || calls(&world, "GET", &annas);
+    world.advance(SignedDuration::from_mins(1)).await;
+    world.add(during("MÖT"));
+    world.settle().await;
+    world.advance(SignedDuration::from_hours(5)).await;
+    world.settle().await;
+    let before = rounds();
+    world.sim.lifecycle(&world.subscriptions(ANNA)[0].id, LifecycleKind::ReauthorizationRequired).unwrap();
+    world.settle().await;
+    assert_eq!((calls(&world, "PATCH", "subscriptions"), rounds()), (1, before + 1));
+    world.advance(SignedDuration::from_hours(3)).await;
+    world.settle().await;
+    assert_eq!(rounds(), before + 1, "its notifications arrive");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_confirmation_that_fails_is_tried_again() {
     let world = World::new().await;
     world.advance(SignedDuration::from_hours(2)).await;

@@ -72,6 +72,7 @@ mod tests {
             key: text("dataKey"),
             signature: text("dataSignature"),
             data: text("data"),
+            watch: 1,
             delivery: Arc::new(Delivered { tokens: Vec::new(), tenants: Default::default() }),
         }
     }

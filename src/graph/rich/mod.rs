@@ -5,15 +5,15 @@
 //!                                   └── anything missing, false, old or not whole ──▶ fetched as always
 //! ```
 //!
-//! Promises: what is used was vouched for by Graph's own tokens, opened with our key, holds all that a fetched event
-//! holds, and is newer than everything known of that event. Nothing that is opened is stored or logged; whatever is
-//! not used is counted with its reason, and looks the same to its sender.
+//! Promises: what is used was vouched for by Graph's own tokens, came by the mailbox's living subscription, was opened
+//! with our key, holds all that a fetched event holds, and is newer than everything known of that event. Nothing that is
+//! opened is stored or logged; whatever is not used is counted with its reason, and looks the same to its sender.
 //!
 //! # What is news
 //!
 //! Notifications come late, twice, and out of order, and what one brings is the event as it was then. A fetched event
-//! is as it is now. So what was brought is used only if it was changed later than all looks at that event: the last
-//! complete read, the last fetch of it (or the last try), and the last that was used; and later than the last that was
+//! is as it is now. So what was brought is used only if it was changed later than all looks at that event: the end of
+//! the last round, the last fetch of it (or the last try), and the last that was used; and later than the last that was
 //! brought for the mailbox and dropped. That is remembered here for a while; what is older than the memory is not news
 //! either, and so a restart costs a few requests. Looks are timed by our clock and changes by Microsoft's: what was changed
 //! about when we looked is fetched.
@@ -124,7 +124,7 @@ impl Rich {
             keys: EncryptionKeys::load(keys, Arc::clone(&clock))?,
             signers: Signers::new(graph.client.clone(), &authority, Arc::clone(&clock)),
             audience: Audience { client_id: graph.client_id().to_owned(), authority },
-            looks: Mutex::new(Looks { floor: clock.now() + CLOCKS_DIFFER, seen: HashMap::new() }),
+            looks: Mutex::new(Looks::since(clock.now() + CLOCKS_DIFFER)),
             folders: Mutex::default(),
             clock,
             graph,
@@ -151,14 +151,16 @@ impl Rich {
         whose: MailboxId,
         id: &EventId,
         tenant: &TenantId,
-        proven_until: Option<Timestamp>,
+        watch: Option<u32>,
     ) -> Result<CalendarEvent, Unused> {
         let Taken { sealed: brought, complete_since } = self.brought.take(whose, id);
         // What was taken out may be lost from here on, where the reading is given up or the fetch fails. Then nothing
         // that was changed before now may take its place.
         let seen_until = self.begin_look(whose, id);
-        let read_or_dropped = proven_until.map_or(complete_since, |proven| proven.max(complete_since));
-        let known_until = seen_until.max(read_or_dropped + CLOCKS_DIFFER);
+        let known_until = seen_until.max(complete_since + CLOCKS_DIFFER);
+        if brought.iter().any(|sealed| Some(sealed.watch) != watch) {
+            return Err(Unused("replaced"));
+        }
         let mut newest: Option<Opened> = None;
         for sealed in brought {
             let opened = self.open(&sealed, id, tenant).await?;
@@ -260,13 +262,20 @@ fn read(clear: &[u8], id: &EventId) -> Option<Opened> {
 struct Looks {
     /// What was changed before this is never news.
     floor: Timestamp,
+    /// Nor what was changed before the mailbox's last round ended.
+    rounds: HashMap<MailboxId, Timestamp>,
     seen: HashMap<(MailboxId, EventId), Timestamp>,
 }
 
 impl Looks {
+    fn since(floor: Timestamp) -> Self {
+        Self { floor, rounds: HashMap::new(), seen: HashMap::new() }
+    }
+
     /// What was changed up to then is not news.
     fn known_until(&self, whose: MailboxId, id: &EventId) -> Timestamp {
-        self.seen.get(&(whose, id.clone())).map_or(self.floor, |seen| self.floor.max(*seen))
+        let looks = [self.rounds.get(&whose), self.seen.get(&(whose, id.clone()))];
+        looks.into_iter().flatten().copied().fold(self.floor, Timestamp::max)
     }
 
     fn note(&mut self, whose: MailboxId, id: &EventId, until: Timestamp, now: Timestamp) {
@@ -295,17 +304,22 @@ impl BroughtEvents for RichCompany {
         self.rich.brought.expect(whose);
     }
 
+    fn has_read(&self, whose: MailboxId) {
+        let until = self.rich.clock.now() + CLOCKS_DIFFER;
+        self.rich.looks().rounds.insert(whose, until);
+    }
+
     async fn event(
         &self,
         whose: MailboxId,
         mailbox: &MailboxRef,
         id: &EventId,
-        proven_until: Option<Timestamp>,
+        watch: Option<u32>,
     ) -> Result<Option<CalendarEvent>, ReadError> {
         if let Some(known) = self.rich.folders().get_mut(&whose) {
             known.latest = None;
         }
-        match self.rich.use_brought(whose, id, &self.company.tenant, proven_until).await {
+        match self.rich.use_brought(whose, id, &self.company.tenant, watch).await {
             Ok(event) => {
                 count("used");
                 Ok(Some(event))
@@ -448,7 +462,7 @@ mod tests {
     fn what_is_not_newer_than_the_last_look_is_no_news() {
         let born = at("2026-11-23T08:00:00Z");
         let minutes = |minutes: i64| born + SignedDuration::from_mins(minutes);
-        let mut looks = Looks { floor: born, seen: HashMap::new() };
+        let mut looks = Looks::since(born);
         let anna = MailboxId(1);
         assert_eq!(looks.known_until(anna, &id()), born);
         looks.note(anna, &id(), minutes(10), minutes(10));
@@ -456,13 +470,17 @@ mod tests {
         assert_eq!(looks.known_until(MailboxId(2), &id()), born);
         looks.note(anna, &id(), minutes(-10), minutes(10));
         assert_eq!(looks.known_until(anna, &id()), born);
+        // A round has shown all of the mailbox's events, up to its end.
+        looks.rounds.insert(anna, minutes(20));
+        assert_eq!(looks.known_until(anna, &id()), minutes(20));
+        assert_eq!(looks.known_until(MailboxId(2), &id()), born);
     }
 
     #[test]
     fn what_is_forgotten_makes_nothing_look_like_news() {
         let born = at("2026-11-23T08:00:00Z");
         let later = born + SignedDuration::from_hours(1);
-        let mut looks = Looks { floor: born, seen: HashMap::new() };
+        let mut looks = Looks::since(born);
         let anna = MailboxId(1);
         looks.note(anna, &id(), born, born);
         for n in 1..MOST_REMEMBERED {
