@@ -55,6 +55,9 @@ const WINDOW: Duration = Duration::from_secs(20);
 /// From an event's creation to its start: by then, its notification has been read.
 const LEAD: SignedDuration = SignedDuration::from_secs(4);
 
+/// How soon a phone has to follow.
+const PROMPT: Duration = Duration::from_millis(250);
+
 /// More than any step here takes.
 const LIMIT: Duration = Duration::from_mins(10);
 
@@ -322,7 +325,12 @@ impl Bench {
         if untimed {
             println!("Times are not judged.");
         } else {
-            self.promises.push(Promise::at_most("start to presence meanwhile, p99", p99, 250.0, " ms"));
+            self.promises.push(Promise::at_most(
+                "start to presence meanwhile, p99",
+                p99,
+                PROMPT.as_secs_f64() * 1e3,
+                " ms",
+            ));
         }
         Ok(judge(&self.promises))
     }
@@ -359,6 +367,7 @@ impl Bench {
         let missing = |seen: &Seen| starts.iter().filter(|start| seen.shown_at(start).is_none()).count();
         let shown = seen.until(&self.sim, "every phone shows it", |seen| missing(seen) == 0).await;
         shown.with_context(|| format!("{} of {} phones show nothing", missing(seen), starts.len()))?;
+        let Some(first) = starts.first().map(|start| start.at) else { return Ok(()) };
         for start in &starts {
             let Some(shown) = seen.shown_at(start) else { continue };
             ensure!(shown >= start.at, "extension {} was told before the start", start.extension);
@@ -368,7 +377,12 @@ impl Bench {
                 }
                 _ => (start.at, &mut self.late),
             };
-            late.push(shown.duration_since(due).try_into().unwrap_or_default());
+            let took: Duration = shown.duration_since(due).try_into().unwrap_or_default();
+            if took > PROMPT {
+                let since = start.at.duration_since(first).as_secs();
+                println!("  {:.0} ms late: what started {since} s after the first", took.as_secs_f64() * 1e3);
+            }
+            late.push(took);
         }
         self.late.sort();
         self.late_after_restart.sort();
