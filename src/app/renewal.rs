@@ -4,6 +4,7 @@
 //! and back-off are kept as for any other turn. A turn that ends may have had another reason, or may have put the renewal
 //! off: a mailbox counts once its state says that what was asked for was tried after it was asked for. What the job is
 //! not done with, and how far it has come, is in the store: after a restart it goes on, and nothing is counted twice.
+//! Marks outlive a restart too: what they have brought about before the job goes on is not asked for again.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -199,6 +203,14 @@ fn judge(before: &Before, after: Option<&MailboxState>) -> Option<Outcome> {
     })
 }
 
+/// Whether a renewal that was asked for has been tried since then, and succeeded.
+fn is_renewed(state: &MailboxState, since: Timestamp) -> bool {
+    let tried = state.renewal_tried_at.is_some_and(|tried| tried > since);
+    let renewed =
+        state.watch.as_ref().and_then(|watch| watch.renewed_at).is_some_and(|renewed| renewed > since);
+    tried && renewed && !state.owed.reasons.contains(Reason::RenewAsked)
+}
+
 /// A mailbox that was marked and has not ended.
 struct Flight {
     piece: Piece,
@@ -248,6 +260,7 @@ impl Runner {
     pub(super) async fn run(mut self) {
         let mut ended = Vec::new();
         loop {
+            self.take_ended(&mut ended);
             let now = self.means.clock.now();
             self.step_unless_store_rests(&mut ended, now).await;
             if self.job.held().progress.finished {
@@ -267,10 +280,21 @@ impl Runner {
                 () = wake => {}
                 turn = self.ended.recv() => match turn {
                     Ok(mailbox) => ended.push(mailbox),
-                    // Some turns were missed: each mailbox that is on its way may have had its own.
                     Err(RecvError::Lagged(_)) => ended.extend(self.flights.keys().copied()),
                     Err(RecvError::Closed) => return,
                 },
+            }
+        }
+    }
+
+    /// Takes all turns that have ended by now: what follows from them goes into the store together.
+    fn take_ended(&mut self, ended: &mut Vec<MailboxId>) {
+        loop {
+            match self.ended.try_recv() {
+                Ok(mailbox) => ended.push(mailbox),
+                // Some turns were missed: each mailbox that is on its way may have had its own.
+                Err(TryRecvError::Lagged(_)) => ended.extend(self.flights.keys().copied()),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
@@ -359,6 +383,7 @@ impl Runner {
 
     /// Marks as many as may be.
     async fn feed(&mut self) -> Result<(), StoreError> {
+        let begun = self.job.held().started;
         loop {
             let now = self.means.clock.now();
             let taken = self.feeder.take(&mut self.means.pace(), now);
@@ -373,6 +398,7 @@ impl Runner {
                     continue;
                 }
                 match self.state_of(piece.mailbox).await {
+                    Ok(Some(state)) if is_renewed(&state, begun) => self.count(piece, Outcome::Renewed),
                     Ok(Some(state)) => {
                         marks.push(Mark::new(piece.mailbox, now, Reason::RenewAsked));
                         let flight = Flight { before: Before::of(&state, now), until: now + PATIENCE, piece };
@@ -527,6 +553,22 @@ mod tests {
         assert_eq!(judge(&before, Some(&tried(state(4, "b"), asked, &[]))), Some(Outcome::MadeAnew));
         assert_eq!(judge(&before, Some(&tried(state(3, "a"), asked, &[]))), Some(Outcome::Gone));
         assert_eq!(judge(&before, None), Some(Outcome::Gone));
+    }
+
+    #[test]
+    fn what_was_renewed_since_a_job_began_is_not_asked_for_again() {
+        let begun = at("2026-11-23T08:00:00Z");
+        let (early, late) = (at("2026-11-23T07:59:59Z"), at("2026-11-23T08:00:01Z"));
+        let renewed = |renewed_at| {
+            let mut state = state(4, "a");
+            state.watch.as_mut().unwrap().renewed_at = Some(renewed_at);
+            state
+        };
+        assert!(is_renewed(&tried(renewed(late), late, &[]), begun));
+        assert!(!is_renewed(&renewed(late), begun), "renewed without being asked");
+        assert!(!is_renewed(&tried(renewed(late), early, &[]), begun), "asked for before");
+        assert!(!is_renewed(&tried(renewed(early), late, &[]), begun), "tried, and not renewed");
+        assert!(!is_renewed(&tried(renewed(late), late, &[Reason::RenewAsked]), begun), "asked for again");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `narvaro subscriptions`: the watches at Microsoft 365.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +14,9 @@ use crate::{
 
 /// How often a job is asked how far it is: quick for the eye, slow for the service.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a line tells how far a job is, where no bar can be drawn: in the log of a timer or a pipeline.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// From so many mailboxes on, a job takes long enough to be left alone.
 const LONG: u64 = 20;
@@ -187,12 +190,17 @@ impl Renew {
             }
         };
         let bar = progress_bar();
+        let mut told = Instant::now();
         let progress = loop {
             let progress: JobProgress = client.get_patiently(&format!("jobs/{job}")).await?;
             bar.set_length(progress.total);
             bar.set_position(progress.done);
             if progress.finished {
                 break progress;
+            }
+            if bar.is_hidden() && told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                streams.note(&how_far(&progress, language));
             }
             tokio::time::sleep(ASK_EVERY).await;
         };
@@ -223,13 +231,22 @@ fn announce(started: &JobStarted, language: Language, streams: &mut Streams<'_>)
     }
 }
 
-/// On stderr; draws nothing where that is no terminal.
+/// On stderr; hidden where that is no terminal.
 fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("Renewing {wide_bar} {pos} of {len}, {eta} left") {
         bar.set_style(style);
     }
     bar
+}
+
+fn how_far(progress: &JobProgress, language: Language) -> String {
+    let JobProgress { total, done, reasons, .. } = progress;
+    let failed: u64 = reasons.values().sum();
+    match language {
+        Language::Sv => format!("{done} av {total} klara, {failed} misslyckade"),
+        Language::En => format!("{done} of {total} done, {failed} failed"),
+    }
 }
 
 fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
@@ -268,4 +285,17 @@ fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
         "\ntips: `narvaro status` säger orsak och åtgärd; var och en provas igen av sig själv",
         "\nhint: `narvaro status` tells cause and cure; each is tried again by itself",
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_bar_is_drawn_a_line_tells_how_far_a_job_is() {
+        let reasons = [("throttled".to_owned(), 2), ("no_mailbox".to_owned(), 1)].into();
+        let progress = JobProgress { total: 10_000, done: 4_000, reasons, ..JobProgress::default() };
+        assert_eq!(how_far(&progress, Language::En), "4000 of 10000 done, 3 failed");
+        assert_eq!(how_far(&progress, Language::Sv), "4000 av 10000 klara, 3 misslyckade");
+    }
 }

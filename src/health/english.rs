@@ -38,7 +38,9 @@ impl Health {
             Self::GraphUnreachable { said } => format!("Microsoft 365 does not answer: {said}."),
             Self::GraphRefused { said } => format!("Microsoft 365 refused our request: {said}."),
             Self::Throttled { until: Some(until) } => format!("Microsoft 365 asks us to wait until {until}."),
-            Self::Throttled { until: None } => "Microsoft 365 asks us to slow down.".into(),
+            Self::Throttled { until: None } => {
+                "Microsoft 365 allows only so many requests at a time: this waits for its turn.".into()
+            }
             Self::NotificationEndpointRefused { said } => {
                 format!("Microsoft 365 cannot reach our notification address: {said}.")
             }

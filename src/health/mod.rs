@@ -63,7 +63,7 @@ pub enum Health {
     GraphUnreachable { said: String },
     /// Microsoft 365 refused a request.
     GraphRefused { said: String },
-    /// Microsoft 365 asks us to slow down.
+    /// Microsoft 365 asks us to slow down, or would if we asked for more now.
     Throttled { until: Option<Timestamp> },
     /// Microsoft 365 could not reach our notification address.
     NotificationEndpointRefused { said: String },

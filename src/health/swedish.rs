@@ -69,7 +69,9 @@ impl Health {
             Self::GraphUnreachable { said } => format!("Microsoft 365 svarar inte: {said}."),
             Self::GraphRefused { said } => format!("Microsoft 365 avvisade vår begäran: {said}."),
             Self::Throttled { until: Some(until) } => format!("Microsoft 365 ber oss vänta till {until}."),
-            Self::Throttled { until: None } => "Microsoft 365 ber oss ta det lugnare.".into(),
+            Self::Throttled { until: None } => {
+                "Microsoft 365 tillåter bara så många förfrågningar åt gången: detta väntar på sin tur.".into()
+            },
             Self::NotificationEndpointRefused { said } => {
                 format!("Microsoft 365 når inte vår adress för aviseringar: {said}.")
             }

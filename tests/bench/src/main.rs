@@ -8,7 +8,9 @@
 mod ack;
 mod matching;
 mod process;
+mod renew;
 mod report;
+mod service;
 mod turns;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Command {
     Match(matching::Options),
     /// How soon a phone follows a notification, and the start of an event
     Turns(turns::Options),
+    /// All subscriptions renewed at once, with a restart on the way
+    Renew(renew::Options),
     /// One of the two servers that `ack` compares
     #[command(hide = true)]
     Serve(ack::serve::Options),
@@ -40,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ack(options) => ack::run(&options)?,
         Command::Match(options) => matching::run(&options)?,
         Command::Turns(options) => turns::run(&options)?,
+        Command::Renew(options) => renew::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

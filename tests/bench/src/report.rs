@@ -20,6 +20,11 @@ pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
+/// The same in milliseconds.
+pub(crate) fn millis(sorted: &[Duration], share: f64) -> f64 {
+    percentile(sorted, share).as_secs_f64() * 1_000.0
+}
+
 /// A promise and what was measured of it.
 pub(crate) struct Promise {
     what: String,
@@ -47,6 +52,22 @@ impl Promise {
             bound: format!("at least {bound:.2}{unit}"),
             kept: measured >= bound,
         }
+    }
+}
+
+impl Promise {
+    /// At most so many.
+    pub(crate) fn no_more(what: &str, counted: usize, bound: usize) -> Self {
+        Self::counted(what, counted, format!("at most {bound}"), counted <= bound)
+    }
+
+    /// At least so many.
+    pub(crate) fn no_fewer(what: &str, counted: usize, bound: usize) -> Self {
+        Self::counted(what, counted, format!("at least {bound}"), counted >= bound)
+    }
+
+    fn counted(what: &str, counted: usize, bound: String, kept: bool) -> Self {
+        Self { what: what.to_owned(), measured: counted.to_string(), bound, kept }
     }
 }
 

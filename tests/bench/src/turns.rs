@@ -6,25 +6,16 @@
 //! `--troubled-company` compares instead: one company beside another of the same size and load, while Graph answers
 //! that one and while it answers 429, in alternation.
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
-use narvaro_sim::{
-    AppSpec, EventSpec, Fault, FaultFilter, FaultKind, Record, Sim, SimOptions, TenantSpec, UserSpec,
+use narvaro_sim::{EventSpec, Fault, FaultFilter, FaultKind, Record, Sim, SimOptions};
+
+use crate::{
+    report::{Promise, judge, millis, print_machine},
+    service::{Company, Service, extension, until},
 };
-
-use crate::report::{Promise, judge, percentile, print_machine};
-
-const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
-const SECRET: &str = "a-client-secret-of-the-simulator";
 
 /// How long the whole may take to come to rest.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -69,17 +60,19 @@ async fn measure(options: &Options) -> anyhow::Result<bool> {
     let folder = tempfile::tempdir()?;
     let sim = Sim::start(SimOptions::default()).await?;
     let companies: &[Company] = if options.troubled_company { &[LOAD, TROUBLE] } else { &[LOAD] };
-    let tenants: Vec<String> =
-        companies.iter().map(|company| company.enrol(&sim, options)).collect::<anyhow::Result<_>>()?;
-    let service = Service::start(&sim, options, folder.path(), &tenants)?;
+    let tenants: Vec<String> = companies
+        .iter()
+        .map(|company| company.enrol(&sim, options.mailboxes))
+        .collect::<anyhow::Result<_>>()?;
+    let service = Service::start(&sim, options.narvaro.as_deref(), folder.path(), &tenants)?;
     let began = std::time::Instant::now();
     for (company, tenant) in companies.iter().zip(&tenants) {
-        service.apply(&sim, options, *company, tenant)?;
+        service.apply(&sim, *company, tenant, options.mailboxes)?;
     }
     let all = options.mailboxes * companies.len();
-    until("every mailbox is watched", || sim.subscriptions().len() == all).await?;
+    until("every mailbox is watched", LIMIT, || sim.subscriptions().len() == all).await?;
     for company in companies {
-        until("every phone is told", || sim.pbx().all(company.id).len() == options.mailboxes).await?;
+        until("every phone is told", LIMIT, || sim.pbx().all(company.id).len() == options.mailboxes).await?;
     }
     println!(
         "{all} mailboxes looked up, watched, read and shown in {:.1} s; resident {:.1} MiB",
@@ -99,7 +92,7 @@ async fn promptness(sim: &Sim, options: &Options) -> anyhow::Result<bool> {
     let receipt = notifications(sim, options, &[LOAD]).await?;
     let edges = edges(sim, options).await?;
     for (name, sorted) in [("receipt to presence", &receipt), ("start to presence", &edges)] {
-        let (p50, p99, worst) = (ms(sorted, 0.5), ms(sorted, 0.99), ms(sorted, 1.0));
+        let (p50, p99, worst) = (millis(sorted, 0.5), millis(sorted, 0.99), millis(sorted, 1.0));
         println!("{name}: n {}, p50 {p50:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms", sorted.len());
     }
     if options.arrive_only {
@@ -109,21 +102,17 @@ async fn promptness(sim: &Sim, options: &Options) -> anyhow::Result<bool> {
     Ok(judge(&[
         Promise::at_most(
             &format!("{} notifications a second, receipt to presence, p99", options.rate),
-            ms(&receipt, 0.99),
+            millis(&receipt, 0.99),
             1_000.0,
             " ms",
         ),
         Promise::at_most(
             &format!("{} events start in one second, start to presence, p99", options.mailboxes),
-            ms(&edges, 0.99),
+            millis(&edges, 0.99),
             250.0,
             " ms",
         ),
     ]))
-}
-
-fn ms(sorted: &[Duration], share: f64) -> f64 {
-    percentile(sorted, share).as_secs_f64() * 1_000.0
 }
 
 /// Both companies have the same changes in every round; only whether Graph answers the second differs.
@@ -141,10 +130,10 @@ async fn beside_trouble(sim: &Sim, options: &Options, troubled: &str) -> anyhow:
     calm.sort();
     beside.sort();
     for (name, sorted) in [("without trouble", &calm), ("beside a company in trouble", &beside)] {
-        let (p50, p99, worst) = (ms(sorted, 0.5), ms(sorted, 0.99), ms(sorted, 1.0));
+        let (p50, p99, worst) = (millis(sorted, 0.5), millis(sorted, 0.99), millis(sorted, 1.0));
         println!("{name}: n {}, p50 {p50:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms", sorted.len());
     }
-    let ratio = ms(&beside, 0.99) / ms(&calm, 0.99);
+    let ratio = millis(&beside, 0.99) / millis(&calm, 0.99);
     if options.arrive_only {
         println!("Every change arrived; p99 grew to {ratio:.2} of what it was, which is not judged.");
         return Ok(true);
@@ -168,30 +157,9 @@ async fn clear(sim: &Sim, options: &Options) -> anyhow::Result<()> {
     }
     for company in [LOAD, TROUBLE] {
         let free = || sim.pbx().all(company.id).values().all(|shown| shown.profile == "available");
-        until("every phone is as before", free).await?;
+        until("every phone is as before", LIMIT, free).await?;
     }
     Ok(())
-}
-
-/// A company of the load.
-#[derive(Clone, Copy)]
-struct Company {
-    id: &'static str,
-}
-
-impl Company {
-    fn alias(self, n: usize) -> String {
-        format!("u{n:05}@{}.example", self.id)
-    }
-
-    /// Makes its tenant and its users; the tenant's id.
-    fn enrol(self, sim: &Sim, options: &Options) -> anyhow::Result<String> {
-        let tenant = sim.add_tenant(TenantSpec::new(&format!("{}.example", self.id)))?;
-        for n in 0..options.mailboxes {
-            sim.add_user(&tenant, UserSpec::new(&self.alias(n)))?;
-        }
-        Ok(tenant)
-    }
 }
 
 /// Creates an event that is on already in each mailbox of each company, so many a second and company; from the delivery
@@ -208,7 +176,7 @@ async fn notifications(sim: &Sim, options: &Options, companies: &[Company]) -> a
             sim.add_event(&company.alias(n), spec())?;
         }
     }
-    until("every phone shows it", || shown(sim, first, "lunch").len() == options.mailboxes).await?;
+    until("every phone shows it", LIMIT, || shown(sim, first, "lunch").len() == options.mailboxes).await?;
     let mailboxes: HashMap<String, String> = (0..options.mailboxes)
         .map(|n| Ok((sim.user_id(&LOAD.alias(n))?, extension(n))))
         .collect::<anyhow::Result<_>>()?;
@@ -248,7 +216,7 @@ async fn edges(sim: &Sim, options: &Options) -> anyhow::Result<Vec<Duration>> {
     for n in 0..options.mailboxes {
         sim.add_event(&LOAD.alias(n), EventSpec::new("MÖT").at(start, end))?;
     }
-    until("every phone shows it", || shown(sim, first, "meeting").len() == options.mailboxes).await?;
+    until("every phone shows it", LIMIT, || shown(sim, first, "meeting").len() == options.mailboxes).await?;
     let mut took = Vec::with_capacity(options.mailboxes);
     for entry in sim.journal().since(first) {
         if let Record::Pbx(write) = &entry.record
@@ -275,109 +243,4 @@ fn shown(sim: &Sim, since: u64, profile: &str) -> HashMap<String, u64> {
         }
     }
     shown
-}
-
-fn extension(n: usize) -> String {
-    (100_000 + n).to_string()
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
-    let end = std::time::Instant::now() + LIMIT;
-    while !holds() {
-        ensure!(std::time::Instant::now() < end, "not within {LIMIT:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
-}
-
-/// The service as a child process; ended when dropped.
-struct Service {
-    child: Child,
-    binary: PathBuf,
-    folder: PathBuf,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Service {
-    fn start(sim: &Sim, options: &Options, folder: &Path, tenants: &[String]) -> anyhow::Result<Self> {
-        let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
-        let (public, private) = (free()?, free()?);
-        let mut app = AppSpec::new(CLIENT_ID, SECRET);
-        app.redirect_uris = vec![format!("http://{public}/consent/callback")];
-        sim.add_app(app)?;
-        for tenant in tenants {
-            sim.consent(tenant, CLIENT_ID)?;
-        }
-        let base = sim.base_url();
-        fs::write(
-            folder.join("narvaro.toml"),
-            format!(
-                "[listen]\npublic = \"{public}\"\nprivate = \"{private}\"\n\
-                 [webhook]\npublic_url = \"http://{public}\"\n\
-                 [graph]\nclient_id = \"{CLIENT_ID}\"\ncloud = \"custom\"\ngraph_base = \"{base}\"\n\
-                 login_authority = \"{base}\"\nallow_plain_http_loopback = true\n\
-                 [log]\nlevel = \"warn\"\n"
-            ),
-        )?;
-        let binary = match &options.narvaro {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("narvaro"),
-        };
-        let mut child = Command::new(&binary)
-            .arg("serve")
-            .current_dir(folder)
-            .env("NARVARO__GRAPH__CLIENT_SECRET", SECRET)
-            .env("NARVARO__LOG__LEVEL", "warn,narvaro::app=info")
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("`{}` cannot be started; build it first", binary.display()))?;
-        let mut lines = BufReader::new(child.stderr.take().context("the service has no output")?).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready"));
-        ensure!(ready, "the service ended before it was ready");
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln_line(&line)));
-        Ok(Self { child, binary, folder: folder.to_owned() })
-    }
-
-    fn apply(&self, sim: &Sim, options: &Options, company: Company, tenant: &str) -> anyhow::Result<()> {
-        let id = company.id;
-        let mut file = format!(
-            "id = \"{id}\"\nname = \"{id}\"\n[integration]\nkind = \"microsoft365\"\ntenant = \"{tenant}\"\n\
-             [pbx]\nkind = \"http\"\n[pbx.http]\nbase_url = \"{}\"\nallow_plain_http = true\nconcurrency = 32\n\
-             [pbx.http.set]\nmethod = \"PUT\"\npath = \"/extensions/{{extension}}/presence\"\n\
-             json = {{ profile = \"{{profile.id}}\", text = \"{{text}}\", until = \"{{until|json}}\" }}\n",
-            sim.pbx_url(id)
-        );
-        for n in 0..options.mailboxes {
-            file.push_str(&format!(
-                "[[users]]\nextension = \"{}\"\nalias = \"{}\"\n",
-                extension(n),
-                company.alias(n)
-            ));
-        }
-        let name = format!("{id}.toml");
-        fs::write(self.folder.join(&name), file)?;
-        let done = Command::new(&self.binary)
-            .args(["apply", &name, "--json"])
-            .current_dir(&self.folder)
-            .stdout(Stdio::null())
-            .status()?;
-        ensure!(done.success(), "the company could not be applied");
-        Ok(())
-    }
-
-    fn resident_mib(&self) -> anyhow::Result<f64> {
-        crate::process::resident_mib(self.child.id())
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "what the service complains of belongs to what was measured")]
-fn eprintln_line(line: &str) {
-    eprintln!("{line}");
 }
