@@ -64,8 +64,8 @@ pub struct TurnSettings {
     pub watches: WatchPlan,
 }
 
-/// How old the mailbox's zone may be when a change is read; at the latest it is read again when the window is rolled.
-const ZONE_FRESH: SignedDuration = SignedDuration::from_hours(6);
+/// How old the mailbox's zone may be when a change is read and only texts are told by it. The night reads it anyway.
+const ZONE_FRESH: SignedDuration = SignedDuration::from_hours(24);
 
 /// The same where the change is one of whole days, which begin by it.
 const ZONE_FRESH_FOR_DAYS: SignedDuration = SignedDuration::from_mins(10);

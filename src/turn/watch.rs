@@ -72,7 +72,9 @@ impl Turn<'_> {
         let asked = if rests { self.now_asked } else { self.state.owed.reasons };
         let due = asked.contains(Reason::RenewAsked) || self.watch_due_at() <= now || self.is_pressed();
         let renews = due && self.state.watch.is_some() && self.state.watch_trouble.is_none();
-        if (renews || self.now_asked.contains(Reason::Asked)) && self.check_alias(&integration).await {
+        // Every second renewal: once a week.
+        let weekly = renews && self.state.watches_kept % 2 == 1;
+        if (weekly || self.now_asked.contains(Reason::Asked)) && self.check_alias(&integration).await {
             // Watched before it is read, as at the first time.
             self.state.watch_trouble = None;
         } else if !due {

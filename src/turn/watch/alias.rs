@@ -1,7 +1,7 @@
 //! Whether the alias still leads to the mailbox that is watched.
 //!
 //! People are renamed, and addresses go to successors. The mailbox is followed by its object id and would go on to be
-//! read unnoticed; so the alias is looked up again as often as the subscription is renewed, and when a person asks.
+//! read unnoticed; so the alias is looked up again once a week, with a renewal of the subscription, and when a person asks.
 
 use tracing::{info, warn};
 
