@@ -177,8 +177,12 @@ impl Renew {
         let job = match self.job {
             Some(job) => job,
             None => {
-                let request =
-                    RenewRequest { company: self.company, user: self.user, language: Some(language) };
+                let request = RenewRequest {
+                    company: self.company,
+                    user: self.user,
+                    all: self.all,
+                    language: Some(language),
+                };
                 let started: JobStarted = client.post("subscriptions/renew", &request).await?;
                 if !json {
                     announce(&started, language, streams);

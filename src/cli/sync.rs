@@ -29,7 +29,7 @@ impl Sync {
         json: bool,
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
-        let request = SyncRequest { company: self.company, user: self.user };
+        let request = SyncRequest { company: self.company, user: self.user, all: self.all };
         let synced: Synced = client.post("sync", &request).await?;
         if json {
             streams.json(&synced)?;

@@ -143,7 +143,8 @@ async fn i14_an_answer_about_one_company_says_nothing_of_another() {
     let both = ExplainRequest { company: None, user: "201".into(), at: None, language: None };
     let asked = operations.explain(both).await;
     assert!(matches!(asked, Err(OperationError::AmbiguousUser { .. })), "{asked:?}");
-    let marked = operations.sync_now(SyncRequest { company: acme(), user: None }).await.unwrap();
+    let marked =
+        operations.sync_now(SyncRequest { company: acme(), ..SyncRequest::default() }).await.unwrap();
     assert_eq!(marked.marked, 2);
     world.end().await;
 }
