@@ -5,6 +5,7 @@ use clap::{ArgGroup, Args};
 use super::{Client, Ended, Failure, Streams};
 use crate::{
     admin::{SyncRequest, Synced},
+    counted::counted,
     model::CompanyId,
 };
 
@@ -34,10 +35,8 @@ impl Sync {
         if json {
             streams.json(&synced)?;
         } else {
-            streams.data(&format!(
-                "{} calendars are being read anew; `narvaro status` shows when.",
-                synced.marked
-            ));
+            let calendars = counted(synced.marked, "calendar is", "calendars are");
+            streams.data(&format!("{calendars} being read anew; `narvaro status` shows when."));
         }
         Ok(Ended::Done)
     }

@@ -176,9 +176,9 @@ async fn who_did_what_is_written_down_with_its_outcome_and_survives_a_restart() 
         "admin apply acme: revision 1, 4 changes",
         "admin consent_link acme: good",
         "consent link consent acme: the company's administrator has consented",
-        "admin apply acme: revision 2, 1 changes",
+        "admin apply acme: revision 2, 1 change",
         "admin apply -: refused: the company file does not hold",
-        "helpdesk sync acme: 1 mailboxes are read anew",
+        "helpdesk sync acme: 1 mailbox is read anew",
         "helpdesk renew acme: job J: 2 mailboxes",
         "helpdesk renew_ended acme: job J: 2 renewed, 0 made anew, 0 failed of 2",
     ];
