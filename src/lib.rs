@@ -117,4 +117,5 @@ pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod counted;
 pub mod telemetry;

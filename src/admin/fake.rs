@@ -41,6 +41,8 @@ pub(crate) struct Fake {
     pub(crate) empty: bool,
     /// Whether a renewal is under way already.
     pub(crate) under_way: bool,
+    /// Whether a renewal is of many.
+    pub(crate) many: bool,
     /// Whether the application's credential ends soon.
     pub(crate) credential_ends: bool,
 }
@@ -260,7 +262,11 @@ impl Operations for Fake {
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<JobStarted, OperationError> {
-        let total = if request.user.is_some() { 1 } else { 2 };
+        let total = match (self.many, request.user) {
+            (true, _) => 70,
+            (false, Some(_)) => 1,
+            (false, None) => 2,
+        };
         Ok(JobStarted { job: JobId(format!("renew-{total}")), total, under_way: self.under_way })
     }
 
@@ -272,6 +278,14 @@ impl Operations for Fake {
             }
             "renew-2" => Ok(renewal(finished)),
             "renew-70" => Ok(long_renewal()),
+            "renew-cancelled" => Ok(JobProgress {
+                total: 2,
+                done: 1,
+                renewed: 1,
+                finished: true,
+                cancelled: true,
+                ..JobProgress::default()
+            }),
             _ => Err(OperationError::NoSuchJob(job)),
         }
     }
@@ -290,8 +304,8 @@ impl Operations for Fake {
         })
     }
 
-    async fn sync_now(&self, _: SyncRequest) -> Result<Synced, OperationError> {
-        Ok(Synced { marked: 2 })
+    async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError> {
+        Ok(Synced { marked: if request.user.is_some() { 1 } else { 2 } })
     }
 
     async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {

@@ -145,7 +145,8 @@ fn operation(route: Route, components: &mut BTreeMap<String, Value>) -> Value {
     });
     if let Some(body) = body {
         let schema = body.refer(components);
-        operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     }
     operation
 }

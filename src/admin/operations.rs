@@ -49,6 +49,12 @@ pub enum OperationError {
     /// The company file does not hold: nothing was changed.
     #[error("the company file does not hold")]
     FileRefused(Vec<Finding>),
+    /// It is not said what is to be acted on.
+    #[error("the request names neither a company nor a user, nor says that all are meant")]
+    ScopeMissing,
+    /// It is said twice, and differently.
+    #[error("the request names one user and says that all are meant")]
+    ScopeAmbiguous,
     /// The request itself makes no sense.
     #[error("{0}")]
     Refused(String),

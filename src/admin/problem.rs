@@ -101,6 +101,26 @@ impl Problem {
         Self::new("bad-request", StatusCode::BAD_REQUEST, "The request was not understood", detail)
     }
 
+    /// The body was read and does not hold.
+    pub(super) fn bad_body(detail: impl Into<String>) -> Self {
+        Self::bad_request(detail).remedy("compare the body with what `narvaro openapi` says of this address")
+    }
+
+    pub(super) fn no_body() -> Self {
+        Self::bad_request("the request has no body")
+            .remedy("send a JSON object; `{}` where there is nothing to say")
+    }
+
+    pub(super) fn not_json() -> Self {
+        Self::new(
+            "unsupported-media-type",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body is not JSON",
+            "the body is not said to be JSON",
+        )
+        .remedy("send a JSON object, with `Content-Type: application/json`")
+    }
+
     pub(super) fn too_large(limit: usize) -> Self {
         Self::new(
             "too-large",
@@ -199,6 +219,9 @@ impl Problem {
                 problem.findings.clone_from(findings);
                 problem
             }
+            OperationError::ScopeMissing => Self::bad_request(detail)
+                .remedy("name `company` or `user`, or send `\"all\": true` where all are meant"),
+            OperationError::ScopeAmbiguous => Self::bad_request(detail).remedy("leave one of them out"),
             OperationError::Refused(_) => {
                 Self::new("refused", StatusCode::UNPROCESSABLE_ENTITY, "The request cannot be met", detail)
             }

@@ -1,9 +1,9 @@
 //! What every request of the admin API goes through: a name, a limit, and words for what was not understood.
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
-    http::{HeaderName, HeaderValue, Uri, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -39,7 +39,8 @@ fn random_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A JSON body within the limit; an empty one counts as `{}`.
+/// A JSON object within the limit. A body that got lost on its way must not pass for one that says nothing: none is
+/// taken for `{}`, and an array does not stand for an object.
 pub(super) struct Input<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
@@ -47,21 +48,41 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let RequestLimit(limit) = request.extensions().get().copied().unwrap_or(RequestLimit(64 * 1024));
-        let body = to_bytes(request.into_body(), limit).await.map_err(|_| Problem::too_large(limit))?;
-        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-        let mut json = serde_json::Deserializer::from_slice(text);
-        match serde_path_to_error::deserialize(&mut json) {
-            Ok(value) => Ok(Self(value)),
-            Err(error) => {
-                let place = match error.path().to_string().as_str() {
-                    // Neither is a place: the text is no JSON, or the whole is of the wrong kind.
-                    "." | "?" => String::new(),
-                    path => format!(", at `{path}`"),
-                };
-                Err(Problem::bad_request(format!("body{place}: {}", error.inner())).into())
-            }
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, limit).await.map_err(|_| Problem::too_large(limit))?;
+        if body.trim_ascii().is_empty() {
+            return Err(Problem::no_body().into());
         }
+        if !is_json(&parts.headers) {
+            return Err(Problem::not_json().into());
+        }
+        read_object(&body).map(Self).map_err(|said| Problem::bad_body(said).into())
     }
+}
+
+/// Whether the sender calls it `application/json`, or something that is written in it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn read_object<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
+    // Read into a struct, an array would fill its fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err("body: not a JSON object".to_owned());
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = match error.path().to_string().as_str() {
+            // Neither is a place: the text is no JSON, or the whole is of the wrong kind.
+            "." | "?" => String::new(),
+            path => format!(", at `{path}`"),
+        };
+        format!("body{place}: {}", error.inner())
+    })?;
+    json.end().map_err(|error| format!("body: {error}"))?;
+    Ok(value)
 }
 
 /// What stands in the address: the parts of the path that have names, and the query.

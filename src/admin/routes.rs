@@ -202,7 +202,10 @@ pub(super) fn routes() -> Vec<Route> {
             "/subscriptions/renew",
             Operator,
             "Start the renewal of subscriptions: one user's, a company's or all",
-            async |service: Service, _: Nothing, request: RenewRequest| service.renew(request).await,
+            async |service: Service, _: Nothing, request: RenewRequest| {
+                scope_is_said(request.company.as_ref(), request.user.as_deref(), request.all)?;
+                service.renew(request).await
+            },
         ),
         list("/jobs", Read, "Jobs, the newest first", async |service: Service, of: OneOrAll| {
             service.jobs(of.company).await
@@ -223,7 +226,10 @@ pub(super) fn routes() -> Vec<Route> {
             "/sync",
             Operator,
             "Read calendars anew now",
-            async |service: Service, _: Nothing, request: SyncRequest| service.sync_now(request).await,
+            async |service: Service, _: Nothing, request: SyncRequest| {
+                scope_is_said(request.company.as_ref(), request.user.as_deref(), request.all)?;
+                service.sync_now(request).await
+            },
         ),
         get(
             "/audit",
@@ -232,6 +238,15 @@ pub(super) fn routes() -> Vec<Route> {
             async |service: Service, request: AuditRequest| service.audit(request).await,
         ),
     ]
+}
+
+/// A body of which the essential part got lost must not act on everything.
+fn scope_is_said(company: Option<&CompanyId>, user: Option<&str>, all: bool) -> Result<(), OperationError> {
+    match (company, user, all) {
+        (_, Some(_), true) => Err(OperationError::ScopeAmbiguous),
+        (None, None, false) => Err(OperationError::ScopeMissing),
+        _ => Ok(()),
+    }
 }
 
 /// A route that only looks. `A` is what stands in the address.

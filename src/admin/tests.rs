@@ -86,12 +86,12 @@ fn granted(method: &str, path: &str) -> (String, Option<Value>) {
         ("GET", "/companies/{company}/users") => ("?limit=1", None),
         ("GET", "/companies/{company}/mailboxes") => ("?after=201", None),
         ("GET", "/companies/{company}/subscriptions") => ("", None),
-        ("POST", "/companies/{company}/consent-url") => ("", Some(json!({}))),
+        ("POST", "/companies/{company}/consent-url" | "/jobs/{job}/cancel") => ("", Some(json!({}))),
         ("POST", "/companies/{company}/remove") => ("", Some(json!({ "dry_run": true }))),
         ("GET", "/explain") => ("?user=201&company=acme", None),
         ("POST", "/try") => ("", Some(json!({ "company": "acme", "subject": "MÖT" }))),
         ("POST", "/subscriptions/renew" | "/sync") => ("", Some(json!({ "company": "acme" }))),
-        ("GET", "/jobs/{job}") | ("POST", "/jobs/{job}/cancel") => ("", None),
+        ("GET", "/jobs/{job}") => ("", None),
         _ => panic!("{method} {path}: who may do this, and what does it show of other companies?"),
     };
     (format!("{}{query}", company(path).replace("{job}", "renew-2")), body)
@@ -288,7 +288,10 @@ async fn refusals_have_stable_types() {
     let http = client();
     let get = |path: &str| http.get(format!("{}/admin/v1/{path}", running.url)).bearer_auth(TOKEN);
     let post = |path: &str, body: &str| {
-        http.post(format!("{}/admin/v1/{path}", running.url)).bearer_auth(TOKEN).body(body.to_owned())
+        http.post(format!("{}/admin/v1/{path}", running.url))
+            .bearer_auth(TOKEN)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.to_owned())
     };
     for (request, status, name, detail) in [
         (get("status?company=none"), 404, "no-such-company", "there is no company `none`"),
@@ -324,12 +327,62 @@ async fn refusals_have_stable_types() {
             post("sync", r#"{"compani":"acme"}"#),
             400,
             "bad-request",
-            "body, at `compani`: unknown field `compani`, expected `company` or `user` at line 1 column 10",
+            "body, at `compani`: unknown field `compani`, expected one of `company`, `user`, `all` at line 1 column 10",
         ),
         (post("sync", &" ".repeat(10_001)), 413, "too-large", "a request may have 10000 bytes"),
     ] {
         assert_eq!(refused(request).await, (status, kind(name), detail.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_body_that_got_lost_acts_on_nothing() {
+    let running = Running::start(Fake::default()).await;
+    let post = |path: &str, media: Option<&str>, body: &str| {
+        let request = client().post(format!("{}/admin/v1/{path}", running.url)).bearer_auth(TOKEN);
+        let request = media.into_iter().fold(request, |request, media| request.header("content-type", media));
+        answer(request.body(body.to_owned()))
+    };
+    let json = Some("application/json");
+    for path in ["sync", "subscriptions/renew", "companies/acme/remove", "jobs/renew-2/cancel"] {
+        for (media, body, status) in [
+            (None, "", 400),
+            (json, " ", 400),
+            (json, "[]", 400),
+            (json, "[false]", 400),
+            (json, "null", 400),
+            (json, "{} {}", 400),
+            (None, "{}", 415),
+            (Some("application/x-www-form-urlencoded"), "company=acme", 415),
+            (Some("text/json"), "{}", 415),
+        ] {
+            let (refused, _, problem) = post(path, media, body).await;
+            assert_eq!(refused.as_u16(), status, "{path} {media:?} `{body}`: {problem}");
+            assert!(problem["remedy"].is_string(), "{path} {media:?} `{body}`: {problem}");
+        }
+    }
+    for path in ["sync", "subscriptions/renew"] {
+        for body in ["{}", r#"{"all":false}"#, r#"{"company":null}"#, r#"{"user":"201","all":true}"#] {
+            let (refused, _, problem) = post(path, json, body).await;
+            assert_eq!(refused.as_u16(), 400, "{path} `{body}`: {problem}");
+            assert!(problem["remedy"].is_string(), "{path} `{body}`: {problem}");
+        }
+        for body in [r#"{"all":true}"#, r#"{"company":"acme"}"#, r#"{"company":"acme","all":true}"#] {
+            let (done, _, told) = post(path, Some("application/json; charset=utf-8"), body).await;
+            assert_eq!(done, StatusCode::OK, "{path} `{body}`: {told}");
+        }
+    }
+    let (refused, _, problem) = post("companies/acme/remove", json, "{}").await;
+    assert_eq!(refused.as_u16(), 400);
+    assert!(problem["detail"].as_str().unwrap().contains("missing field `dry_run`"), "{problem}");
+    for dry_run in [true, false] {
+        let (done, _, report) =
+            post("companies/acme/remove", json, &json!({ "dry_run": dry_run }).to_string()).await;
+        assert_eq!((done, &report["leaving"]), (StatusCode::OK, &json!(!dry_run)));
+    }
+    let told = &openapi()["paths"]["/admin/v1/companies/{company}/remove"]["post"]["requestBody"];
+    assert_eq!(told["required"], true);
+    assert_eq!(openapi()["components"]["schemas"]["RemoveRequest"]["required"], json!(["dry_run"]));
 }
 
 #[tokio::test]

@@ -201,10 +201,10 @@ pub struct ApplyReport {
 }
 
 /// How a company is to be removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveRequest {
-    /// Whether only to say what would go.
+    /// Whether only to say what would go. To be said either way: a removal cannot be undone.
     pub dry_run: bool,
 }
 
@@ -340,6 +340,8 @@ pub struct RenewRequest {
     pub company: Option<CompanyId>,
     /// Only this user's: extension or alias.
     pub user: Option<String>,
+    /// That all are meant, of the company where one is named. Over HTTP it has to be said where no company and no user is.
+    pub all: bool,
     /// Language of what failed; English where absent.
     pub language: Option<Language>,
 }
@@ -390,6 +392,8 @@ pub struct SyncRequest {
     pub company: Option<CompanyId>,
     /// Only this user's: extension or alias.
     pub user: Option<String>,
+    /// That all are meant, of the company where one is named. Over HTTP it has to be said where no company and no user is.
+    pub all: bool,
 }
 
 /// What was marked.

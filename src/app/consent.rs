@@ -8,7 +8,10 @@
 //! After consent Microsoft's directory takes up to some minutes until a login works; that is no failure: the
 //! mailboxes try again by themselves.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -17,6 +20,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{
@@ -43,6 +47,8 @@ pub(super) struct ConsentDesk {
     clock: SharedClock,
     tasks: Tasks,
     redirect_uri: String,
+    /// Refusals in the audit trail, by link and reason, with the link's end: who holds one must not fill the trail with it.
+    refused: Mutex<HashMap<(String, &'static str), Timestamp>>,
 }
 
 /// What came of a call.
@@ -69,7 +75,7 @@ impl ConsentDesk {
         public_url: &str,
     ) -> Arc<Self> {
         let redirect_uri = format!("{public_url}/consent/callback");
-        Arc::new(Self { key, graph, offices, clock, tasks, redirect_uri })
+        Arc::new(Self { key, graph, offices, clock, tasks, redirect_uri, refused: Mutex::default() })
     }
 
     pub(super) fn routes(self: &Arc<Self>) -> Router {
@@ -80,7 +86,7 @@ impl ConsentDesk {
     pub(super) fn address(&self, office: &OpenOffice) -> ConsentUrl {
         // A state tells its end in whole seconds.
         let now = self.clock.now();
-        let expires = jiff::Timestamp::from_second((now + STATE_LIFE).as_second()).unwrap_or(now);
+        let expires = Timestamp::from_second((now + STATE_LIFE).as_second()).unwrap_or(now);
         let state = graph::issue(&self.key, office.company.id(), &fresh_nonce(), expires);
         let tenant = office.company.tenant();
         let url = consent_url(self.graph.cloud(), self.graph.client_id(), tenant, &self.redirect_uri, &state);
@@ -108,19 +114,36 @@ impl ConsentDesk {
         };
         let Some(office) = self.offices.get(&ticket.company) else { return (Outcome::NotOurs, Language::En) };
         let language = office.company.language();
+        let desk = Arc::clone(self);
+        // The link is spent before the consent is kept: a page that is closed in between must not lose it.
+        let settle = async move { desk.settle(&office, &ticket, granted).await };
+        (self.tasks.see_through("consent", settle).await.unwrap_or(Outcome::StoreAway), language)
+    }
+
+    async fn settle(
+        &self,
+        office: &OpenOffice,
+        ticket: &ConsentTicket,
+        granted: Result<TenantId, String>,
+    ) -> Outcome {
         let outcome = match granted {
             Err(error) => {
                 warn!(company.id = %ticket.company, code = error, "Consent was declined");
                 Outcome::Declined
             }
-            Ok(tenant) => {
-                let desk = Arc::clone(self);
-                // The link is spent before the consent is kept: a page that is closed in between must not lose it.
-                let connect = async move { desk.connect(&office, &ticket, tenant).await };
-                self.tasks.see_through("consent", connect).await.unwrap_or(Outcome::StoreAway)
-            }
+            Ok(tenant) => self.connect(office, ticket, tenant).await,
         };
-        (outcome, language)
+        if let Some(why) = outcome.refusal().filter(|why| self.is_first_refusal(ticket, why)) {
+            self.offices.consent_refused(&ticket.company, why).await;
+        }
+        outcome
+    }
+
+    fn is_first_refusal(&self, ticket: &ConsentTicket, why: &'static str) -> bool {
+        let now = self.clock.now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, expires| *expires > now);
+        refused.insert((ticket.nonce.clone(), why), ticket.expires).is_none()
     }
 
     async fn connect(&self, office: &OpenOffice, ticket: &ConsentTicket, tenant: TenantId) -> Outcome {
@@ -187,6 +210,17 @@ impl Outcome {
             Self::OtherTenant => "other_tenant",
             Self::TakenTenant => "taken_tenant",
             Self::StoreAway => "store_away",
+        }
+    }
+
+    /// Why nothing came of a consent, for the audit trail; nothing where one came, or where the call was none. Another
+    /// company is not named: the trail is read by those who may see this one only (I14).
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Declined => Some("the company's administrator has declined"),
+            Self::OtherTenant => Some("another tenant than the company's has consented"),
+            Self::TakenTenant => Some("the tenant that has consented belongs to another company"),
+            _ => None,
         }
     }
 

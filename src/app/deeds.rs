@@ -16,6 +16,7 @@ use crate::{
     },
     chain::Chain,
     company::trail::{Deed, JobRecord, TrailQuery},
+    counted::counted,
     model::{CompanyId, MailboxId},
     queue::StoreError,
 };
@@ -78,7 +79,11 @@ impl Service {
             language: request.language,
             progress: JobProgress { total, ..JobProgress::default() },
         };
-        let deed = self.deed("renew", info.company.as_ref(), format!("job {id}: {total} mailboxes"));
+        let deed = self.deed(
+            "renew",
+            info.company.as_ref(),
+            format!("job {id}: {}", counted(total, "mailbox", "mailboxes")),
+        );
         let record = JobRecord { id: id.0.clone(), document: renewal::document(&info) };
         let mailboxes = pieces.iter().map(|piece| piece.mailbox).collect();
         self.store.open_job(record, mailboxes, deed).await.map_err(store)?;

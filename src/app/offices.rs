@@ -339,6 +339,20 @@ impl Offices {
         Ok(())
     }
 
+    /// Writes down that nothing came of a consent.
+    pub(super) async fn consent_refused(&self, company: &CompanyId, why: &str) {
+        let deed = Deed {
+            at: self.clock.now(),
+            who: CONSENT_LINK.to_owned(),
+            what: "consent",
+            company: Some(company.clone()),
+            outcome: format!("refused: {why}"),
+        };
+        if let Err(error) = self.store.note(deed).await {
+            warn!(company.id = %company, error = %Chain(&error), "A refused consent is not in the audit trail");
+        }
+    }
+
     /// Whether turns are taken for a mailbox.
     pub(super) fn is_seated(&self, mailbox: MailboxId) -> bool {
         self.roster.seat(mailbox).is_some()

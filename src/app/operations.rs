@@ -30,6 +30,7 @@ use crate::{
     clock::SharedClock,
     company::{Company, User, diff, export, trail::Deed},
     config::{self, Document, Finding},
+    counted::counted,
     decide::decide,
     health::Health,
     model::{CompanyId, Extension, Language, MailboxId},
@@ -351,7 +352,11 @@ impl Service {
         let company = company.with_revision(revision + 1);
         let revision = company.revision();
         let standing = before.map(|office| office.standing).unwrap_or_default();
-        let deed = self.deed("apply", Some(&id), format!("revision {revision}, {} changes", changes.len()));
+        let deed = self.deed(
+            "apply",
+            Some(&id),
+            format!("revision {revision}, {}", counted(changes.len(), "change", "changes")),
+        );
         self.make_live(company, standing, deed).await?;
         info!(company.id = %id, revision, changes = changes.len(), "Company `{id}` was applied");
         Ok(ApplyReport { company: id, changes, warnings, applied: true, revision })
@@ -372,7 +377,11 @@ impl Service {
             return Ok(report(live.is_leaving()));
         }
         let leaving = Company::clone(live).leaving().with_revision(live.revision() + 1);
-        let outcome = format!("revision {}, {} users go", leaving.revision(), live.users().len());
+        let outcome = format!(
+            "revision {}, {}",
+            leaving.revision(),
+            counted(live.users().len(), "user goes", "users go")
+        );
         let deed = self.deed("remove", Some(&company), outcome);
         self.make_live(leaving, office.standing.clone(), deed).await?;
         info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
@@ -559,7 +568,12 @@ impl Operations for Service {
             )));
         }
         let address = self.consent.address(&office);
-        self.note("consent_link", Some(&company), format!("good until {}", address.expires)).await;
+        self.note(
+            "consent_link",
+            Some(&company),
+            format!("good until {}", address.expires.strftime("%Y-%m-%d %H:%M UTC")),
+        )
+        .await;
         Ok(address)
     }
 
@@ -711,7 +725,12 @@ impl Operations for Service {
         // As with a renewal: a user is in one company, named or not.
         let only = request.user.as_ref().and_then(|_| pieces.first().map(|piece| piece.company.clone()));
         let company = request.company.or(only);
-        self.note("sync", company.as_ref(), format!("{marked} mailboxes are read anew")).await;
+        self.note(
+            "sync",
+            company.as_ref(),
+            format!("{} read anew", counted(marked, "mailbox is", "mailboxes are")),
+        )
+        .await;
         Ok(Synced { marked })
     }
 }

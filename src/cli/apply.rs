@@ -5,7 +5,10 @@ use std::{io::Read, path::PathBuf};
 use clap::Args;
 
 use super::{Client, Ended, Failure, Streams};
-use crate::admin::{ApplyReport, ApplyRequest};
+use crate::{
+    admin::{ApplyReport, ApplyRequest},
+    counted::counted,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
@@ -58,8 +61,7 @@ impl Apply {
 fn summary(report: &ApplyReport, dry_run: bool) -> String {
     let changes = match report.changes.len() {
         0 => "nothing changes".to_owned(),
-        1 => "1 change".to_owned(),
-        many => format!("{many} changes"),
+        some => counted(some, "change", "changes"),
     };
     let outcome = match (dry_run, report.applied) {
         (true, _) => "dry run, nothing applied".to_owned(),

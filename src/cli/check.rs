@@ -9,6 +9,7 @@ use crate::{
     admin::{CheckLine, CheckReport, Scope},
     company::Company,
     config::{Config, Environment, Findings},
+    counted::counted,
     model::{CompanyId, Language},
 };
 
@@ -97,7 +98,10 @@ fn company_file(path: &std::path::Path, language: Language) -> Vec<CheckLine> {
             let (id, users) = (parsed.company.id(), parsed.company.users().len());
             let holds = match language {
                 Language::Sv => format!("{name} håller: företag `{id}` med {users} användare"),
-                Language::En => format!("{name} holds: company `{id}` with {users} users"),
+                Language::En => {
+                    let users = counted(users, "user", "users");
+                    format!("{name} holds: company `{id}` with {users}")
+                }
             };
             let mut lines = vec![good(what, holds)];
             lines.extend(parsed.warnings.iter().map(|warning| CheckLine {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Client, Ended, Failure, Streams, language::Spoken, status::trouble, table::table};
 use crate::{
     admin::{JobInfo, JobProgress, JobStarted, RenewRequest, Scope, SubscriptionInfo},
+    counted::counted,
     model::{CompanyId, Language},
 };
 
@@ -180,8 +181,12 @@ impl Renew {
         let job = match self.job {
             Some(job) => job,
             None => {
-                let request =
-                    RenewRequest { company: self.company, user: self.user, language: Some(language) };
+                let request = RenewRequest {
+                    company: self.company,
+                    user: self.user,
+                    all: self.all,
+                    language: Some(language),
+                };
                 let started: JobStarted = client.post("subscriptions/renew", &request).await?;
                 if !json {
                     announce(&started, language, streams);
@@ -210,7 +215,9 @@ impl Renew {
         } else {
             tell(&progress, language, streams);
         }
-        Ok(if progress.reasons.is_empty() { Ended::Done } else { Ended::FoundTrouble })
+        // Of a job that was cancelled some are not renewed, whoever cancelled it.
+        let all_is_done = progress.reasons.is_empty() && !progress.cancelled;
+        Ok(if all_is_done { Ended::Done } else { Ended::FoundTrouble })
     }
 }
 
@@ -225,8 +232,8 @@ fn announce(started: &JobStarted, language: Language, streams: &mut Streams<'_>)
     } else if *total >= LONG {
         let follow = format!("`narvaro subscriptions renew --job {job}`");
         streams.note(&match language {
-            Language::Sv => format!("Jobb {job}: det fortsätter utan dig; {follow} följer det igen."),
-            Language::En => format!("Job {job}: it goes on without you; {follow} follows it again."),
+            Language::Sv => format!("Jobb {job} går i tjänsten: lämna det med Ctrl-C om du vill, det fortsätter; {follow} följer det igen."),
+            Language::En => format!("Job {job} runs in the service: leave it with Ctrl-C if you like, it goes on; {follow} follows it again."),
         });
     }
 }
@@ -253,16 +260,23 @@ fn tell(progress: &JobProgress, language: Language, streams: &mut Streams<'_>) {
     let JobProgress { total, renewed, made_anew, reasons, failed, cancelled, .. } = progress;
     // Not what is left of `done`: of those that failed only the first are told.
     let done = renewed + made_anew;
-    let early = if *cancelled { language.say("; avslutat i förtid", "; ended early") } else { "" };
+    let early = if *cancelled {
+        language
+            .say("; jobbet avbröts, resten är som det var", "; the job was cancelled, the rest is as it was")
+    } else {
+        ""
+    };
     streams.data(&match language {
         Language::Sv => {
             let anew = if *made_anew > 0 { format!(", {made_anew} av dem på nytt") } else { String::new() };
-            format!("{done} av {total} prenumerationer förnyades{anew}{early}.")
+            let all = counted(*total, "prenumeration", "prenumerationer");
+            format!("{done} av {all} förnyades{anew}{early}.")
         }
         Language::En => {
             let anew =
                 if *made_anew > 0 { format!(", {made_anew} of them made anew") } else { String::new() };
-            format!("Renewed {done} of {total} subscriptions{anew}{early}.")
+            let all = counted(*total, "subscription", "subscriptions");
+            format!("Renewed {done} of {all}{anew}{early}.")
         }
     });
     let word = language.say("misslyckades", "failed");

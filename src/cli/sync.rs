@@ -5,6 +5,7 @@ use clap::{ArgGroup, Args};
 use super::{Client, Ended, Failure, Streams};
 use crate::{
     admin::{SyncRequest, Synced},
+    counted::counted,
     model::CompanyId,
 };
 
@@ -29,15 +30,13 @@ impl Sync {
         json: bool,
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
-        let request = SyncRequest { company: self.company, user: self.user };
+        let request = SyncRequest { company: self.company, user: self.user, all: self.all };
         let synced: Synced = client.post("sync", &request).await?;
         if json {
             streams.json(&synced)?;
         } else {
-            streams.data(&format!(
-                "{} calendars are being read anew; `narvaro status` shows when.",
-                synced.marked
-            ));
+            let calendars = counted(synced.marked, "calendar is", "calendars are");
+            streams.data(&format!("{calendars} being read anew; `narvaro status` shows when."));
         }
         Ok(Ended::Done)
     }

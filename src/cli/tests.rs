@@ -272,7 +272,7 @@ async fn an_answer_is_in_one_language() {
     );
     assert!(list.contains("  bra\n"), "{list}");
     let renewed = desk.data(&["subscriptions", "renew", "--user", "201", "--lang", "sv"]).await;
-    assert_eq!(renewed, "1 av 1 prenumerationer förnyades.\n");
+    assert_eq!(renewed, "1 av 1 prenumeration förnyades.\n");
     let checked = desk.run(&["check", "--lang", "sv"]).await.out;
     assert!(checked.contains("FEL   acme: PBX: Växeln svarar inte"), "{checked}");
     assert!(checked.contains("      nästa steg: Kontrollera växelns adress"), "{checked}");
@@ -312,7 +312,7 @@ async fn renewing_tells_how_many_and_fails_if_one_failed() {
     let desk = Desk::new().await;
     assert_eq!(
         desk.data(&["subscriptions", "renew", "--user", "201"]).await,
-        "Renewed 1 of 1 subscriptions.\n"
+        "Renewed 1 of 1 subscription.\n"
     );
     let said = desk.run(&["subscriptions", "renew", "--all"]).await;
     let expected = "\
@@ -356,11 +356,37 @@ async fn how_many_were_renewed_is_right_however_many_failed() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_cancelled_elsewhere_is_told_as_such_and_is_no_success() {
+    let desk = Desk::new().await;
+    for (language, told) in [
+        ("en", "Renewed 1 of 2 subscriptions; the job was cancelled, the rest is as it was.\n"),
+        ("sv", "1 av 2 prenumerationer förnyades; jobbet avbröts, resten är som det var.\n"),
+    ] {
+        let said =
+            desk.run(&["subscriptions", "renew", "--job", "renew-cancelled", "--lang", language]).await;
+        assert_eq!((said.out.as_str(), said.code), (told, 1));
+    }
+    let said = desk.run(&["--json", "subscriptions", "renew", "--job", "renew-cancelled"]).await;
+    assert!(said.code == 1 && said.out.contains("\"cancelled\": true"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn a_long_job_says_that_it_may_be_left() {
+    let desk = Desk::with(Fake { many: true, ..Fake::default() }).await;
+    for (language, leave) in [("en", "leave it with Ctrl-C"), ("sv", "lämna det med Ctrl-C")] {
+        let said = desk.run(&["subscriptions", "renew", "--all", "--lang", language]).await;
+        let first = said.err.lines().next().unwrap_or_default();
+        assert!(first.contains(leave), "{first}");
+        assert!(first.contains("`narvaro subscriptions renew --job renew-70`"), "{first}");
+    }
+}
+
+#[tokio::test]
 async fn a_renewal_that_is_under_way_already_is_joined() {
     let desk = Desk::with(Fake { under_way: true, ..Fake::default() }).await;
     let said = desk.run(&["subscriptions", "renew", "--user", "201"]).await;
     let told = "Job renew-1 is under way for these already; it goes on where it is.\n";
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("Renewed 1 of 1 subscriptions.\n", told));
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("Renewed 1 of 1 subscription.\n", told));
 }
 
 #[tokio::test]
@@ -393,6 +419,10 @@ warning: Service: credential expires
 async fn sync_tells_how_many() {
     let out = Desk::new().await.data(&["sync", "--company", "acme"]).await;
     assert_eq!(out, "2 calendars are being read anew; `narvaro status` shows when.\n");
+    let out = Desk::new().await.data(&["sync", "--user", "201"]).await;
+    assert_eq!(out, "1 calendar is being read anew; `narvaro status` shows when.\n");
+    let out = Desk::new().await.data(&["sync", "--all"]).await;
+    assert!(out.starts_with("2 calendars are "), "{out}");
 }
 
 #[tokio::test]

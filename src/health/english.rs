@@ -1,6 +1,6 @@
 //! Causes and cures in English.
 
-use super::Health;
+use super::{Health, moment};
 
 impl Health {
     pub(super) fn cause_en(&self) -> String {
@@ -37,7 +37,9 @@ impl Health {
             Self::AccessDenied { code } => format!("Microsoft 365 forbids us to read this mailbox ({code})."),
             Self::GraphUnreachable { said } => format!("Microsoft 365 does not answer: {said}."),
             Self::GraphRefused { said } => format!("Microsoft 365 refused our request: {said}."),
-            Self::Throttled { until: Some(until) } => format!("Microsoft 365 asks us to wait until {until}."),
+            Self::Throttled { until: Some(until) } => {
+                format!("Microsoft 365 asks us to wait until {}.", moment(*until))
+            }
             Self::Throttled { until: None } => {
                 "Microsoft 365 allows only so many requests at a time: this waits for its turn.".into()
             }
@@ -45,7 +47,7 @@ impl Health {
                 format!("Microsoft 365 cannot reach our notification address: {said}.")
             }
             Self::SubscriptionLapsed { since: Some(since) } => {
-                format!("The subscription lapsed at {since}; the calendar is polled meanwhile.")
+                format!("The subscription lapsed at {}; the calendar is polled meanwhile.", moment(*since))
             }
             Self::SubscriptionLapsed { since: None } => {
                 "There is no living subscription; the calendar is polled meanwhile.".into()
@@ -57,7 +59,8 @@ impl Health {
             }
             Self::PushUnreliable { since } => {
                 format!(
-                    "Changes have not been announced by Microsoft 365 since {since}; calendars are polled instead."
+                    "Changes have not been announced by Microsoft 365 since {}; calendars are polled instead.",
+                    moment(*since)
                 )
             }
             Self::NotificationAddressSilent { said } => {

@@ -208,6 +208,11 @@ impl Health {
     }
 }
 
+/// A moment in a sentence: nobody acts on seconds, and the reader may be in any zone.
+fn moment(at: Timestamp) -> impl std::fmt::Display {
+    at.strftime("%Y-%m-%d %H:%M UTC")
+}
+
 /// A state with its words, ready to be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthReport {
@@ -238,6 +243,26 @@ impl HealthReport {
         match language {
             Language::Sv => self.health.title_sv().to_owned(),
             Language::En => self.health.name().replace('_', " "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_sentences_are_told_to_the_minute_and_in_utc() {
+        let at: Timestamp = "2026-11-25T16:07:35.673654673Z".parse().unwrap();
+        for health in [
+            Health::Throttled { until: Some(at) },
+            Health::SubscriptionLapsed { since: Some(at) },
+            Health::PushUnreliable { since: at },
+        ] {
+            for cause in [health.cause(Language::Sv), health.cause(Language::En)] {
+                assert!(cause.contains(" 2026-11-25 16:07 UTC"), "{cause}");
+                assert!(!cause.contains("16:07:35"), "{cause}");
+            }
         }
     }
 }

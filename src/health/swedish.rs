@@ -1,6 +1,6 @@
 //! Causes and cures in Swedish.
 
-use super::Health;
+use super::{Health, moment};
 
 impl Health {
     pub(super) fn title_sv(&self) -> &'static str {
@@ -68,7 +68,7 @@ impl Health {
             Self::AccessDenied { code } => format!("Microsoft 365 låter oss inte läsa postlådan ({code})."),
             Self::GraphUnreachable { said } => format!("Microsoft 365 svarar inte: {said}."),
             Self::GraphRefused { said } => format!("Microsoft 365 avvisade vår begäran: {said}."),
-            Self::Throttled { until: Some(until) } => format!("Microsoft 365 ber oss vänta till {until}."),
+            Self::Throttled { until: Some(until) } => format!("Microsoft 365 ber oss vänta till {}.", moment(*until)),
             Self::Throttled { until: None } => {
                 "Microsoft 365 tillåter bara så många förfrågningar åt gången: detta väntar på sin tur.".into()
             },
@@ -76,7 +76,7 @@ impl Health {
                 format!("Microsoft 365 når inte vår adress för aviseringar: {said}.")
             }
             Self::SubscriptionLapsed { since: Some(since) } => {
-                format!("Prenumerationen löpte ut {since}; kalendern läses med jämna mellanrum så länge.")
+                format!("Prenumerationen löpte ut {}; kalendern läses med jämna mellanrum så länge.", moment(*since))
             }
             Self::SubscriptionLapsed { since: None } => {
                 "Det finns ingen levande prenumeration; kalendern läses med jämna mellanrum så länge.".into()
@@ -85,7 +85,7 @@ impl Health {
                 format!("En annan installation med samma applikation bevakar postlådan och aviseras på `{host}`; kalendern läses med jämna mellanrum så länge.")
             }
             Self::PushUnreliable { since } => {
-                format!("Ändringar har inte aviserats av Microsoft 365 sedan {since}; kalendrarna läses med jämna mellanrum i stället.")
+                format!("Ändringar har inte aviserats av Microsoft 365 sedan {}; kalendrarna läses med jämna mellanrum i stället.", moment(*since))
             }
             Self::NotificationAddressSilent { said } => {
                 format!("Tjänsten når inte sin egen adress för aviseringar: {said}.")

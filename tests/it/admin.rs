@@ -67,10 +67,8 @@ fn about(company: &str, method: &Method, path: &str, job: &str) -> Vec<(String, 
         ("GET", "/status" | "/subscriptions" | "/jobs" | "/check" | "/audit") => query(""),
         ("GET", "/explain") => [query("&user=201"), query("&user=anna@acme.example")].concat(),
         ("GET", path) if path.starts_with("/companies/{company}/") => vec![(place, None)],
-        (
-            "POST",
-            "/companies/{company}/consent-url" | "/companies/{company}/remove" | "/jobs/{job}/cancel",
-        ) => body(json!({})),
+        ("POST", "/companies/{company}/consent-url" | "/jobs/{job}/cancel") => body(json!({})),
+        ("POST", "/companies/{company}/remove") => body(json!({ "dry_run": true })),
         ("POST", "/companies/apply") => {
             body(json!({ "text": format!("id = '{company}'"), "file": "a.toml", "dry_run": true }))
         }
@@ -121,8 +119,8 @@ async fn i14_to_a_token_of_another_company_a_company_is_as_if_it_did_not_exist()
     }
     let (_, told) = get("/admin/v1/companies/beta/mailboxes").await;
     assert_eq!(told["items"][0]["alias"], "eva@beta.example");
-    let renewed =
-        ask(&world, "beta-desk", &Method::POST, "/admin/v1/subscriptions/renew", Some(&json!({}))).await;
+    let everything = Some(&json!({ "all": true }));
+    let renewed = ask(&world, "beta-desk", &Method::POST, "/admin/v1/subscriptions/renew", everything).await;
     assert_eq!((renewed.0, &renewed.1["total"]), (200, &json!(1)));
     world.end().await;
 }
@@ -178,9 +176,9 @@ async fn who_did_what_is_written_down_with_its_outcome_and_survives_a_restart() 
         "admin apply acme: revision 1, 4 changes",
         "admin consent_link acme: good",
         "consent link consent acme: the company's administrator has consented",
-        "admin apply acme: revision 2, 1 changes",
+        "admin apply acme: revision 2, 1 change",
         "admin apply -: refused: the company file does not hold",
-        "helpdesk sync acme: 1 mailboxes are read anew",
+        "helpdesk sync acme: 1 mailbox is read anew",
         "helpdesk renew acme: job J: 2 mailboxes",
         "helpdesk renew_ended acme: job J: 2 renewed, 0 made anew, 0 failed of 2",
     ];

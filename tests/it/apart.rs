@@ -1,7 +1,7 @@
 //! Companies beside one another, all-or-nothing, replicas that agree, and keys that are changed (I7, I12, I13, I14).
 
 use jiff::SignedDuration;
-use narvaro::admin::{ExplainRequest, OperationError, SyncRequest};
+use narvaro::admin::{AuditRequest, ExplainRequest, OperationError, SyncRequest};
 use narvaro_sim::{EventSpec, Fault, FaultKind, TenantSpec, UserSpec};
 use serde_json::json;
 
@@ -79,6 +79,12 @@ async fn i14_a_consent_cannot_point_a_company_at_anothers_tenant() {
     world.apply(&world.file("gamma", "", "", &world.http_pbx("gamma"), &[("301", EVA, "")])).await;
     let (status, page) = world.consent_as("gamma", &beta).await;
     assert_eq!(status, 409, "{page}");
+    let gamma = AuditRequest { company: "gamma".parse().ok(), ..AuditRequest::default() };
+    let told = world.operations().audit(gamma).await.unwrap().items;
+    assert_eq!(
+        (told[0].what.as_str(), told[0].outcome.as_str()),
+        ("consent", "refused: the tenant that has consented belongs to another company")
+    );
     // A link of one company does not serve another, whatever it is made to say.
     let url = world.consent_url("gamma").await;
     let state = reqwest::Url::parse(&url)
@@ -143,7 +149,8 @@ async fn i14_an_answer_about_one_company_says_nothing_of_another() {
     let both = ExplainRequest { company: None, user: "201".into(), at: None, language: None };
     let asked = operations.explain(both).await;
     assert!(matches!(asked, Err(OperationError::AmbiguousUser { .. })), "{asked:?}");
-    let marked = operations.sync_now(SyncRequest { company: acme(), user: None }).await.unwrap();
+    let marked =
+        operations.sync_now(SyncRequest { company: acme(), ..SyncRequest::default() }).await.unwrap();
     assert_eq!(marked.marked, 2);
     world.end().await;
 }

@@ -1,6 +1,7 @@
 //! The company administrator's consent: links, the call that comes back, and consent withdrawn.
 
 use jiff::SignedDuration;
+use narvaro::admin::AuditRequest;
 use narvaro_sim::{ConsentAnswer, TenantSpec, UserSpec};
 
 use crate::world::{ANNA, CLIENT_ID, Pbx, World};
@@ -19,6 +20,12 @@ async fn unconsented() -> World {
 fn state_of(url: &str) -> String {
     let url = reqwest::Url::parse(url).unwrap();
     url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
+}
+
+/// What the audit trail tells of consents, the newest first.
+async fn consents(world: &World) -> Vec<String> {
+    let page = world.operations().audit(AuditRequest::default()).await.unwrap();
+    page.items.into_iter().filter(|line| line.what == "consent").map(|line| line.outcome).collect()
 }
 
 /// Calls the callback as anybody could.
@@ -118,6 +125,8 @@ async fn a_declined_consent_changes_nothing_whichever_page_says_so() {
         world.settle().await;
         world.expect_trouble("no_consent").await;
     }
+    let declined = "refused: the company's administrator has declined";
+    assert_eq!(consents(&world).await, [declined, declined]);
     world.sim.login(|knobs| knobs.consent_answer = ConsentAnswer::Grant);
     world.consent("acme").await;
     world.until_fine("acme").await;
@@ -134,7 +143,11 @@ async fn a_consent_of_another_tenant_than_the_file_names_is_refused() {
     // Microsoft's page leads to the named tenant only; a made-up call does not have to.
     let state = state_of(&world.consent_url("acme").await);
     let pairs = [("admin_consent", "True"), ("tenant", other.as_str()), ("state", state.as_str())];
-    assert_eq!(call_back(&world, &pairs).await, 409);
+    for _ in 0..3 {
+        assert_eq!(call_back(&world, &pairs).await, 409);
+    }
+    let refused = "refused: another tenant than the company's has consented";
+    assert_eq!(consents(&world).await, [refused], "once for each link");
     world.settle().await;
     assert_eq!(world.sim.subscriptions(), []);
     world.consent("acme").await;

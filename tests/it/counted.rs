@@ -224,7 +224,7 @@ async fn i9_failed_reads_writes_and_subscriptions_are_counted() {
         .await;
     assert_eq!(service.counter("narvaro_presence_writes_failed_total").await, 0);
     service.sim.pbx().fault("acme", 1, PbxFault::Status { status: 403, retry_after: None });
-    let (status, body) = service.admin("POST", "/sync", Some(json!({}))).await;
+    let (status, body) = service.admin("POST", "/sync", Some(json!({ "all": true }))).await;
     assert_eq!(status, 200, "{body}");
     service
         .until("the write has failed", async || {
@@ -238,7 +238,7 @@ async fn i9_failed_reads_writes_and_subscriptions_are_counted() {
         ..FaultFilter::default()
     };
     service.sim.fault(Fault::lasting(FaultKind::Empty { status: 500 }).only(filter));
-    let (status, body) = service.admin("POST", "/subscriptions/renew", Some(json!({}))).await;
+    let (status, body) = service.admin("POST", "/subscriptions/renew", Some(json!({ "all": true }))).await;
     assert_eq!(status, 200, "{body}");
     service
         .until("the renewal has failed", async || {

@@ -49,7 +49,7 @@ async fn all_that_is_said(service: &Service) -> Vec<(String, Vec<u8>)> {
 }
 
 async fn sync(service: &Service) {
-    let (status, body) = service.admin("POST", "/sync", Some(json!({}))).await;
+    let (status, body) = service.admin("POST", "/sync", Some(json!({ "all": true }))).await;
     assert_eq!(status, 200, "{body}");
 }
 

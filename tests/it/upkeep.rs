@@ -259,7 +259,7 @@ async fn a_renewal_counts_only_once_the_subscription_is_renewed() {
         ..FaultFilter::default()
     };
     world.sim.fault(Fault::lasting(FaultKind::Slow { millis: 600_000 }).only(patch));
-    let asked = narvaro::admin::RenewRequest { company: None, user: Some("201".to_owned()), language: None };
+    let asked = narvaro::admin::RenewRequest { user: Some("201".to_owned()), ..Default::default() };
     let job = world.operations().renew(asked).await.unwrap().job;
     let progress = async || world.operations().job(job.clone()).await.unwrap();
     world.until("the renewal hangs", async || world.app().depth().leased == 1).await;
