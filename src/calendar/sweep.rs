@@ -12,7 +12,7 @@
 //!
 //! Why doubling, and not the short time for as long as nothing is announced: most calendars are silent because
 //! nobody writes in them. Looking at each of them a hundred times a day would be most of all requests, and says
-//! no more than looking twice: whatever push loses there is found by the next sweep, and makes push suspicious. A
+//! no more than looking once a day: whatever push loses there is found by the next sweep, and makes push suspicious. A
 //! calendar in which somebody writes is not looked at by sweeps at all: each change that is announced is read by a
 //! round, which proves all of it.
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{EventId, Interval};
@@ -140,6 +140,18 @@ impl CalendarEvent {
     /// Whether it lasts whole days.
     pub fn is_of_whole_days(&self) -> bool {
         matches!(self.when, When::AllDay { .. })
+    }
+
+    /// Whether it takes place in this time, wherever its days begin.
+    pub fn may_touch(&self, time: Interval) -> bool {
+        match self.when {
+            When::Timed(interval) => interval.start < time.end && time.start < interval.end,
+            When::AllDay { first, last } => {
+                let day = SignedDuration::from_hours(24);
+                let date = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
+                first <= date(time.end + day) && date(time.start - day) <= last
+            }
+        }
     }
 }
 

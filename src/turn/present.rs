@@ -189,12 +189,10 @@ impl Turn<'_> {
             Some(_) => {}
         }
         let over = self.state.shut_out_since.is_some_and(|since| since + KEPT_SHUT_OUT <= now);
-        let held = self.state.timetable.as_mut().filter(|timetable| over && !timetable.entries.is_empty());
-        if let Some(timetable) = held {
+        let holds = self.state.timetable.as_ref().is_some_and(|timetable| !timetable.entries.is_empty());
+        if over && holds {
             info!("The calendar of mailbox {} has been kept from us for a day: let go", self.lease.mailbox);
-            timetable.entries.clear();
-            // What was let go comes back by a round from the start of a window only, not by what changed since the last.
-            self.state.bookmark = None;
+            self.state.let_go();
             self.state.owed.reasons.insert(Reason::Missed);
         }
     }
@@ -365,8 +363,7 @@ impl Turn<'_> {
     /// The last turn of a mailbox whose user was taken out or switched off: the calendar's hand is taken off the
     /// phone, and no subscription is left behind.
     pub(super) async fn leave(&mut self) -> Result<Ended, StoreError> {
-        if let Some(timetable) = &mut self.state.timetable {
-            timetable.entries.clear();
+        if self.state.let_go() {
             self.read_back().await;
             self.present().await?;
         } else {
@@ -401,8 +398,7 @@ impl Turn<'_> {
     pub(super) async fn move_to_alias(&mut self, alias: &str) -> Result<bool, StoreError> {
         if !self.state.alias.is_empty() {
             info!("Mailbox {} has another alias: its calendar is read anew", self.lease.mailbox);
-            if let Some(timetable) = &mut self.state.timetable {
-                timetable.entries.clear();
+            if self.state.let_go() {
                 self.present().await?;
                 self.decision = None;
             }

@@ -14,7 +14,7 @@
 //! Only the first two prove the timetable, up to the moment at which they began. What a sweep finds though nothing
 //! was announced is counted, and makes push suspicious ([`crate::calendar::PushRecord`]).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -38,6 +38,9 @@ const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
 
 /// Marks that make a round necessary: something may have changed unheard.
 const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
+
+/// For how long a reading looks whether anything shows for which the mailbox's zone matters: until after the next one.
+const ZONE_MATTERS: SignedDuration = SignedDuration::from_hours(36);
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
 pub(super) const DO_NOT_WAIT: [Reason; 5] =
@@ -242,14 +245,16 @@ impl Turn<'_> {
         self.expect_brought(&integration);
         let (back, ahead) = self.turns.settings.window;
         let window = Interval::new(begun - back, begun + ahead);
-        // Both are heard out, whichever fails: a wait that one is told holds for the next turn too.
-        let (zone, round) = tokio::join!(
-            integration.source.time_zone(mailbox),
-            integration.source.round(mailbox, window, None)
-        );
-        let (zone, round) = (zone?, round?);
+        let round = integration.source.round(mailbox, window, None).await?;
         self.note_round(&integration);
-        self.state.zone = Some(ZoneRead { name: zone, at: begun });
+        // Days and texts go by it; where neither is to come, tomorrow's reading is soon enough.
+        let soon = Interval::new(begun, begun + ZONE_MATTERS);
+        if self.state.zone.is_none()
+            || round.events.iter().any(|event| event.may_touch(soon) && self.matters(event))
+        {
+            let name = integration.source.time_zone(mailbox).await?;
+            self.state.zone = Some(ZoneRead { name, at: begun });
+        }
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         let timetable = self.state.timetable.get_or_insert_default();

@@ -270,6 +270,15 @@ impl MailboxState {
         Some(Health::AliasNotPrimary { alias: self.alias.clone(), primary })
     }
 
+    /// Takes the calendar's hand off the phone; `false` where it never was on it. What was let go comes back by a round
+    /// from the start of a window only, not by what has changed since the last.
+    pub(super) fn let_go(&mut self) -> bool {
+        let Some(timetable) = &mut self.timetable else { return false };
+        timetable.entries.clear();
+        self.bookmark = None;
+        true
+    }
+
     /// Forgets everything that was read under another alias; what people set by hand stays.
     pub(super) fn move_to_alias(&mut self, alias: &str) {
         *self = Self {
