@@ -78,7 +78,7 @@
 //!   in between what has changed, for one request where nothing has. A notification is answered by such a round too: that costs no more than the one event,
 //!   and proves all of the calendar, so that a calendar in which somebody writes needs no sweeps. Since a round may lag behind its notification, the event is fetched where the round does not have the
 //!   version that was announced. Of a series that a later round speaks of, all occurrences are read anew: nowhere is written which of them it holds.
-//! - Silence proves nothing, and seldom means anything: the time between two sweeps of a silent mailbox doubles with
+//! - Silence proves nothing, and seldom means anything: the time between two sweeps of a silent mailbox grows with
 //!   each that finds nothing, until the night's roll is enough, and is short again once one finds what was not announced.
 //! - All PBX writes are announced in the store first. It costs one group commit; without it a crash between write and
 //!   settling would make our own write look like a change by hand, and lock a person in.

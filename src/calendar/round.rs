@@ -53,7 +53,9 @@ impl Round {
     /// and speak of an older one.
     pub fn answers(&self, item: &EventId, announced: Option<ItemVersion>) -> bool {
         let Some(announced) = announced else { return false };
-        if announced.is_of_deleted() {
+        // Deleted, or moved out of what is read. (Moved back in the moment by which the round lags, it would be missed
+        // until the next one.)
+        if announced.is_of_deleted() || self.gone.contains(item) {
             return self.gone.contains(item);
         }
         // Series are not as the round had them: each was read anew after it.
@@ -63,10 +65,10 @@ impl Round {
         self.versions.get(item) == Some(&announced) || self.series.iter().any(of_series)
     }
 
-    /// Whether any of it lasts whole days, which begin by the clocks of the mailbox.
-    pub fn has_whole_days(&self) -> bool {
+    /// What of it lasts whole days, which begin by the clocks of the mailbox.
+    pub fn whole_days(&self) -> impl Iterator<Item = &CalendarEvent> {
         let of_series = self.series.iter().flat_map(|(_, occurrences)| occurrences);
-        self.events.iter().chain(of_series).any(CalendarEvent::is_of_whole_days)
+        self.events.iter().chain(of_series).filter(|event| event.is_of_whole_days())
     }
 
     /// Whether nothing has changed.

@@ -7,10 +7,10 @@
 //! |---|---|
 //! | There is no living subscription | after [`SweepPlan::unwatched`] |
 //! | The last sweep found what push had not announced | after [`SweepPlan::unproven`] |
-//! | Nothing has been announced since push was last in doubt | after [`SweepPlan::unproven`] at first; each sweep that finds nothing doubles it, up to [`SweepPlan::trusted`] |
+//! | Nothing has been announced since push was last in doubt | after [`SweepPlan::unproven`] at first, then after three times as long as it has been silent, up to [`SweepPlan::trusted`] |
 //! | Something has been announced since | after [`SweepPlan::proven`] at first, and longer, up to [`SweepPlan::trusted`], the longer nothing was found lost |
 //!
-//! Why doubling, and not the short time for as long as nothing is announced: most calendars are silent because
+//! Why growing, and not the short time for as long as nothing is announced: most calendars are silent because
 //! nobody writes in them. Looking at each of them a hundred times a day would be most of all requests, and says
 //! no more than looking once a day: whatever push loses there is found by the next sweep, and makes push suspicious. A
 //! calendar in which somebody writes is not looked at by sweeps at all: each change that is announced is read by a
@@ -51,7 +51,7 @@ impl SweepPlan {
         match push {
             Push::Absent => self.unwatched,
             Push::Suspicious => self.unproven,
-            Push::Silent(so_far) => so_far.max(self.unproven).min(self.trusted),
+            Push::Silent(so_far) => (so_far * 3).max(self.unproven).min(self.trusted),
             Push::Proven(so_far) => so_far.max(self.proven).min(self.trusted),
         }
     }
@@ -155,14 +155,14 @@ mod tests {
     fn a_new_subscription_is_looked_at_often_and_less_often_with_each_sweep_that_finds_nothing() {
         let push = new_at(0);
         let mut read = 0;
-        let sweeps: Vec<i64> = (0..9)
+        let sweeps: Vec<i64> = (0..6)
             .map(|_| {
                 let wait = next(&push, read);
                 read += wait;
                 wait
             })
             .collect();
-        assert_eq!(sweeps, [15, 15, 30, 60, 120, 240, 480, 720, 720]);
+        assert_eq!(sweeps, [15, 45, 180, 720, 720, 720]);
     }
 
     #[test]
@@ -190,9 +190,9 @@ mod tests {
         let mut push = new_at(0);
         push.swept(true, minute(1000));
         push.swept(false, minute(1015));
-        assert_eq!(next(&push, 1015), 15);
-        push.swept(false, minute(1030));
-        assert_eq!(next(&push, 1030), 30);
+        assert_eq!(next(&push, 1015), 45);
+        push.swept(false, minute(1060));
+        assert_eq!(next(&push, 1060), 180);
         push.doubt(minute(2000));
         assert_eq!(next(&push, 2000), 15);
     }

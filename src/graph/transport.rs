@@ -116,10 +116,15 @@ impl Transport {
         let batches_rest = desk.gates.left(&Scope::Batch, desk.clock.now()).is_some();
         let company = if batch::may_join(call) && !batches_rest { Company::Any } else { Company::Alone };
         match self.line.stand(priority(call), company, errand).await {
-            Ok(Called::Alone(slot, errand)) => Arc::clone(desk).exchange(slot, vec![errand]).await,
+            // On its own: whoever asked may give up, and a wait that Graph asks for holds all the same.
+            Ok(Called::Alone(slot, errand)) => {
+                on_its_own(Arc::clone(desk).exchange(slot, vec![errand]));
+            }
             Ok(Called::Together(group)) => {
                 let desk = Arc::clone(desk);
-                group.go(|slot, errands| desk.exchange(slot, errands).boxed()).await;
+                on_its_own(async move {
+                    group.go(|slot, errands| desk.exchange(slot, errands).boxed()).await;
+                });
             }
             // The line lives as long as this; were it gone, so would be the errand, as is seen below.
             Err(_) => {}
@@ -316,6 +321,15 @@ fn priority(call: &Call) -> Priority {
 }
 
 /// Whether a call fetches a further page of the list of subscriptions.
+/// Lets an exchange come to its end, which its time-out bounds, whether or not anybody waits for it.
+fn on_its_own(exchange: impl Future<Output = ()> + Send + 'static) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a stop need not wait for answers, and who waits for one sees a panic as no answer"
+    )]
+    drop(tokio::spawn(exchange));
+}
+
 fn continues_list(call: &Call) -> bool {
     call.scope == Scope::Subscriptions
         && call.url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("$skiptoken"))

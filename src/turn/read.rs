@@ -250,6 +250,7 @@ impl Turn<'_> {
         // Days and texts go by it; where neither is to come, tomorrow's reading is soon enough.
         let soon = Interval::new(begun, begun + ZONE_MATTERS);
         if self.state.zone.is_none()
+            || self.state.owed.reasons.any(&ASK_FOR_ALL)
             || round.events.iter().any(|event| event.may_touch(soon) && self.matters(event))
         {
             let name = integration.source.time_zone(mailbox).await?;
@@ -303,7 +304,8 @@ impl Turn<'_> {
         let zone = if round.is_empty() {
             None
         } else {
-            self.fresh_zone(&integration, mailbox, round.has_whole_days()).await?
+            let whole_days = round.whole_days().any(|event| self.matters(event));
+            self.fresh_zone(&integration, mailbox, whole_days).await?
         };
         self.take_zone(zone);
         let zone = self.zone();

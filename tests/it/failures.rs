@@ -171,8 +171,17 @@ async fn i6_an_edge_comes_without_any_request_to_graph() {
     let world = World::new().await;
     world.event("MÖT", "2026-11-23 10:00", "2026-11-23 11:00");
     world.settle().await;
-    // The sweeps that were due until now are done; the next ones come after the meeting.
+    // The sweeps that were due until now are done, and so is the first comparison of subscriptions; the next ones come
+    // after the meeting.
+    for _ in 0..7 {
+        world.advance(SignedDuration::from_mins(15)).await;
+    }
     world.advance_to("2026-11-23 09:59").await;
+    let listed = async || {
+        let calls = world.sim.journal().graph_calls();
+        calls.iter().any(|call| call.method == "GET" && call.path.ends_with("/subscriptions"))
+    };
+    world.until("subscriptions are compared", listed).await;
     world.sim.fault(Fault::lasting(FaultKind::Drop));
     for (time, profile) in [("2026-11-23 10:00", "meeting"), ("2026-11-23 11:00", "available")] {
         let seq = world.sim.journal().last_seq();
