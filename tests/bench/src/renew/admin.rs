@@ -22,7 +22,7 @@ impl Admin {
     }
 
     pub(super) async fn renew_all(&self) -> anyhow::Result<JobStarted> {
-        self.post("subscriptions/renew", json!({})).await
+        self.post("subscriptions/renew", json!({ "all": true })).await
     }
 
     pub(super) async fn job(&self, job: &JobId) -> anyhow::Result<JobProgress> {
