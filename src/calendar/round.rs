@@ -55,14 +55,15 @@ impl Round {
         let Some(announced) = announced else { return false };
         // Deleted, or moved out of what is read. (Moved back in the moment by which the round lags, it would be missed
         // until the next one.)
-        if announced.is_of_deleted() || self.gone.contains(item) {
-            return self.gone.contains(item);
+        if self.gone.contains(item) {
+            return true;
         }
         // Series are not as the round had them: each was read anew after it.
         let of_series = |(series, occurrences): &(EventId, Vec<CalendarEvent>)| {
             series == item || occurrences.iter().any(|occurrence| occurrence.id == *item)
         };
-        self.versions.get(item) == Some(&announced) || self.series.iter().any(of_series)
+        let spoken_of = self.versions.get(item) == Some(&announced) || self.series.iter().any(of_series);
+        spoken_of && !announced.is_of_deleted()
     }
 
     /// What of it lasts whole days, which begin by the clocks of the mailbox.

@@ -19,11 +19,8 @@ use super::{
 use crate::{
     calendar::{MailboxRef, ReadError},
     model::SubscriptionId,
-    subscription::{ListedWatch, Watch, WatchError, WatchKeeper, WatchPage, WatchRequest},
+    subscription::{LONGEST_LIFE, ListedWatch, Watch, WatchError, WatchKeeper, WatchPage, WatchRequest},
 };
-
-/// Longest life that is asked for: Graph's 10,080 minutes, less a quarter of an hour for clocks and the way.
-const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(10_080 - 15);
 
 /// The same where events are sent along: 1,440 minutes.
 const LONGEST_RICH_LIFE: SignedDuration = SignedDuration::from_mins(1_440 - 15);

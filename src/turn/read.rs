@@ -301,13 +301,10 @@ impl Turn<'_> {
         let round = integration.source.round(mailbox, bookmark.window, Some(&bookmark.link)).await?;
         self.note_round(&integration);
         items.retain(|hint| !round.answers(&hint.item, hint.version));
-        let zone = if round.is_empty() {
-            None
-        } else {
+        if !round.is_empty() {
             let whole_days = round.whole_days().any(|event| self.matters(event));
-            self.fresh_zone(&integration, mailbox, whole_days).await?
-        };
-        self.take_zone(zone);
+            self.refresh_zone(&integration, mailbox, whole_days).await?;
+        }
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         let Some(timetable) = &mut self.state.timetable else { return Ok(()) };
@@ -353,15 +350,11 @@ impl Turn<'_> {
         for hint in &items {
             changes.push(self.read_item(mailbox, &hint.item).await?);
         }
-        let zone = match &integration.brought {
-            // Where events are sent along, a change is to cost no request: rounds keep the zone.
-            Some(_) => None,
-            None => {
-                let whole_days = changes.iter().any(ItemChange::has_whole_days);
-                self.fresh_zone(&integration, mailbox, whole_days).await?
-            }
-        };
-        self.take_zone(zone);
+        // Where events are sent along, a change is to cost no request: rounds keep the zone.
+        if integration.brought.is_none() {
+            let whole_days = changes.iter().any(ItemChange::has_whole_days);
+            self.refresh_zone(&integration, mailbox, whole_days).await?;
+        }
         let zone = self.zone();
         let ruleset = self.seat.ruleset();
         if let Some(timetable) = &mut self.state.timetable {
@@ -374,27 +367,22 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// The mailbox's zone, read again where what is known of it is not fresh: it comes with changes, since nothing
+    /// Reads the mailbox's zone again where what is known of it is not fresh: it comes with changes, since nothing
     /// announces it. Where days change it has to be right, elsewhere only texts are told by it.
-    async fn fresh_zone(
-        &self,
+    async fn refresh_zone(
+        &mut self,
         integration: &Integration,
         mailbox: &MailboxRef,
         whole_days: bool,
-    ) -> Result<Option<ZoneRead>, ReadError> {
+    ) -> Result<(), ReadError> {
         let at = self.now();
         let fresh = if whole_days { ZONE_FRESH_FOR_DAYS } else { ZONE_FRESH };
         if self.state.zone.as_ref().is_some_and(|zone| at.duration_since(zone.at) <= fresh) {
-            return Ok(None);
+            return Ok(());
         }
         let name = integration.source.time_zone(mailbox).await?;
-        Ok(Some(ZoneRead { name, at }))
-    }
-
-    fn take_zone(&mut self, zone: Option<ZoneRead>) {
-        if zone.is_some() {
-            self.state.zone = zone;
-        }
+        self.state.zone = Some(ZoneRead { name, at });
+        Ok(())
     }
 
     async fn read_item(&self, mailbox: &MailboxRef, item: &EventId) -> Result<ItemChange, ReadError> {
