@@ -10,7 +10,8 @@ target=${CARGO_TARGET_DIR:-target}
 
 case ${1:-all} in
 short)
-    cargo build --locked --quiet -p narvaro -p narvaro-bench
+    # The whole workspace: with fewer packages Cargo would pick other features, and build dependencies once more for them.
+    cargo build --locked --quiet --workspace --bins
     "$target/debug/narvaro-bench" turns --mailboxes 200 --rate 25 --lead-secs 15 --arrive-only
     "$target/debug/narvaro-bench" renew --mailboxes 300 --untimed
     ;;

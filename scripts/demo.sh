@@ -9,6 +9,6 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-cargo build --locked --package narvaro --package narvaro-sim --bins
-# Cargo makes way for the program, so that signals reach it.
-exec cargo run --locked --quiet --package narvaro-sim --bin narvaro-demo -- "$@"
+# The whole workspace: with fewer packages Cargo would pick other features, and build dependencies once more for them.
+cargo build --locked --workspace --bins
+exec "${CARGO_TARGET_DIR:-target}/debug/narvaro-demo" "$@"

@@ -317,8 +317,11 @@ impl App {
     }
 
     /// How full the queue is.
-    pub fn depth(&self) -> crate::queue::Depth {
-        self.operations.depth()
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`](crate::queue::StoreError::Unavailable).
+    pub async fn depth(&self) -> Result<crate::queue::Depth, crate::queue::StoreError> {
+        self.operations.depth().await
     }
 
     /// Stops in order: no new work, turns under way, PBX links, the store.

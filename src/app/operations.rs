@@ -101,8 +101,8 @@ impl Service {
         outcome.map_err(|cut_short| OperationError::Internal(Box::new(cut_short)))?
     }
 
-    pub(super) fn depth(&self) -> Depth {
-        self.store.depth()
+    pub(super) async fn depth(&self) -> Result<Depth, StoreError> {
+        self.store.depth().await
     }
 
     pub(super) fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
@@ -251,8 +251,9 @@ impl Service {
     }
 
     /// Whether something has been due for long and nobody has taken it.
-    fn stands_still(&self) -> bool {
-        self.store.depth().oldest_due.is_some_and(|since| since + OVERDUE < self.clock.now())
+    async fn stands_still(&self) -> Result<bool, StoreError> {
+        let oldest = self.store.depth().await?.oldest_due;
+        Ok(oldest.is_some_and(|since| since + OVERDUE < self.clock.now()))
     }
 
     async fn check_store(&self, language: Language) -> CheckLine {
@@ -269,7 +270,7 @@ impl Service {
     }
 
     /// That work is late; nothing where it is not.
-    fn check_turns(&self, language: Language) -> Option<CheckLine> {
+    async fn check_turns(&self, language: Language) -> Option<CheckLine> {
         let (what, said, cure) = match language {
             Language::Sv => (
                 "postlådor",
@@ -283,7 +284,8 @@ impl Service {
             ),
         };
         let late = CheckLine { what: what.into(), ok: false, said: said.into(), cure: Some(cure.into()) };
-        self.stands_still().then_some(late)
+        // A store that is away has a line of its own.
+        self.stands_still().await.unwrap_or(false).then_some(late)
     }
 
     /// Calls our own notification address the way Graph does.
@@ -506,7 +508,7 @@ impl Operations for Service {
 
     async fn ready(&self) -> Result<(), String> {
         self.ask_store().await?;
-        if self.stands_still() {
+        if self.stands_still().await.map_err(|error| Chain(&error).to_string())? {
             Err("mailboxes have been due for more than a minute".to_owned())
         } else {
             Ok(())
@@ -710,7 +712,7 @@ impl Operations for Service {
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
         let mut checks = vec![self.check_store(language).await];
-        checks.extend(self.check_turns(language));
+        checks.extend(self.check_turns(language).await);
         checks.push(self.check_public_url(language).await);
         checks.extend(self.credential.check(self.clock.now(), language));
         for office in self.offices(scope.company.as_ref())? {

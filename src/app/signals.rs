@@ -131,8 +131,8 @@ mod tests {
         async fn look(&self, _: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
             Ok(None)
         }
-        fn depth(&self) -> Depth {
-            Depth::default()
+        async fn depth(&self) -> Result<Depth, StoreError> {
+            Ok(Depth::default())
         }
     }
 

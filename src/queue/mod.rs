@@ -202,7 +202,10 @@ pub trait DueStore: Send + Sync + 'static {
     async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// How full the queue is.
-    fn depth(&self) -> Depth;
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn depth(&self) -> Result<Depth, StoreError>;
 }
 
 /// How full the queue is, for metrics and tests.

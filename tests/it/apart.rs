@@ -190,10 +190,16 @@ async fn i13_a_refused_file_and_a_dry_run_change_nothing_at_all() {
     world.restart().await;
     world.settle().await;
     assert_eq!(world.operations().export("acme".parse().unwrap()).await.unwrap(), before);
-    assert_eq!((world.shows("201").profile, world.app().depth().mailboxes), ("meeting".into(), 2));
+    assert_eq!(
+        (world.shows("201").profile, world.app().depth().await.unwrap().mailboxes),
+        ("meeting".into(), 2)
+    );
     world.apply(&good).await;
     world.settle().await;
-    assert_eq!((world.shows("201").profile, world.app().depth().mailboxes), ("lunch".into(), 1));
+    assert_eq!(
+        (world.shows("201").profile, world.app().depth().await.unwrap().mailboxes),
+        ("lunch".into(), 1)
+    );
     world.end().await;
 }
 
@@ -236,7 +242,7 @@ async fn decided(world: &World) -> Vec<String> {
         all.push(format!("{:?} {:?} {:?}", mailbox.shown, mailbox.next_change, mailbox.health.health.name()));
         all.push(format!("{:?}", world.shows(extension)));
     }
-    all.push(format!("{:?}", world.app().depth()));
+    all.push(format!("{:?}", world.app().depth().await.unwrap()));
     all
 }
 

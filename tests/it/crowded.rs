@@ -58,7 +58,7 @@ async fn hang(world: &World, companies: &[&str]) {
     }
     world
         .until("as many read as may, the others wait", async || {
-            let depth = world.app().depth();
+            let depth = world.app().depth().await.unwrap();
             depth.leased == READING.min(companies.len())
                 && depth.due == companies.len().saturating_sub(READING)
                 && world.sim.outstanding() == 0
@@ -89,7 +89,7 @@ async fn i6_i10_an_edge_finds_a_worker_while_the_calendars_of_many_companies_han
         let shown = world.sim.pbx().until(company, extension, LIMIT, |shown| shown.profile == "lunch").await;
         assert!(shown, "{company} {extension} shows {}", shows(&world, company, extension));
     }
-    world.until("reading goes on", async || world.app().depth().leased == READING).await;
+    world.until("reading goes on", async || world.app().depth().await.unwrap().leased == READING).await;
     world.sim.clear_faults();
     // Those that hang give up after four minutes, and all that was put off is read.
     world.elapse(240).await;
@@ -105,7 +105,7 @@ async fn a_turn_that_reads_for_too_long_ends_tells_why_and_is_tried_again() {
     let world = crowd(&["slow1"]).await;
     hang(&world, &["slow1"]).await;
     world.elapse(239).await;
-    assert_eq!(world.app().depth().leased, 1, "not before its time");
+    assert_eq!(world.app().depth().await.unwrap().leased, 1, "not before its time");
     world.pass(1).await;
     let health = world.mailbox("slow1", "201").await.health;
     assert_eq!(health.health.name(), "graph_unreachable");
@@ -128,7 +128,7 @@ async fn mailboxes_that_nobody_sees_to_are_told_of_by_check_and_the_store_is_not
     assert!(!checks().await.iter().any(late));
     world.sim.fault(Fault::lasting(HANGS));
     world.operations().sync_now(SyncRequest::default()).await.unwrap();
-    world.until("one hangs and one waits", async || world.app().depth().leased == 1).await;
+    world.until("one hangs and one waits", async || world.app().depth().await.unwrap().leased == 1).await;
     world.elapse(61).await;
     let told = checks().await;
     assert!(told.iter().any(|line| late(line) && !line.ok && line.cure.is_some()), "{told:?}");

@@ -227,7 +227,7 @@ async fn i6_a_read_under_way_is_put_off_when_an_edge_comes_and_made_up_for() {
     world.settle().await;
     world.sim.fault(Fault::lasting(FaultKind::Slow { millis: 5_000 }));
     world.event("Lunch", "2026-11-23 08:01", "2026-11-23 09:00");
-    world.until("the turn reads", async || world.app().depth().leased == 1).await;
+    world.until("the turn reads", async || world.app().depth().await.unwrap().leased == 1).await;
     let seq = world.sim.journal().last_seq();
     let edge = at("2026-11-23 08:01");
     world.sim.set_time(edge);
@@ -269,10 +269,10 @@ async fn i2_notifications_are_answered_while_graph_and_pbx_hang() {
     for alias in [ANNA, BO] {
         world.sim.add_event(alias, EventSpec::new("MÖT").at(at("2026-11-23 07:30"), until)).unwrap();
     }
-    world.until("both turns hang", async || world.app().depth().leased == 2).await;
+    world.until("both turns hang", async || world.app().depth().await.unwrap().leased == 2).await;
     let seq = world.sim.journal().last_seq();
     let slowest = slowest_of(&world, 20).await;
-    assert_eq!(world.app().depth().leased, 2, "they hang still");
+    assert_eq!(world.app().depth().await.unwrap().leased, 2, "they hang still");
     assert_eq!(traffic(&world, seq), "", "nobody was answered meanwhile");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     world.sim.clear_faults();
@@ -285,7 +285,7 @@ async fn i2_notifications_are_answered_while_an_asterisk_says_nothing() {
     let world = World::with(Pbx::Asterisk).await;
     world.sim.ami().turn(|knobs| knobs.mute = true);
     world.event("MÖT", "2026-11-23 07:30", "2026-11-23 09:00");
-    world.until("the turn hangs", async || world.app().depth().leased == 1).await;
+    world.until("the turn hangs", async || world.app().depth().await.unwrap().leased == 1).await;
     let slowest = slowest_of(&world, 20).await;
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     world.sim.ami().turn(|knobs| knobs.mute = false);

@@ -217,7 +217,7 @@ async fn a_first_reading_that_has_not_come_to_its_end() {
     world.consent("acme").await;
     world.sim.fault(Fault::lasting(FaultKind::Hang).only(FaultFilter::path("calendarView")));
     world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("201", ANNA, "")])).await;
-    world.until("the calendar is asked for", async || world.app().depth().leased == 1).await;
+    world.until("the calendar is asked for", async || world.app().depth().await.unwrap().leased == 1).await;
     let health = world.mailbox("acme", "201").await.health;
     assert_eq!((health.health.name().as_str(), health.severity), ("starting", Severity::Fine));
     assert_eq!(world.company_health().await, "fine");

@@ -44,7 +44,7 @@ async fn a_removed_company_gives_its_phones_back_and_is_forgotten() {
     until_forgotten(&world).await;
     assert_eq!(both(&world), ["available", "available"]);
     assert_eq!((world.subscriptions(ANNA), world.subscriptions(BO)), (vec![], vec![]));
-    assert_eq!(world.app().depth().mailboxes, 0);
+    assert_eq!(world.app().depth().await.unwrap().mailboxes, 0);
     assert!(matches!(remove(&world, false).await, Err(OperationError::NoSuchCompany(_))));
     world.restart().await;
     world.settle().await;

@@ -397,7 +397,7 @@ async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longes
             bench.clock().advance(Duration::from_secs(1));
         }
         assert!(lease_all(&*bench).await.is_empty());
-        assert_eq!(store.depth().due, 2, "they are not forgotten");
+        assert_eq!(store.depth().await.unwrap().due, 2, "they are not forgotten");
         // Handed out for a mark, it does not overtake who waits, and keeps its place.
         mark(&*bench, waiting[0].mailbox, "item", None).await;
         let marked = lease_all(&*bench).await.remove(0);
@@ -411,7 +411,7 @@ async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longes
         assert!(store.begin_reading(&next[0]).await.unwrap(), "it reads already");
         store.release(&next[0]).await.unwrap();
         assert_eq!(lease_all(&*bench).await.len(), 2, "the other one, and what was handed back");
-        assert_eq!(mailboxes.len(), store.depth().mailboxes);
+        assert_eq!(mailboxes.len(), store.depth().await.unwrap().mailboxes);
     }
 }
 
@@ -428,7 +428,7 @@ async fn i6_what_waits_for_room_to_read_is_handed_out_at_its_edge() {
         put_off(&*bench, &lease, Some(edge)).await;
         assert!(lease_all(&*bench).await.is_empty());
         bench.clock().advance_to(edge);
-        assert_eq!(store.depth().due, 1);
+        assert_eq!(store.depth().await.unwrap().due, 1);
         let again = lease_all(&*bench).await;
         assert_eq!((again[0].mailbox, again[0].reads), (lease.mailbox, false));
     }
@@ -650,7 +650,7 @@ async fn many_marks_at_once_are_all_kept() {
             }
         }
         assert_eq!(items, 500);
-        assert_eq!(bench.store().depth().due, 0);
+        assert_eq!(bench.store().depth().await.unwrap().due, 0);
     }
 }
 

@@ -257,13 +257,13 @@ async fn a_user_taken_out_while_graph_is_away_leaves_no_subscription_behind() {
     world.apply(&world.file("acme", "", "", &world.http_pbx("acme"), &[("202", BO, "")])).await;
     world.settle().await;
     assert_eq!(world.shows("201").profile, "available", "the phone does not wait for Graph");
-    assert_eq!((world.subscriptions(ANNA).len(), world.app().depth().mailboxes), (1, 2));
+    assert_eq!((world.subscriptions(ANNA).len(), world.app().depth().await.unwrap().mailboxes), (1, 2));
     world.restart().await;
     world.settle().await;
-    assert_eq!(world.app().depth().mailboxes, 2, "what is left to do outlives a restart");
+    assert_eq!(world.app().depth().await.unwrap().mailboxes, 2, "what is left to do outlives a restart");
     world.sim.clear_faults();
     world.advance(SignedDuration::from_mins(10)).await;
-    assert_eq!((world.subscriptions(ANNA).len(), world.app().depth().mailboxes), (0, 1));
+    assert_eq!((world.subscriptions(ANNA).len(), world.app().depth().await.unwrap().mailboxes), (0, 1));
     world.end().await;
 }
 

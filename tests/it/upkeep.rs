@@ -262,14 +262,14 @@ async fn a_renewal_counts_only_once_the_subscription_is_renewed() {
     let asked = narvaro::admin::RenewRequest { user: Some("201".to_owned()), ..Default::default() };
     let job = world.operations().renew(asked).await.unwrap().job;
     let progress = async || world.operations().job(job.clone()).await.unwrap();
-    world.until("the renewal hangs", async || world.app().depth().leased == 1).await;
+    world.until("the renewal hangs", async || world.app().depth().await.unwrap().leased == 1).await;
     // The turn ends for an edge and puts the renewal off.
     let edge = at("2026-11-23 08:01");
     world.sim.set_time(edge);
     world.clock.advance_to(edge);
     world
         .until("the renewal hangs again", async || {
-            world.app().depth().leased == 1 && world.shows("201").profile == "meeting"
+            world.app().depth().await.unwrap().leased == 1 && world.shows("201").profile == "meeting"
         })
         .await;
     assert_eq!(progress().await.done, 0, "nothing has been renewed");
@@ -297,7 +297,7 @@ async fn a_renewal_counts_though_the_reading_after_it_is_put_off() {
         .sync_now(narvaro::admin::SyncRequest { user: anna(), ..Default::default() })
         .await
         .unwrap();
-    world.until("the reading hangs", async || world.app().depth().leased == 1).await;
+    world.until("the reading hangs", async || world.app().depth().await.unwrap().leased == 1).await;
     let asked = narvaro::admin::RenewRequest { user: anna(), ..Default::default() };
     let job = world.operations().renew(asked).await.unwrap().job;
     // Each edge cuts the reading short; the turn after the first has been asked for the renewal too.

@@ -102,10 +102,13 @@ async fn a_user_who_is_taken_out_is_left_and_forgotten() {
     assert_eq!(world.shows("201").profile, "available");
     assert_eq!(world.subscriptions(ANNA), []);
     assert_eq!(world.subscriptions(BO).len(), 1);
-    assert_eq!(world.app().depth().mailboxes, 1);
+    assert_eq!(world.app().depth().await.unwrap().mailboxes, 1);
     world.restart().await;
     world.settle().await;
-    assert_eq!((world.app().depth().mailboxes, world.shows("201").profile), (1, "available".into()));
+    assert_eq!(
+        (world.app().depth().await.unwrap().mailboxes, world.shows("201").profile),
+        (1, "available".into())
+    );
     world.end().await;
 }
 
@@ -122,7 +125,7 @@ async fn a_user_who_is_taken_out_while_the_pbx_is_away_is_left_once_it_is_back()
     world.sim.pbx().clear_faults("acme");
     world.advance_to("2026-11-23 08:30").await;
     assert_eq!(world.shows("201").profile, "available");
-    assert_eq!(world.app().depth().mailboxes, 1);
+    assert_eq!(world.app().depth().await.unwrap().mailboxes, 1);
     world.end().await;
 }
 

@@ -74,8 +74,8 @@ impl DueStore for Faulty {
     async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.look(mailbox).await
     }
-    fn depth(&self) -> Depth {
-        self.inner.depth()
+    async fn depth(&self) -> Result<Depth, StoreError> {
+        self.inner.depth().await
     }
 }
 

@@ -351,7 +351,7 @@ impl World {
         loop {
             // In this order: a notification counts as outstanding until its mark can be seen in the queue.
             let outstanding = self.sim.outstanding();
-            let depth = self.app().depth();
+            let depth = self.app().depth().await.unwrap();
             if outstanding == 0 && depth.due == 0 && depth.leased == 0 {
                 return;
             }

@@ -408,8 +408,8 @@ impl DueStore for Embedded {
         })
     }
 
-    fn depth(&self) -> Depth {
-        self.shared.index().depth(self.shared.clock.now())
+    async fn depth(&self) -> Result<Depth, StoreError> {
+        Ok(self.shared.index().depth(self.shared.clock.now()))
     }
 }
 

@@ -201,7 +201,7 @@ impl Town {
     /// Moves the clock to `to`, and stops wherever something is due before.
     async fn move_on(&mut self, to: Timestamp) {
         while self.now() < to {
-            let due = self.next_due().map_or(to, |due| due.max(self.now() + self.form.stride));
+            let due = self.next_due().await.map_or(to, |due| due.max(self.now() + self.form.stride));
             let stop = due.min(to);
             assert!(stop > self.now(), "the clock has to move");
             self.world.sim.set_time(stop);
@@ -215,8 +215,8 @@ impl Town {
     }
 
     /// When the service's queue or the simulator's delivery wants the time to be.
-    fn next_due(&self) -> Option<Timestamp> {
-        let queue = self.world.is_up().then(|| self.world.app().depth().next).flatten();
+    async fn next_due(&self) -> Option<Timestamp> {
+        let queue = if self.world.is_up() { self.world.app().depth().await.unwrap().next } else { None };
         queue.into_iter().chain(self.world.sim.next_delivery()).min()
     }
 
@@ -226,7 +226,8 @@ impl Town {
         for look in 0_u32.. {
             // In this order: a notification counts until its mark can be seen in the queue.
             let delivering = self.world.sim.delivering();
-            let depth = if self.world.is_up() { self.world.app().depth() } else { Depth::default() };
+            let depth =
+                if self.world.is_up() { self.world.app().depth().await.unwrap() } else { Depth::default() };
             if delivering == 0 && depth.due == 0 && depth.leased == 0 {
                 return;
             }
