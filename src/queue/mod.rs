@@ -60,6 +60,8 @@ pub struct Lease {
     pub mailbox: MailboxId,
     /// Whose.
     pub company: CompanyId,
+    /// The company's revision.
+    pub revision: u64,
     /// Greater than that of every lease of this mailbox before.
     pub generation: Generation,
     /// When the lease ends unless extended, by the store's clock.
