@@ -15,6 +15,7 @@ use narvaro::{
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
+        redis::{Redis, RedisSettings},
     },
 };
 
@@ -76,8 +77,54 @@ impl Bench for EmbeddedBench {
     }
 }
 
-fn benches() -> Vec<Box<dyn Bench>> {
-    vec![Box::new(EmbeddedBench::new())]
+struct RedisBench {
+    settings: RedisSettings,
+    clock: Arc<ManualClock>,
+    store: Option<Arc<Redis>>,
+}
+
+impl RedisBench {
+    async fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let settings = RedisSettings {
+            link: narvaro::store::redis::LinkSettings { url: "redis://127.0.0.1:7777".into() },
+            prefix: format!("t{}-{n}", std::process::id()),
+            replica: "one".into(),
+            shares: Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 },
+            trail_entries: 3,
+        };
+        let clock = ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap());
+        let mut bench = Self { settings, clock, store: None };
+        bench.open().await;
+        bench
+    }
+
+    async fn open(&mut self) {
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        self.store = Some(Arc::new(Redis::open(&self.settings, clock).await.unwrap()));
+    }
+}
+
+#[async_trait]
+impl Bench for RedisBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().unwrap()) as Arc<dyn Store>
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        store.tidy_up_all().await;
+        self.open().await;
+    }
+}
+
+async fn benches() -> Vec<Box<dyn Bench>> {
+    vec![Box::new(RedisBench::new().await)]
 }
 
 fn company(name: &str) -> CompanyId {
@@ -91,7 +138,6 @@ fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
 async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
     let store = bench.store();
     let applied = store.apply(&company(name), b"{}".to_vec(), users).await.unwrap();
-    store.make_due(&applied.mailboxes);
     applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
 }
 
@@ -134,7 +180,7 @@ async fn mark(
 
 #[tokio::test]
 async fn a_mark_makes_its_mailbox_due_with_reason_and_item() {
-    for bench in benches() {
+    for bench in benches().await {
         let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
         drain(&*bench, None).await;
         mark(&*bench, mailbox, "item", None).await;
@@ -149,7 +195,7 @@ async fn a_mark_makes_its_mailbox_due_with_reason_and_item() {
 
 #[tokio::test]
 async fn i1_what_was_marked_survives_a_stop_until_it_is_settled() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let mailboxes = apply(&*bench, "acme", extensions(201..204)).await;
         drain(&*bench, None).await;
         mark(&*bench, mailboxes[0], "waiting", None).await;
@@ -189,7 +235,7 @@ async fn drain_and_expect(bench: &dyn Bench, expected: &[(MailboxId, &str)]) {
 
 #[tokio::test]
 async fn a_mailbox_is_leased_once_at_a_time_and_a_mark_meanwhile_comes_after() {
-    for bench in benches() {
+    for bench in benches().await {
         let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
         let first = lease_all(&*bench).await.remove(0);
         mark(&*bench, mailbox, "meanwhile", None).await;
@@ -203,7 +249,7 @@ async fn a_mailbox_is_leased_once_at_a_time_and_a_mark_meanwhile_comes_after() {
 
 #[tokio::test]
 async fn i3_a_lease_that_ran_out_can_neither_announce_a_write_nor_settle() {
-    for bench in benches() {
+    for bench in benches().await {
         apply(&*bench, "acme", extensions(201..202)).await;
         let late = lease_all(&*bench).await.remove(0);
         bench.clock().advance(HOLD + Duration::from_millis(1));
@@ -222,7 +268,7 @@ async fn i3_a_lease_that_ran_out_can_neither_announce_a_write_nor_settle() {
 
 #[tokio::test]
 async fn an_extended_lease_stands_and_a_released_one_is_due_again_at_once() {
-    for bench in benches() {
+    for bench in benches().await {
         apply(&*bench, "acme", extensions(201..202)).await;
         let lease = lease_all(&*bench).await.remove(0);
         bench.clock().advance(HOLD / 2);
@@ -236,7 +282,7 @@ async fn an_extended_lease_stands_and_a_released_one_is_due_again_at_once() {
 
 #[tokio::test]
 async fn generations_grow_across_restarts() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         apply(&*bench, "acme", extensions(201..202)).await;
         let before = lease_all(&*bench).await.remove(0);
         bench.reopen().await;
@@ -247,7 +293,7 @@ async fn generations_grow_across_restarts() {
 
 #[tokio::test]
 async fn an_intent_is_seen_by_the_next_lease_until_a_turn_is_settled() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         apply(&*bench, "acme", extensions(201..202)).await;
         let lease = lease_all(&*bench).await.remove(0);
         assert_eq!(lease.intent, None);
@@ -262,7 +308,7 @@ async fn an_intent_is_seen_by_the_next_lease_until_a_turn_is_settled() {
 
 #[tokio::test]
 async fn a_settled_mailbox_is_due_at_its_time_and_not_before_across_restarts_too() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         apply(&*bench, "acme", extensions(201..202)).await;
         drain(&*bench, None).await;
         bench.reopen().await;
@@ -282,7 +328,7 @@ async fn a_settled_mailbox_is_due_at_its_time_and_not_before_across_restarts_too
 
 #[tokio::test]
 async fn waiting_ends_with_a_mark_and_with_the_time() {
-    for bench in benches() {
+    for bench in benches().await {
         let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
         let due = bench.clock().now() + SignedDuration::from_mins(1);
         drain(&*bench, Some(due)).await;
@@ -300,7 +346,7 @@ async fn waiting_ends_with_a_mark_and_with_the_time() {
 
 #[tokio::test]
 async fn the_same_version_again_is_a_duplicate_and_another_version_is_not() {
-    for bench in benches() {
+    for bench in benches().await {
         let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
         drain(&*bench, None).await;
         assert_eq!(mark(&*bench, mailbox, "item", Some(1)).await.marked, 1);
@@ -314,7 +360,7 @@ async fn the_same_version_again_is_a_duplicate_and_another_version_is_not() {
 
 #[tokio::test]
 async fn i9_marks_are_counted_as_marked_coalesced_duplicate_or_unknown() {
-    for bench in benches() {
+    for bench in benches().await {
         let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
         drain(&*bench, None).await;
         assert_eq!(mark(&*bench, mailbox, "item", None).await.marked, 1);
@@ -327,7 +373,7 @@ async fn i9_marks_are_counted_as_marked_coalesced_duplicate_or_unknown() {
 
 #[tokio::test]
 async fn the_urgent_comes_before_the_old() {
-    for bench in benches() {
+    for bench in benches().await {
         let first = apply(&*bench, "acme", extensions(201..202)).await[0];
         let other = apply(&*bench, "beta", extensions(201..202)).await[0];
         drain(&*bench, None).await;
@@ -342,7 +388,7 @@ async fn the_urgent_comes_before_the_old() {
 
 #[tokio::test]
 async fn i10_one_company_takes_no_more_than_its_share_of_leases() {
-    for bench in benches() {
+    for bench in benches().await {
         apply(&*bench, "acme", extensions(201..211)).await;
         let small = apply(&*bench, "beta", extensions(201..202)).await[0];
         let leases = lease_all(&*bench).await;
@@ -366,7 +412,7 @@ async fn put_off(bench: &dyn Bench, lease: &Lease, due: Option<Timestamp>) {
 
 #[tokio::test]
 async fn i6_i10_leases_that_read_leave_room_for_those_that_show() {
-    for bench in benches() {
+    for bench in benches().await {
         let store = bench.store();
         apply(&*bench, "acme", extensions(201..211)).await;
         for lease in lease_all(&*bench).await {
@@ -384,7 +430,7 @@ async fn i6_i10_leases_that_read_leave_room_for_those_that_show() {
 
 #[tokio::test]
 async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longest_waiting_first() {
-    for bench in benches() {
+    for bench in benches().await {
         let store = bench.store();
         let mailboxes = apply(&*bench, "acme", extensions(201..205)).await;
         let reading = lease_all(&*bench).await;
@@ -417,7 +463,7 @@ async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longes
 
 #[tokio::test]
 async fn i6_what_waits_for_room_to_read_is_handed_out_at_its_edge() {
-    for bench in benches() {
+    for bench in benches().await {
         let store = bench.store();
         apply(&*bench, "acme", extensions(201..204)).await;
         for lease in lease_all(&*bench).await {
@@ -436,7 +482,7 @@ async fn i6_what_waits_for_room_to_read_is_handed_out_at_its_edge() {
 
 #[tokio::test]
 async fn i13_a_draft_affects_nothing_until_it_is_applied() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let store = bench.store();
         store.save_draft(&company("acme"), Some(b"draft".to_vec())).await.unwrap();
         assert!(store.mailboxes().await.unwrap().is_empty());
@@ -454,14 +500,13 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied() {
             (None, Some(b"live".as_slice()))
         );
         assert!(store.lease(10, HOLD).await.unwrap().is_empty(), "turns still go by what was applied before");
-        store.make_due(&applied.mailboxes);
-        assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
+            assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
     }
 }
 
 #[tokio::test]
 async fn what_was_applied_makes_due_after_a_restart_too() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         bench.store().apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
         bench.reopen().await;
         assert_eq!(bench.store().lease(10, HOLD).await.unwrap().len(), 2);
@@ -470,15 +515,14 @@ async fn what_was_applied_makes_due_after_a_restart_too() {
 
 #[tokio::test]
 async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_makes_all_due() {
-    for bench in benches() {
+    for bench in benches().await {
         let before = apply(&*bench, "acme", extensions(201..203)).await;
         drain(&*bench, None).await;
         let store = bench.store();
         let applied = store.apply(&company("acme"), b"{}".to_vec(), extensions(202..204)).await.unwrap();
         let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
         assert_eq!(kept.id, before[1]);
-        store.make_due(&applied.mailboxes);
-        let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
+            let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
         assert_eq!(retired.len(), 1);
         assert_eq!(retired[0].id, before[0]);
         let mut seen = Vec::new();
@@ -508,7 +552,7 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_makes_all_du
 
 #[tokio::test]
 async fn a_ticket_is_spent_once_and_stays_spent_across_a_restart() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let now = bench.clock().now();
         let expires = now + SignedDuration::from_mins(30);
         assert!(bench.store().spend("ticket", expires, now).await.unwrap());
@@ -530,7 +574,7 @@ async fn trail(bench: &dyn Bench, query: TrailQuery) -> Vec<String> {
 
 #[tokio::test]
 async fn the_trail_keeps_the_newest_and_is_read_by_company_time_and_piece() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let start = bench.clock().now();
         let later = start + SignedDuration::from_secs(60);
         for (what, name, at) in [
@@ -559,7 +603,7 @@ async fn the_trail_keeps_the_newest_and_is_read_by_company_time_and_piece() {
 
 #[tokio::test]
 async fn what_is_done_and_who_did_it_are_stored_in_one_step() {
-    for bench in benches() {
+    for bench in benches().await {
         let now = bench.clock().now();
         let store = bench.store();
         let applied = deed("apply", Some("acme"), now);
@@ -577,7 +621,7 @@ async fn what_is_done_and_who_did_it_are_stored_in_one_step() {
 
 #[tokio::test]
 async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_with() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let now = bench.clock().now();
         let job = |document: &str| JobRecord { id: "job".into(), document: document.as_bytes().to_vec() };
         let mailboxes: Vec<MailboxId> = (1..=4).map(MailboxId).collect();
@@ -595,7 +639,7 @@ async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_w
 
 #[tokio::test]
 async fn a_hundred_ended_jobs_are_kept_and_every_one_that_is_under_way() {
-    for bench in benches() {
+    for bench in benches().await {
         let now = bench.clock().now();
         for number in 0..=105 {
             let job = JobRecord { id: number.to_string(), document: Vec::new() };
@@ -610,7 +654,7 @@ async fn a_hundred_ended_jobs_are_kept_and_every_one_that_is_under_way() {
 
 #[tokio::test]
 async fn what_became_known_of_a_company_survives_an_apply() {
-    for bench in benches() {
+    for bench in benches().await {
         let store = bench.store();
         store.set_standing(&company("acme"), b"tenant".to_vec()).await.unwrap();
         apply(&*bench, "acme", extensions(201..202)).await;
@@ -622,7 +666,7 @@ async fn what_became_known_of_a_company_survives_an_apply() {
 
 #[tokio::test]
 async fn many_marks_at_once_are_all_kept() {
-    for mut bench in benches() {
+    for mut bench in benches().await {
         let mailboxes = apply(&*bench, "acme", extensions(1000..1050)).await;
         drain(&*bench, None).await;
         let mut tasks = tokio::task::JoinSet::new();

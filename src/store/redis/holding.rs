@@ -102,6 +102,11 @@ impl Holding {
         counts
     }
 
+    /// Nobody will settle any of them any more.
+    pub(super) fn forget_all(&mut self) {
+        self.leases.clear();
+    }
+
     /// All leases.
     pub(super) fn all(&self) -> impl Iterator<Item = (MailboxId, Generation)> {
         self.leases.keys().copied()

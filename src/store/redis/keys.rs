@@ -51,9 +51,12 @@ scripts! {
     LOOK = "look";
     DEPTH = "depth";
     APPLY = "apply";
-    DOCUMENT = "document";
+    DRAFT = "draft";
+    STANDING = "standing";
     FORGET = "forget";
     COMPANIES = "companies";
+    COMPANY = "company";
+    REVISIONS = "revisions";
     USERS = "users";
     REVISION = "revision";
     SPEND = "spend";
@@ -62,6 +65,7 @@ scripts! {
     OPEN_JOB = "open_job";
     ADVANCE_JOB = "advance_job";
     CLOSE_JOB = "close_job";
+    CANCEL_JOB = "cancel_job";
     JOBS = "jobs";
     LEFT_OF_JOB = "left_of_job";
     ANNOUNCE = "announce";

@@ -37,10 +37,11 @@ use std::sync::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+pub use self::link::LinkSettings;
 use self::{
     due::NextLook,
     holding::Holding,
-    link::{Link, LinkSettings, Listener, OpenError},
+    link::{Link, Listener, OpenError},
     marker::Marker,
     script::Script,
     value::Args,

@@ -20,26 +20,18 @@ use crate::{
 };
 
 impl Redis {
-    /// Stores one of a company's documents; the company's revision then.
-    async fn set_document(
-        &self,
-        company: &CompanyId,
-        field: &str,
-        document: Option<Vec<u8>>,
-        deed: Option<Deed>,
-    ) -> Result<u64, StoreError> {
-        let args = Args::default()
-            .add(company)
-            .add(field)
-            .add(u8::from(document.is_some()))
-            .bytes(document.unwrap_or_default());
-        let args = self.with_deed(args, deed.as_ref());
-        number(self.inner.run(&keys::DOCUMENT, args).await?)
-    }
-
     /// An entry for the trail, and how many are kept.
     pub(super) fn with_deed(&self, args: Args, deed: Option<&Deed>) -> Args {
         args.bytes(deed.map(entry_of).unwrap_or_default()).add(self.inner.trail_entries)
+    }
+
+    /// Marks that a change of a company makes: of all its mailboxes, and of those who were taken out.
+    fn with_marks(&self, mut args: Args, reason: Reason) -> Args {
+        for reason in [reason, Reason::Retired] {
+            let (line, _) = lines_of(&Mark::new(MailboxId(0), self.inner.clock.now(), reason));
+            args = args.add(reason.urgency() as u8).add(line);
+        }
+        args
     }
 
     async fn users_of(&self, company: &CompanyId) -> Result<Vec<MailboxRecord>, StoreError> {
@@ -97,15 +89,19 @@ impl Records for Redis {
     async fn mailboxes(&self) -> Result<Vec<MailboxRecord>, StoreError> {
         let mut mailboxes = Vec::new();
         // One company at a time: with all of them in one step Redis would do nothing else for too long.
-        for company in self.companies().await? {
-            mailboxes.extend(self.users_of(&company.id).await?);
+        for (company, _) in self.revisions().await? {
+            mailboxes.extend(self.users_of(&company).await?);
         }
         mailboxes.sort_unstable_by_key(|mailbox| mailbox.id);
         Ok(mailboxes)
     }
 
     async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError> {
-        self.set_document(company, "draft", draft, None).await.map(drop)
+        let args = Args::default()
+            .add(company)
+            .add(u8::from(draft.is_some()))
+            .bytes(draft.unwrap_or_default());
+        self.inner.run(&keys::DRAFT, args).await.map(drop)
     }
 
     async fn apply_noted(
@@ -119,17 +115,13 @@ impl Records for Redis {
             .add(self.inner.time())
             .add(company)
             .bytes(document);
-        let mut args = self.with_deed(args, deed.as_ref());
-        for reason in [Reason::Applied, Reason::Retired] {
-            let (line, _) = lines_of(&Mark::new(MailboxId(0), self.inner.clock.now(), reason));
-            args = args.add(reason.urgency() as u8).add(line);
-        }
+        let mut args = self.with_marks(self.with_deed(args, deed.as_ref()), Reason::Applied);
         for extension in &users_given {
             args = args.add(extension.as_str());
         }
         let mut answer = Answer::list(self.inner.run(&keys::APPLY, args).await?)?;
         let revision = answer.number()?;
-        Ok(Applied { revision, mailboxes: users(company, answer)? })
+        Ok(Applied { revision, mailboxes: users(company, answer.inner_list()?)? })
     }
 
     async fn set_standing_noted(
@@ -138,7 +130,9 @@ impl Records for Redis {
         standing: Vec<u8>,
         deed: Option<Deed>,
     ) -> Result<u64, StoreError> {
-        self.set_document(company, "standing", Some(standing), deed).await
+        let args = Args::with_capacity(9).add(self.inner.time()).add(company).bytes(standing);
+        let args = self.with_marks(self.with_deed(args, deed.as_ref()), Reason::Consent);
+        number(self.inner.run(&keys::STANDING, args).await?)
     }
 
     async fn forget(&self, company: &CompanyId) -> Result<(), StoreError> {
@@ -149,6 +143,29 @@ impl Records for Redis {
         let seconds = expires.duration_since(now).as_secs().max(1);
         let answer = self.inner.run(&keys::SPEND, Args::default().add(ticket).add(seconds)).await?;
         Ok(is_found(&answer))
+    }
+
+    async fn company(
+        &self,
+        company: &CompanyId,
+    ) -> Result<Option<(CompanyRecord, Vec<MailboxRecord>)>, StoreError> {
+        let answer = self.inner.run(&keys::COMPANY, Args::default().add(company)).await?;
+        if !is_found(&answer) {
+            return Ok(None);
+        }
+        let mut answer = Answer::list(answer)?;
+        let record = company_record(answer.value()?)?;
+        Ok(Some((record, users(company, answer.inner_list()?)?)))
+    }
+
+    async fn revisions(&self) -> Result<Vec<(CompanyId, u64)>, StoreError> {
+        let mut answer = Answer::list(self.inner.run(&keys::REVISIONS, Args::default()).await?)?;
+        let mut revisions = Vec::new();
+        while !answer.is_empty() {
+            revisions.push((company_of(&answer.text()?)?, answer.number()?));
+        }
+        revisions.sort_unstable();
+        Ok(revisions)
     }
 
     async fn revision(&self) -> Result<u64, StoreError> {

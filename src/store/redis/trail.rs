@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use redis::Value;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Redis, keys,
-    value::{Answer, Args},
+    value::{Answer, Args, number},
 };
 use crate::{
     company::trail::{Deed, JobRecord, Trail, TrailEntry, TrailQuery},
@@ -62,6 +63,20 @@ impl TrailQuery {
     }
 }
 
+fn jobs(answer: Value) -> Result<Vec<JobRecord>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut jobs = Vec::new();
+    while !answer.is_empty() {
+        jobs.push(JobRecord {
+            id: answer.text()?,
+            document: answer.bytes()?,
+            version: answer.number()?,
+            cancelled: answer.number()? == 1,
+        });
+    }
+    Ok(jobs)
+}
+
 #[async_trait]
 impl Trail for Redis {
     async fn note(&self, deed: Deed) -> Result<(), StoreError> {
@@ -105,29 +120,38 @@ impl Trail for Redis {
         for mailbox in mailboxes {
             args = args.add(mailbox.0);
         }
-        self.inner.run(&keys::OPEN_JOB, args).await.map(drop)
+        match number(self.inner.run(&keys::OPEN_JOB, args).await?)? {
+            1 => Ok(()),
+            _ => Err(StoreError::Unavailable(format!("there is a job `{}` already", job.id).into())),
+        }
     }
 
-    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<(), StoreError> {
-        let mut args = Args::with_capacity(2 + done.len()).add(&job.id).bytes(job.document);
+    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<bool, StoreError> {
+        let mut args =
+            Args::with_capacity(3 + done.len()).add(&job.id).add(job.version).bytes(job.document);
         for mailbox in done {
             args = args.add(mailbox.0);
         }
-        self.inner.run(&keys::ADVANCE_JOB, args).await.map(drop)
+        Ok(number(self.inner.run(&keys::ADVANCE_JOB, args).await?)? == 1)
     }
 
-    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<(), StoreError> {
-        let args = Args::default().add(&job.id).bytes(job.document);
-        self.inner.run(&keys::CLOSE_JOB, self.with_deed(args, Some(&deed))).await.map(drop)
+    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<bool, StoreError> {
+        let args = Args::default().add(&job.id).add(job.version).bytes(job.document);
+        let args = self.with_deed(args, Some(&deed));
+        Ok(number(self.inner.run(&keys::CLOSE_JOB, args).await?)? == 1)
+    }
+
+    async fn cancel_job(&self, id: &str, deed: Deed) -> Result<bool, StoreError> {
+        let args = self.with_deed(Args::default().add(id), Some(&deed));
+        Ok(number(self.inner.run(&keys::CANCEL_JOB, args).await?)? == 1)
     }
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
-        let mut answer = Answer::list(self.inner.run(&keys::JOBS, Args::default()).await?)?;
-        let mut jobs = Vec::new();
-        while !answer.is_empty() {
-            jobs.push(JobRecord { id: answer.text()?, document: answer.bytes()? });
-        }
-        Ok(jobs)
+        jobs(self.inner.run(&keys::JOBS, Args::default()).await?)
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<JobRecord>, StoreError> {
+        Ok(jobs(self.inner.run(&keys::JOBS, Args::default().add(id)).await?)?.pop())
     }
 
     async fn left_of_job(&self, id: &str) -> Result<Vec<MailboxId>, StoreError> {

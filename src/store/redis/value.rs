@@ -64,6 +64,11 @@ impl Answer {
         self.0.next().ok_or_else(|| unexpected("too few values"))
     }
 
+    /// The next value, a list itself.
+    pub(super) fn inner_list(&mut self) -> Result<Self, StoreError> {
+        Self::list(self.value()?)
+    }
+
     /// A document, or none.
     pub(super) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         bytes(self.value()?)

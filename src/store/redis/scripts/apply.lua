@@ -6,31 +6,22 @@ note(ARGV[4], ARGV[5])
 call('SADD', P .. 'companies', company)
 call('HSET', P .. 'company:' .. company, 'applied', ARGV[3])
 call('HDEL', P .. 'company:' .. company, 'draft')
-local answer = { revise(company) }
+local revision = revise(company)
 local users = P .. 'users:' .. company
 local left = {}
 local known = call('HGETALL', users)
 for n = 1, #known, 2 do left[known[n]] = string.match(known[n + 1], '%d+') end
-local function mark(id, urgency, line) gather(id, now, now, tonumber(urgency), line, line) end
 for n = 10, #ARGV do
     local extension = ARGV[n]
     local id = left[extension]
     left[extension] = nil
-    if not id then
+    if not id and call('HEXISTS', users, extension) == 0 then
         id = text(call('HINCRBY', P .. 'meta', 'last', 1))
         call('HINCRBY', P .. 'meta', 'mailboxes', 1)
         call('HSET', P .. 'm:' .. id, 'c', company, 'e', extension, 'u', 1)
     end
-    call('HSET', users, extension, id)
-    answer[#answer + 1] = extension
-    answer[#answer + 1] = id
-    mark(id, ARGV[6], ARGV[7])
+    if id then call('HSET', users, extension, id) end
 end
-for extension, id in pairs(left) do
-    call('HSET', users, extension, id .. 'r')
-    answer[#answer + 1] = extension
-    answer[#answer + 1] = id .. 'r'
-    mark(id, ARGV[6], ARGV[7])
-    mark(id, ARGV[8], ARGV[9])
-end
-return answer
+for extension, id in pairs(left) do call('HSET', users, extension, id .. 'r') end
+mark_users(company, now, ARGV[6], ARGV[7], ARGV[8], ARGV[9])
+return { revision, call('HGETALL', users) }

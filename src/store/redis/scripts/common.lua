@@ -204,3 +204,13 @@ local function revise(company)
     call('PUBLISH', P .. 'companies', revision)
     return revision
 end
+
+-- Makes all users of a company due: one mark for all of them, one more for those who were taken out.
+local function mark_users(company, now, urgency, line, retired_urgency, retired_line)
+    local users = call('HGETALL', P .. 'users:' .. company)
+    for n = 2, #users, 2 do
+        local id, retired = string.match(users[n], '^(%d+)(r?)$')
+        gather(id, now, now, tonumber(urgency), line, line)
+        if retired == 'r' then gather(id, now, now, tonumber(retired_urgency), retired_line, retired_line) end
+    end
+end

@@ -1,6 +1,6 @@
 -- Takes a company out that has no mailboxes left. ARGV: company. Answers whether it did.
-if call('EXISTS', P .. 'users:' .. ARGV[1]) == 1 then return 0 end
-call('DEL', P .. 'company:' .. ARGV[1])
-call('SREM', P .. 'companies', ARGV[1])
+local company = ARGV[1]
+if call('EXISTS', P .. 'users:' .. company) == 1 or call('SREM', P .. 'companies', company) == 0 then return 0 end
+call('DEL', P .. 'company:' .. company)
 revise()
 return 1
