@@ -197,6 +197,10 @@ pub trait DueStore: Send + Sync + 'static {
     /// [`StoreError::LeaseLost`].
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 
+    /// A turn is over and could not be settled: what the store still holds for it, it takes back as soon as it can. A store
+    /// whose leases only end by time does nothing.
+    fn abandon(&self, _mailbox: MailboxId, _generation: Generation) {}
+
     /// The stored document of a mailbox, for a look from outside a turn.
     ///
     /// # Errors

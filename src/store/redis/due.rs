@@ -27,8 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// When there is something to lease, as far as the last look told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NextLook {
-    /// How many messages had been heard when it was taken.
-    heard: u64,
     /// By this process's clock.
     at: Option<Timestamp>,
 }
@@ -40,8 +38,8 @@ impl Redis {
     }
 
     /// Counts a lease no longer.
-    fn let_go(&self, lease: &Lease) {
-        self.inner.holding().end(lease.mailbox, lease.generation);
+    fn let_go(&self, mailbox: MailboxId, generation: Generation) {
+        self.inner.holding().end(mailbox, generation);
         self.look_now();
     }
 
@@ -61,7 +59,7 @@ impl Redis {
     }
 
     fn lost(&self, lease: &Lease) -> StoreError {
-        self.let_go(lease);
+        self.let_go(lease.mailbox, lease.generation);
         StoreError::LeaseLost { mailbox: lease.mailbox, generation: lease.generation }
     }
 
@@ -69,21 +67,10 @@ impl Redis {
         if is_found(&answer) { Ok(answer) } else { Err(self.lost(lease)) }
     }
 
-    /// Ends a turn. Where the answer got lost the turn is over all the same: if Redis still holds the lease, it is handed back as
-    /// soon as Redis can be asked.
-    fn end(&self, lease: &Lease, answer: Result<Value, StoreError>) -> Result<(), StoreError> {
-        match answer {
-            Ok(answer) => {
-                self.found(lease, answer)?;
-                self.let_go(lease);
-                Ok(())
-            }
-            Err(error) => {
-                self.let_go(lease);
-                self.inner.lost_an_answer();
-                Err(error)
-            }
-        }
+    fn end(&self, lease: &Lease, answer: Value) -> Result<(), StoreError> {
+        self.found(lease, answer)?;
+        self.let_go(lease.mailbox, lease.generation);
+        Ok(())
     }
 
     /// Hands back what Redis holds for this process without its knowing, after an answer got lost.
@@ -169,8 +156,6 @@ impl DueStore for Redis {
     async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError> {
         let _alone = self.leasing.lock().await;
         self.hand_back_unknown().await?;
-        // Before the look: what is heard from here on may be news to it.
-        let heard = self.due.count();
         let args = self.lease_args(most, hold);
         let answer = match self.inner.run(&keys::LEASE, args).await {
             Ok(answer) => answer,
@@ -187,7 +172,7 @@ impl DueStore for Redis {
         if leases.is_err() {
             self.inner.lost_an_answer();
         }
-        *self.next_look() = Some(NextLook { heard, at: next.map(|at| at + skew) });
+        *self.next_look() = Some(NextLook { at: next.map(|at| at + skew) });
         leases
     }
 
@@ -200,7 +185,7 @@ impl DueStore for Redis {
             }
         };
         tokio::select! {
-            () = self.due.heard_since(next.heard) => {}
+            () = self.due.heard() => {}
             () = self.room.notified() => {}
             () = timed => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
@@ -259,11 +244,18 @@ impl DueStore for Redis {
             }
             Settled::Gone => (&keys::GONE, self.about(lease)),
         };
-        self.end(lease, self.inner.run(script, args).await)
+        let answer = self.inner.run(script, args).await?;
+        self.end(lease, answer)
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.end(lease, self.inner.run(&keys::RELEASE, self.about(lease)).await)
+        let answer = self.inner.run(&keys::RELEASE, self.about(lease)).await?;
+        self.end(lease, answer)
+    }
+
+    fn abandon(&self, mailbox: MailboxId, generation: Generation) {
+        self.let_go(mailbox, generation);
+        self.inner.lost_an_answer();
     }
 
     async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {

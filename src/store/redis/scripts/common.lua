@@ -169,22 +169,30 @@ end
 -- More lines than this, and single items are no longer kept: the whole is read.
 local MOST_LINES = 24
 
--- Adds a mark to what waits. `line` says all of it, `short` all but the item; `false` where both say nothing new.
-local function gather(id, now, at, urgency, line, short)
-    local key = P .. 'm:' .. id
-    local m = call('HMGET', key, 'pd', 'pu', 'ps')
-    local due = number(m[1])
-    local waiting = call('GET', P .. 'waiting:' .. id) or '\n'
-    local known = string.find(waiting, '\n' .. line .. '\n', 1, true)
-    if not known and line ~= short then
-        local lines = select(2, string.gsub(waiting, '\n', ''))
-        known = string.find(waiting, '\n' .. short .. '\n', 1, true)
-        if not known and lines > MOST_LINES then line = short end
+-- What `gather` has to know of a mailbox; the first is nothing where there is none.
+local function waiting_of(id)
+    return call('HMGET', P .. 'm:' .. id, 'c', 'pd', 'pu', 'ps')
+end
+
+-- Adds a mark to what waits. `line` says all of it, `short` all but the item. Whether that is anything new.
+local function gather(id, m, now, at, urgency, line, short)
+    local due, before = number(m[2]), number(m[3]) or urgency
+    local key = P .. 'waiting:' .. id
+    local waiting = call('GET', key)
+    local known = false
+    if waiting then
+        known = string.find(waiting, '\n' .. line .. '\n', 1, true)
+        if not known and line ~= short then
+            known = string.find(waiting, '\n' .. short .. '\n', 1, true)
+            if not known and select(2, string.gsub(waiting, '\n', '')) > MOST_LINES then line = short end
+        end
+        if not known then call('APPEND', key, line .. '\n') end
+    else
+        call('SET', key, '\n' .. line .. '\n')
     end
-    if known and due and due <= at then return false end
-    if not known then call('SET', P .. 'waiting:' .. id, waiting .. line .. '\n') end
-    call('HSET', key, 'pd', text(earlier(due, at)), 'ps', text(earlier(number(m[3]), at)),
-        'pu', math.min(number(m[2]) or urgency, urgency))
+    if due and due <= at and before <= urgency then return not known end
+    call('HSET', P .. 'm:' .. id, 'pd', text(earlier(due, at)), 'ps', text(earlier(number(m[4]), at)),
+        'pu', math.min(before, urgency))
     place(id, now)
     return true
 end
@@ -210,7 +218,7 @@ local function mark_users(company, now, urgency, line, retired_urgency, retired_
     local users = call('HGETALL', P .. 'users:' .. company)
     for n = 2, #users, 2 do
         local id, retired = string.match(users[n], '^(%d+)(r?)$')
-        gather(id, now, now, tonumber(urgency), line, line)
-        if retired == 'r' then gather(id, now, now, tonumber(retired_urgency), retired_line, retired_line) end
+        gather(id, waiting_of(id), now, now, tonumber(urgency), line, line)
+        if retired == 'r' then gather(id, waiting_of(id), now, now, tonumber(retired_urgency), retired_line, retired_line) end
     end
 end

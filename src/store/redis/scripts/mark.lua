@@ -9,14 +9,15 @@ local remembered = false
 for n = 2, #ARGV, 6 do
     local id, print = ARGV[n], ARGV[n + 3]
     local answer
-    if call('EXISTS', P .. 'm:' .. id) == 0 then
+    local m = waiting_of(id)
+    if not m[1] then
         answer = 'u'
     elseif print ~= '' and (call('SISMEMBER', before, print) == 1 or call('SADD', seen, print) == 0) then
         answer = 'd'
     else
         remembered = remembered or print ~= ''
         local at = ARGV[n + 1] == '' and now or tonumber(ARGV[n + 1])
-        answer = gather(id, now, at, tonumber(ARGV[n + 2]), ARGV[n + 4], ARGV[n + 5]) and 'm' or 'c'
+        answer = gather(id, m, now, at, tonumber(ARGV[n + 2]), ARGV[n + 4], ARGV[n + 5]) and 'm' or 'c'
     end
     answers[#answers + 1] = answer
 end
