@@ -11,7 +11,10 @@ use narvaro::{
     clock::{Clock, ManualClock, SharedClock},
     company::trail::{Deed, JobRecord, TrailQuery},
     model::{CompanyId, Extension, ItemVersion, MailboxId},
-    queue::{Hint, Lease, Mark, Reason, Settled, Shares, StoreError, Urgency},
+    queue::{
+        ANNOUNCE_EVERY, Duty, GONE_AFTER, Hint, Lease, Mark, Reason, Replica, ReplicaRecord, Settled, Shares,
+        StoreError, Urgency,
+    },
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings},
@@ -91,7 +94,6 @@ fn extensions(range: std::ops::Range<u32>) -> Vec<Extension> {
 async fn apply(bench: &dyn Bench, name: &str, users: Vec<Extension>) -> Vec<MailboxId> {
     let store = bench.store();
     let applied = store.apply(&company(name), b"{}".to_vec(), users).await.unwrap();
-    store.make_due(&applied.mailboxes);
     applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
 }
 
@@ -453,9 +455,191 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied() {
             (found[0].draft.as_deref(), found[0].applied.as_deref()),
             (None, Some(b"live".as_slice()))
         );
-        assert!(store.lease(10, HOLD).await.unwrap().is_empty(), "turns still go by what was applied before");
-        store.make_due(&applied.mailboxes);
-        assert_eq!(store.lease(10, HOLD).await.unwrap().len(), 2);
+        let leases = store.lease(10, HOLD).await.unwrap();
+        assert_eq!(leases.len(), 2);
+        assert!(leases.iter().all(|lease| lease.revision == applied.revision));
+    }
+}
+
+fn reasons_of(leases: &[Lease]) -> Vec<(MailboxId, Vec<Reason>)> {
+    let mut reasons: Vec<_> =
+        leases.iter().map(|lease| (lease.mailbox, lease.gathered.reasons.iter().collect())).collect();
+    reasons.sort_by_key(|(mailbox, _)| *mailbox);
+    reasons
+}
+
+/// Two of `acme`, worked off; the revision of that apply.
+async fn two_of_acme(bench: &dyn Bench) -> (Vec<MailboxId>, u64) {
+    let applied = bench.store().apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
+    drain(bench, None).await;
+    (applied.mailboxes.iter().map(|mailbox| mailbox.id).collect(), applied.revision)
+}
+
+#[tokio::test]
+async fn i13_what_is_applied_makes_its_mailboxes_due_in_the_same_step_and_leases_tell_its_revision() {
+    for bench in benches() {
+        let store = bench.store();
+        let (mailboxes, first) = two_of_acme(&*bench).await;
+        assert!(first > 0);
+        let waiting = tokio::task::spawn(async move { store.wait().await });
+        let store = bench.store();
+        let second = store.apply(&company("acme"), b"2".to_vec(), extensions(202..203)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        assert!(second.revision > first);
+        let leases = lease_all(&*bench).await;
+        let retired = vec![Reason::Applied, Reason::Retired];
+        assert_eq!(reasons_of(&leases), [(mailboxes[0], retired), (mailboxes[1], vec![Reason::Applied])]);
+        assert!(leases.iter().all(|lease| lease.revision == second.revision));
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_known_makes_due_and_a_lease_that_was_given_before_keeps_its_revision() {
+    for mut bench in benches() {
+        let (mailboxes, applied) = two_of_acme(&*bench).await;
+        mark(&*bench, mailboxes[0], "item", None).await;
+        let before = lease_all(&*bench).await.remove(0);
+        let known = bench.store().set_standing(&company("acme"), b"tenant".to_vec()).await.unwrap();
+        assert!(known > applied);
+        assert_eq!(before.revision, applied);
+        settle(&*bench, &before, None).await.unwrap();
+        let leases = lease_all(&*bench).await;
+        let consent = || vec![Reason::Consent];
+        assert_eq!(reasons_of(&leases), [(mailboxes[0], consent()), (mailboxes[1], consent())]);
+        assert!(leases.iter().all(|lease| lease.revision == known));
+        drop((before, leases));
+        bench.reopen().await;
+        assert!(lease_all(&*bench).await.iter().all(|lease| lease.revision == known), "after a restart too");
+    }
+}
+
+#[tokio::test]
+async fn a_company_is_read_with_its_mailboxes_and_its_revision_outlives_its_end() {
+    for mut bench in benches() {
+        let store = bench.store();
+        assert_eq!(store.company(&company("acme")).await.unwrap(), None);
+        store.save_draft(&company("draft"), Some(b"draft".to_vec())).await.unwrap();
+        let (mailboxes, revision) = two_of_acme(&*bench).await;
+        apply(&*bench, "beta", extensions(201..202)).await;
+        let (record, found) = store.company(&company("acme")).await.unwrap().unwrap();
+        assert_eq!((record.revision, record.applied.as_deref()), (revision, Some(&b"{}"[..])));
+        assert_eq!(found.iter().map(|mailbox| mailbox.id).collect::<Vec<_>>(), mailboxes);
+        let revisions = store.revisions().await.unwrap();
+        assert_eq!(revisions.len(), 3);
+        assert_eq!(revisions[0], (company("acme"), revision));
+        assert!(revisions.contains(&(company("draft"), 0)), "a draft is no change: {revisions:?}");
+        let records = store.companies().await.unwrap();
+        let of_records: Vec<_> = records.into_iter().map(|record| (record.id, record.revision)).collect();
+        assert_eq!(of_records, revisions);
+        let empty = store.apply(&company("acme"), b"{}".to_vec(), Vec::new()).await.unwrap();
+        for lease in lease_all(&*bench).await.iter().filter(|lease| lease.company == company("acme")) {
+            store.settle(lease, Settled::Gone).await.unwrap();
+        }
+        store.forget(&company("acme")).await.unwrap();
+        assert_eq!(store.company(&company("acme")).await.unwrap(), None);
+        drop(store);
+        bench.reopen().await;
+        let again = bench.store().apply(&company("acme"), b"{}".to_vec(), Vec::new()).await.unwrap();
+        assert!(again.revision > empty.revision, "nobody takes the new one for the old one");
+    }
+}
+
+/// Waits for a change behind `since` while `change` makes one; the revision afterwards.
+async fn changes<F: Future<Output = ()>>(bench: &dyn Bench, change: F) -> u64 {
+    let store = bench.store();
+    let since = store.revision().await.unwrap();
+    let waiting = tokio::task::spawn(async move { store.changed(since).await });
+    change.await;
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    let now = bench.store().revision().await.unwrap();
+    assert!(now > since);
+    now
+}
+
+#[tokio::test]
+async fn whoever_follows_changes_is_woken_by_each_that_concerns_all_and_by_no_other() {
+    for bench in benches() {
+        let bench = &*bench;
+        let (store, now, acme) = (bench.store(), bench.clock().now(), company("acme"));
+        changes(bench, async {
+            drop(store.apply(&acme, b"{}".to_vec(), extensions(201..202)).await.unwrap())
+        })
+        .await;
+        changes(bench, async { assert!(store.set_standing(&acme, b"tenant".to_vec()).await.unwrap() > 0) })
+            .await;
+        let job = JobRecord::new("job".into(), Vec::new());
+        let opened = deed("renew", None, now);
+        changes(bench, async { store.open_job(job, vec![MailboxId(1)], opened).await.unwrap() }).await;
+        let cancelled = deed("cancel", None, now);
+        changes(bench, async { assert!(store.cancel_job("job", cancelled).await.unwrap()) }).await;
+        changes(bench, async { drop(store.apply(&acme, b"{}".to_vec(), Vec::new()).await.unwrap()) }).await;
+        let lease = lease_all(bench).await.remove(0);
+        changes(bench, async { store.settle(&lease, Settled::Gone).await.unwrap() }).await;
+        let newest = changes(bench, async { store.forget(&acme).await.unwrap() }).await;
+        // What came to pass before is not waited for.
+        tokio::time::timeout(Duration::from_secs(10), store.changed(newest - 1)).await.unwrap();
+        let mailbox = apply(bench, "beta", extensions(201..202)).await[0];
+        let newest = store.revision().await.unwrap();
+        mark(bench, mailbox, "item", None).await;
+        drain(bench, None).await;
+        store.save_draft(&company("beta"), Some(b"draft".to_vec())).await.unwrap();
+        assert_eq!(store.revision().await.unwrap(), newest);
+    }
+}
+
+fn replica(name: &str, at: Timestamp) -> Replica {
+    Replica { name: name.into(), version: "1.2.3".into(), started: at }
+}
+
+#[tokio::test]
+async fn a_replica_is_known_until_it_leaves_or_falls_silent() {
+    for bench in benches() {
+        let (store, start) = (bench.store(), bench.clock().now());
+        assert_eq!(store.replicas().await.unwrap(), []);
+        let me = replica("one", start);
+        store.announce(&me).await.unwrap();
+        bench.clock().advance(ANNOUNCE_EVERY);
+        store.announce(&me).await.unwrap();
+        let seen = bench.clock().now();
+        bench.clock().advance(GONE_AFTER - Duration::from_millis(1));
+        assert_eq!(store.replicas().await.unwrap(), [ReplicaRecord { replica: me.clone(), seen }]);
+        bench.clock().advance(Duration::from_millis(1));
+        assert_eq!(store.replicas().await.unwrap(), []);
+        store.announce(&me).await.unwrap();
+        assert_eq!(store.replicas().await.unwrap().len(), 1);
+        store.leave().await.unwrap();
+        assert_eq!(store.replicas().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_hands_back_what_is_leased() {
+    for bench in benches() {
+        let mailbox = apply(&*bench, "acme", extensions(201..202)).await[0];
+        let left = lease_all(&*bench).await.remove(0);
+        let store = bench.store();
+        let waiting = tokio::task::spawn(async move { store.wait().await });
+        bench.store().leave().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        let again = lease_all(&*bench).await.remove(0);
+        assert_eq!((again.mailbox, &again.gathered), (mailbox, &left.gathered));
+        assert!(again.generation > left.generation);
+        assert!(matches!(settle(&*bench, &left, None).await, Err(StoreError::LeaseLost { .. })));
+        settle(&*bench, &again, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_duty_is_held_as_long_as_it_is_taken_hold_of() {
+    for bench in benches() {
+        let store = bench.store();
+        for duty in Duty::ALL {
+            assert!(store.hold_duty(duty, HOLD).await.unwrap());
+            bench.clock().advance(HOLD / 2);
+            assert!(store.hold_duty(duty, HOLD).await.unwrap());
+            bench.clock().advance(HOLD * 2);
+            assert!(store.hold_duty(duty, HOLD).await.unwrap(), "nobody else wanted it");
+        }
     }
 }
 
@@ -477,7 +661,6 @@ async fn applying_again_keeps_mailboxes_retires_those_taken_out_and_makes_all_du
         let applied = store.apply(&company("acme"), b"{}".to_vec(), extensions(202..204)).await.unwrap();
         let kept = applied.mailboxes.iter().find(|mailbox| mailbox.extension.as_str() == "202").unwrap();
         assert_eq!(kept.id, before[1]);
-        store.make_due(&applied.mailboxes);
         let retired: Vec<_> = applied.mailboxes.iter().filter(|mailbox| mailbox.retired).collect();
         assert_eq!(retired.len(), 1);
         assert_eq!(retired[0].id, before[0]);
@@ -579,17 +762,57 @@ async fn what_is_done_and_who_did_it_are_stored_in_one_step() {
 async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_with() {
     for mut bench in benches() {
         let now = bench.clock().now();
-        let job = |document: &str| JobRecord { id: "job".into(), document: document.as_bytes().to_vec() };
+        let job = |version: u64, document: &str| JobRecord {
+            version,
+            ..JobRecord::new("job".into(), document.as_bytes().to_vec())
+        };
         let mailboxes: Vec<MailboxId> = (1..=4).map(MailboxId).collect();
-        bench.store().open_job(job("0 of 4"), mailboxes, deed("renew", None, now)).await.unwrap();
-        bench.store().advance_job(job("2 of 4"), vec![MailboxId(1), MailboxId(3)]).await.unwrap();
+        bench.store().open_job(job(0, "0 of 4"), mailboxes, deed("renew", None, now)).await.unwrap();
+        let done = vec![MailboxId(1), MailboxId(3)];
+        assert!(bench.store().advance_job(job(0, "2 of 4"), done).await.unwrap());
         bench.reopen().await;
-        assert_eq!(bench.store().jobs().await.unwrap(), [job("2 of 4")]);
+        assert_eq!(bench.store().jobs().await.unwrap(), [job(1, "2 of 4")]);
+        assert_eq!(bench.store().job("job").await.unwrap(), Some(job(1, "2 of 4")));
+        assert_eq!(bench.store().job("other").await.unwrap(), None);
         assert_eq!(bench.store().left_of_job("job").await.unwrap(), [MailboxId(2), MailboxId(4)]);
-        bench.store().close_job(job("ended early"), deed("renew_ended", None, now)).await.unwrap();
+        let ended = job(1, "ended early");
+        assert!(bench.store().close_job(ended, deed("renew_ended", None, now)).await.unwrap());
         assert_eq!(bench.store().left_of_job("job").await.unwrap(), []);
-        assert_eq!(bench.store().jobs().await.unwrap(), [job("ended early")]);
+        assert_eq!(bench.store().jobs().await.unwrap(), [job(2, "ended early")]);
         assert_eq!(trail(&*bench, TrailQuery::default()).await, ["renew_ended", "renew"]);
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_worked_off_by_one_and_ended_by_anybody() {
+    for mut bench in benches() {
+        let now = bench.clock().now();
+        let opened = JobRecord::new("job".into(), b"0 of 2".to_vec());
+        let (store, mailboxes) = (bench.store(), vec![MailboxId(1), MailboxId(2)]);
+        store.open_job(opened.clone(), mailboxes.clone(), deed("renew", None, now)).await.unwrap();
+        let by = |version: u64, document: &[u8]| JobRecord {
+            version,
+            document: document.to_vec(),
+            ..opened.clone()
+        };
+        assert!(store.advance_job(by(0, b"1 of 2"), vec![MailboxId(1)]).await.unwrap());
+        assert!(!store.advance_job(by(0, b"late"), vec![MailboxId(2)]).await.unwrap(), "somebody else has");
+        assert!(!store.close_job(by(0, b"late"), deed("late", None, now)).await.unwrap());
+        assert_eq!(store.left_of_job("job").await.unwrap(), [MailboxId(2)]);
+        assert!(!store.cancel_job("other", deed("cancel", None, now)).await.unwrap());
+        assert!(store.cancel_job("job", deed("cancel", None, now)).await.unwrap());
+        assert!(!store.cancel_job("job", deed("again", None, now)).await.unwrap());
+        drop(store);
+        bench.reopen().await;
+        let store = bench.store();
+        let cancelled = JobRecord { cancelled: true, ..by(1, b"1 of 2") };
+        assert_eq!(store.job("job").await.unwrap(), Some(cancelled));
+        // Whoever works it off knew nothing of it yet.
+        assert!(store.advance_job(by(1, b"1 of 2 still"), Vec::new()).await.unwrap());
+        assert!(store.job("job").await.unwrap().unwrap().cancelled);
+        assert!(store.close_job(by(2, b"ended"), deed("ended", None, now)).await.unwrap());
+        assert!(!store.cancel_job("job", deed("cancel", None, now)).await.unwrap(), "it has ended");
+        assert_eq!(trail(&*bench, TrailQuery::default()).await, ["ended", "cancel", "renew"]);
     }
 }
 
@@ -598,7 +821,7 @@ async fn a_hundred_ended_jobs_are_kept_and_every_one_that_is_under_way() {
     for bench in benches() {
         let now = bench.clock().now();
         for number in 0..=105 {
-            let job = JobRecord { id: number.to_string(), document: Vec::new() };
+            let job = JobRecord::new(number.to_string(), Vec::new());
             let mailboxes = if number == 0 { vec![MailboxId(1)] } else { Vec::new() };
             bench.store().open_job(job, mailboxes, deed("renew", None, now)).await.unwrap();
         }
