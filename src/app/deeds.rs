@@ -84,10 +84,10 @@ impl Service {
             info.company.as_ref(),
             format!("job {id}: {}", counted(total, "mailbox", "mailboxes")),
         );
-        let record = JobRecord { id: id.0.clone(), document: renewal::document(&info) };
+        let record = JobRecord::new(id.0.clone(), renewal::document(&info));
         let mailboxes = pieces.iter().map(|piece| piece.mailbox).collect();
         self.store.open_job(record, mailboxes, deed).await.map_err(store)?;
-        self.run_job(info, Feeder::new(pieces)).await;
+        self.run_job(info, 0, Feeder::new(pieces)).await;
         Ok(JobStarted { job: id, total, under_way: false })
     }
 
@@ -100,7 +100,7 @@ impl Service {
         Ok(job.cancel())
     }
 
-    async fn run_job(&self, info: JobInfo, feeder: Feeder) {
+    async fn run_job(&self, info: JobInfo, version: u64, feeder: Feeder) {
         let means = Means {
             store: Arc::clone(&self.store),
             offices: Arc::clone(&self.offices),
@@ -108,7 +108,7 @@ impl Service {
             pace: Arc::clone(&self.jobs.pace),
             shutdown: self.tasks.shutdown(),
         };
-        let job = self.jobs.enter(info);
+        let job = self.jobs.enter(info, version);
         let mut runner = Runner::new(job, means, self.turns.ended(), feeder);
         runner.begin().await;
         self.tasks.spawn("renewal", runner.run());
@@ -128,7 +128,7 @@ impl Service {
                 }
             };
             if info.progress.finished {
-                self.jobs.enter(info);
+                self.jobs.enter(info, record.version);
                 continue;
             }
             let left = self.store.left_of_job(&record.id).await?;
@@ -139,20 +139,21 @@ impl Service {
                     None => gone.push(mailbox),
                 }
             }
-            let mut info = info;
+            let (mut info, mut version) = (info, record.version);
             let lost = gone.len() as u64;
             if lost > 0 {
                 // Their users were taken out or switched off meanwhile.
                 info.progress.done += lost;
                 *info.progress.reasons.entry("removed".to_owned()).or_default() += lost;
-                let record = JobRecord { id: record.id, document: renewal::document(&info) };
-                self.store.advance_job(record, gone).await?;
+                let document = renewal::document(&info);
+                self.store.advance_job(JobRecord { document, ..record }, gone).await?;
+                version += 1;
             }
             let cancelled = info.progress.cancelled;
             let pieces = if cancelled { Vec::new() } else { pieces };
             // What was fed just before the service stopped is not known any more: one window is let go by.
             let feeder = Feeder::new(pieces).resting_until(self.clock.now() + WINDOW);
-            self.run_job(info, feeder).await;
+            self.run_job(info, version, feeder).await;
         }
         Ok(())
     }

@@ -56,7 +56,10 @@ use crate::{
     },
     subscription::{LONGEST_LIFE, WatchPlan},
     telemetry,
-    turn::{RetryPlan, TurnSettings, Turns, roster::Roster},
+    turn::{
+        RetryPlan, TurnSettings, Turns,
+        roster::{Roster, SeatsCompanies},
+    },
     webhook::{
         Receiver, ReceiverLimits,
         client_state::{KeyError, StateKey, StateKeys},
@@ -240,6 +243,7 @@ impl App {
         let turns = Turns::new(
             Arc::clone(&queue),
             Arc::clone(&roster),
+            Arc::clone(&offices) as Arc<dyn SeatsCompanies>,
             Arc::clone(&clock),
             settings,
             tasks.shutdown(),

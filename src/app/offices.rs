@@ -5,9 +5,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -17,7 +19,7 @@ use crate::{
     clock::SharedClock,
     company::{
         Company, PbxKind, PbxTarget, SettingsError, User,
-        records::{CompanyRecord, MailboxRecord},
+        records::{Applied, CompanyRecord, MailboxRecord},
         trail::Deed,
     },
     config::{self, Environment},
@@ -31,11 +33,14 @@ use crate::{
     queue::{Mark, Reason, StoreError},
     store::Store,
     timetable::RuleError,
-    turn::roster::{Integration, Office, Roster, Ruleset, Seat},
+    turn::roster::{Integration, Office, Roster, Ruleset, Seat, SeatsCompanies},
 };
 
 /// In the audit trail: whoever opened one. Microsoft tells no name.
 const CONSENT_LINK: &str = "consent link";
+
+/// When a company that cannot be set up as it is stored is tried again: a secret may have come meanwhile.
+const UNFIT: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a company cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,10 @@ pub(super) struct Offices {
     clock: SharedClock,
     links: Tasks,
     open: Mutex<HashMap<CompanyId, OpenOffice>>,
+    /// Companies that could not be set up, by which revision, and when.
+    unfit: Mutex<HashMap<CompanyId, (u64, Timestamp)>>,
+    /// For what outlives a call.
+    me: Weak<Self>,
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -106,7 +115,7 @@ impl Offices {
         clock: SharedClock,
         links: Tasks,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             store,
             roster,
             rich,
@@ -115,6 +124,8 @@ impl Offices {
             clock,
             links,
             open: Mutex::default(),
+            unfit: Mutex::default(),
+            me: Weak::clone(me),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -141,7 +152,7 @@ impl Offices {
     }
 
     /// Seats what is stored. A company that cannot be set up is told of and left out; the others work.
-    pub(super) async fn load(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn load(&self) -> Result<(), StoreError> {
         let mut mailboxes: HashMap<CompanyId, Vec<MailboxRecord>> = HashMap::new();
         for mailbox in self.store.mailboxes().await? {
             mailboxes.entry(mailbox.company.clone()).or_default().push(mailbox);
@@ -153,13 +164,70 @@ impl Offices {
         Ok(())
     }
 
-    fn load_one(self: &Arc<Self>, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) {
-        let Some(applied) = record.applied.as_deref() else { return };
+    /// As [`SeatsCompanies::bring_up`], for whoever holds [`changing`](Self::changing).
+    pub(super) async fn bring_up_held(&self, company: &CompanyId, revision: u64) -> Result<(), StoreError> {
+        if self.sits_by(company) >= revision || self.is_unfit(company, revision) {
+            return Ok(());
+        }
+        match self.store.company(company).await? {
+            Some((record, _)) if self.sits_by(company) >= record.revision => {}
+            Some((record, mailboxes)) => self.load_one(&record, mailboxes),
+            None => self.close(company),
+        }
+        Ok(())
+    }
+
+    /// The revision by which a company sits; 0 where it does not.
+    fn sits_by(&self, company: &CompanyId) -> u64 {
+        self.open().get(company).map_or(0, |open| open.office.revision)
+    }
+
+    fn unfit(&self) -> MutexGuard<'_, HashMap<CompanyId, (u64, Timestamp)>> {
+        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_unfit(&self, company: &CompanyId, revision: u64) -> bool {
+        let now = self.clock.now();
+        self.unfit().get(company).is_some_and(|(tried, at)| *tried >= revision && now < *at + UNFIT)
+    }
+
+    /// Puts what has just been applied to work, and whatever else is stored of the company by now. `false` where it cannot be
+    /// set up.
+    pub(super) async fn seat_applied(&self, company: Company, standing: Standing, applied: Applied) -> bool {
+        let id = company.id().clone();
+        if let Err(error) = self.bring_up_held(&id, applied.revision).await {
+            // It is stored. Turns read it back before they go by it.
+            warn!(company.id = %id, error = %Chain(&error), "Company `{id}` cannot be read back");
+            return self.seat(Arc::new(company), standing, applied.mailboxes, self.sits_by(&id)).is_ok();
+        }
+        self.sits_by(&id) >= applied.revision
+    }
+
+    /// Takes a company that is not stored any more from its work.
+    fn close(&self, company: &CompanyId) {
+        self.roster.seat_company(company, []);
+        self.unfit().remove(company);
+        let closed = self.open().remove(company);
+        if let Some(link) = closed.and_then(|office| office.link) {
+            link.stop.cancel();
+        }
+    }
+
+    fn load_one(&self, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) {
+        if self.set_up(record, mailboxes) {
+            self.unfit().remove(&record.id);
+        } else {
+            self.unfit().insert(record.id.clone(), (record.revision, self.clock.now()));
+        }
+    }
+
+    fn set_up(&self, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) -> bool {
+        let Some(applied) = record.applied.as_deref() else { return true };
         let company = match Company::from_json(&String::from_utf8_lossy(applied)) {
             Ok(company) => company,
             Err(error) => {
                 error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be loaded and is left out", record.id);
-                return;
+                return false;
             }
         };
         let standing = record.standing.as_deref().map_or_else(Standing::default, |document| {
@@ -168,9 +236,11 @@ impl Offices {
                 Standing::default()
             })
         });
-        if let Err(error) = self.seat(Arc::new(company), standing, mailboxes) {
-            error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be set up and is left out", record.id);
+        let seated = self.seat(Arc::new(company), standing, mailboxes, record.revision);
+        if let Err(error) = &seated {
+            error!(company.id = %record.id, error = %Chain(error), "Company `{}` cannot be set up and is left out", record.id);
         }
+        seated.is_ok()
     }
 
     /// Whether the company could be set up: everything is tried, nothing is kept.
@@ -184,11 +254,12 @@ impl Offices {
     }
 
     /// Puts a company to work in place of what was there before under its id.
-    pub(super) fn seat(
-        self: &Arc<Self>,
+    fn seat(
+        &self,
         company: Arc<Company>,
         standing: Standing,
         mailboxes: Vec<MailboxRecord>,
+        revision: u64,
     ) -> Result<(), SetupError> {
         let id = company.id().clone();
         let before = self.get(&id);
@@ -208,6 +279,7 @@ impl Offices {
             declared.zip(tenant).map(|(declared, tenant)| self.integration(declared.rich, tenant));
         let office = Arc::new(Office {
             company: id.clone(),
+            revision,
             language: company.language(),
             common,
             integration,
@@ -271,7 +343,9 @@ impl Offices {
         }
     }
 
-    fn start_link(self: &Arc<Self>, company: CompanyId, link: Link) {
+    fn start_link(&self, company: CompanyId, link: Link) {
+        // Gone only once the service is.
+        let Some(offices) = self.me.upgrade() else { return };
         let shutdown = self.links.shutdown();
         let stop = link.stop.clone();
         let ended = CancellationToken::new();
@@ -279,7 +353,6 @@ impl Offices {
         // Listening before the link comes up, so that its first signal is not missed.
         let heard = driver.signals();
         self.links.spawn("pbx link", async move { driver.run(run_until).await });
-        let offices = Arc::clone(self);
         self.links.spawn("pbx signals", async move {
             let _ends_the_link = ended.drop_guard();
             let marks = |extension: Option<&Extension>, reason| offices.marks(&company, extension, reason);
@@ -307,12 +380,9 @@ impl Offices {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: the consent is not noted.
-    pub(super) async fn consented(
-        self: &Arc<Self>,
-        company: &CompanyId,
-        tenant: TenantId,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn consented(&self, company: &CompanyId, tenant: TenantId) -> Result<(), StoreError> {
         let _one_at_a_time = self.changing().await;
+        self.bring_up_held(company, u64::MAX).await?;
         let Some(office) = self.get(company) else { return Ok(()) };
         let now = self.clock.now();
         let standing = office.standing.clone().consented(tenant, now);
@@ -323,19 +393,9 @@ impl Offices {
             company: Some(company.clone()),
             outcome: "the company's administrator has consented".to_owned(),
         };
-        self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
+        let revision = self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
         let mailboxes = office.mailboxes.as_ref().clone();
-        if let Err(error) = self.seat(Arc::clone(&office.company), standing, mailboxes) {
-            error!(company.id = %company, error = %Chain(&error), "Company `{company}` cannot be set up");
-        }
-        let marks = self.marks(company, None, Reason::Consent);
-        if !marks.is_empty()
-            && let Err(error) = self.store.mark(marks).await
-        {
-            // The consent holds and its link is spent: nobody is to be asked for it again because of that.
-            warn!(company.id = %company, error = %Chain(&error), "Company `{company}` consented, and its mailboxes could not be marked");
-            self.store.make_due(&office.mailboxes);
-        }
+        self.seat_applied(Company::clone(&office.company), standing, Applied { revision, mailboxes }).await;
         Ok(())
     }
 
@@ -366,17 +426,14 @@ impl Offices {
     /// Forgets a company that is leaving and of which nothing is left; `true` once there is nothing more to wait for.
     pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<bool, StoreError> {
         let _one_at_a_time = self.changing().await;
-        let Some(office) = self.get(company).filter(|office| office.company.is_leaving()) else {
+        if self.get(company).is_none_or(|office| !office.company.is_leaving()) {
             return Ok(true);
-        };
+        }
         if !self.roster.seats(Some(company)).is_empty() {
             return Ok(false);
         }
         self.store.forget(company).await?;
-        self.open().remove(company);
-        if let Some(link) = office.link {
-            link.stop.cancel();
-        }
+        self.close(company);
         info!(company.id = %company, "Company `{company}` was removed");
         Ok(true)
     }
@@ -392,6 +449,14 @@ impl Offices {
         open.values()
             .find(|office| office.company.id() != company && office.tenant() == Some(tenant))
             .map(|office| office.company.id().clone())
+    }
+}
+
+#[async_trait]
+impl SeatsCompanies for Offices {
+    async fn bring_up(&self, company: &CompanyId, revision: u64) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing().await;
+        self.bring_up_held(company, revision).await
     }
 }
 

@@ -343,6 +343,9 @@ impl Service {
     ) -> Result<ApplyReport, OperationError> {
         let id = company.id().clone();
         let _one_at_a_time = self.offices.changing().await;
+        if !dry_run {
+            self.offices.bring_up_held(&id, u64::MAX).await.map_err(store)?;
+        }
         let before = self.offices.get(&id);
         let live = before.as_ref().map(|office| office.company.as_ref());
         let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
@@ -367,6 +370,9 @@ impl Service {
     /// Has a company leave, or tells what would go with it.
     async fn take_out(self, company: CompanyId, dry_run: bool) -> Result<RemoveReport, OperationError> {
         let _one_at_a_time = self.offices.changing().await;
+        if !dry_run {
+            self.offices.bring_up_held(&company, u64::MAX).await.map_err(store)?;
+        }
         let office = self.office(&company)?;
         let live = &office.company;
         let report = |leaving| RemoveReport {
@@ -402,11 +408,10 @@ impl Service {
         let document = company.to_json().into_bytes();
         let applied = self.store.apply_noted(company.id(), document, users, Some(deed)).await;
         let applied = applied.map_err(store)?;
-        self.offices
-            .seat(Arc::new(company), standing, applied.mailboxes.clone())
-            .map_err(|error| OperationError::Internal(Box::new(error)))?;
-        self.store.make_due(&applied.mailboxes);
-        Ok(())
+        if self.offices.seat_applied(company, standing, applied).await {
+            return Ok(());
+        }
+        Err(OperationError::Internal("it is stored, and cannot be set up: the log says why".into()))
     }
 
     /// Goes on with the removals that were under way when the service ended.

@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -63,6 +66,8 @@ pub(super) struct Jobs {
 /// A job, under way or ended.
 pub(super) struct Job {
     info: Mutex<JobInfo>,
+    /// Of what is stored of it.
+    version: AtomicU64,
     cancel: CancellationToken,
 }
 
@@ -85,9 +90,13 @@ impl Job {
         info.progress.clone()
     }
 
-    fn record(&self) -> JobRecord {
-        let info = self.held();
-        JobRecord { id: info.job.0.clone(), document: document(&info) }
+    fn record(&self, info: &JobInfo) -> JobRecord {
+        let version = self.version.load(Ordering::Relaxed);
+        JobRecord { version, ..JobRecord::new(info.job.0.clone(), document(info)) }
+    }
+
+    fn is_stored(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -97,8 +106,9 @@ impl Jobs {
     }
 
     /// Enters a job; the oldest that has ended goes, beyond as many as are kept.
-    pub(super) fn enter(&self, info: JobInfo) -> Arc<Job> {
-        let job = Arc::new(Job { info: Mutex::new(info), cancel: CancellationToken::new() });
+    pub(super) fn enter(&self, info: JobInfo, version: u64) -> Arc<Job> {
+        let (info, version) = (Mutex::new(info), AtomicU64::new(version));
+        let job = Arc::new(Job { info, version, cancel: CancellationToken::new() });
         let mut jobs = self.held();
         jobs.push(Arc::clone(&job));
         let oldest = jobs.iter().position(|job| job.held().progress.finished);
@@ -227,6 +237,8 @@ pub(super) struct Runner {
     flights: HashMap<MailboxId, Flight>,
     /// Counted, and not stored yet.
     unsaved: Vec<MailboxId>,
+    /// Whether somebody else works it off.
+    lost: bool,
     /// Not before then is the store asked again.
     store_rests_until: Option<Timestamp>,
 }
@@ -246,6 +258,7 @@ impl Runner {
             feeder,
             flights: HashMap::new(),
             unsaved: Vec::new(),
+            lost: false,
             store_rests_until: None,
         }
     }
@@ -263,7 +276,7 @@ impl Runner {
             self.take_ended(&mut ended);
             let now = self.means.clock.now();
             self.step_unless_store_rests(&mut ended, now).await;
-            if self.job.held().progress.finished {
+            if self.job.held().progress.finished || self.lost {
                 return;
             }
             let wake_at = self.wake_at(now);
@@ -334,7 +347,12 @@ impl Runner {
             return self.close().await;
         }
         if !self.unsaved.is_empty() {
-            self.means.store.advance_job(self.job.record(), self.unsaved.clone()).await?;
+            let record = self.job.record(&self.job.info());
+            if !self.means.store.advance_job(record, self.unsaved.clone()).await? {
+                self.lost = true;
+                return Ok(());
+            }
+            self.job.is_stored();
             self.unsaved.clear();
         }
         Ok(())
@@ -466,8 +484,11 @@ impl Runner {
             company: ending.company.clone(),
             outcome: summary(&ending),
         };
-        let record = JobRecord { id: ending.job.0.clone(), document: document(&ending) };
-        self.means.store.close_job(record, deed).await?;
+        if !self.means.store.close_job(self.job.record(&ending), deed).await? {
+            self.lost = true;
+            return Ok(());
+        }
+        self.job.is_stored();
         info!(job = %ending.job, "{}", summary(&ending));
         *self.job.held() = ending;
         Ok(())
@@ -593,7 +614,7 @@ mod tests {
     fn a_hundred_jobs_are_remembered_and_none_that_is_under_way_is_forgotten() {
         let jobs = Jobs::default();
         let enter = |number: usize, finished| {
-            jobs.enter(JobInfo {
+            let info = JobInfo {
                 job: JobId(number.to_string()),
                 by: "admin".into(),
                 started: at("2026-11-23T08:00:00Z"),
@@ -601,7 +622,8 @@ mod tests {
                 user: None,
                 language: None,
                 progress: JobProgress { finished, ..JobProgress::default() },
-            });
+            };
+            jobs.enter(info, 0);
         };
         enter(0, false);
         (1..=KEPT + 5).for_each(|number| enter(number, true));

@@ -28,6 +28,7 @@
 
 mod dispatcher;
 mod mark;
+mod replicas;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use jiff::Timestamp;
 
 pub use dispatcher::{Dispatcher, DispatcherSettings, TakesTurns};
 pub use mark::{Gathered, Hint, Mark, Reason, Reasons, Tally};
+pub use replicas::{ANNOUNCE_EVERY, Duty, GONE_AFTER, Replica, ReplicaRecord, Replicas};
 
 use crate::model::{CompanyId, Generation, MailboxId};
 
@@ -60,7 +62,7 @@ pub struct Lease {
     pub mailbox: MailboxId,
     /// Whose.
     pub company: CompanyId,
-    /// The company's revision.
+    /// The company's revision when the lease was given: no turn goes by what was stored before it.
     pub revision: u64,
     /// Greater than that of every lease of this mailbox before.
     pub generation: Generation,

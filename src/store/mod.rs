@@ -7,10 +7,10 @@ pub mod redis;
 
 use crate::{
     company::{records::Records, trail::Trail},
-    queue::DueStore,
+    queue::{DueStore, Replicas},
 };
 
 /// Everything the service keeps.
-pub trait Store: DueStore + Records + Trail {}
+pub trait Store: DueStore + Records + Trail + Replicas {}
 
-impl<S: DueStore + Records + Trail> Store for S {}
+impl<S: DueStore + Records + Trail + Replicas> Store for S {}

@@ -29,7 +29,7 @@ use tracing::{debug, error, warn};
 
 pub use self::retry::RetryPlan;
 use self::{
-    roster::{Roster, Seat},
+    roster::{Roster, Seat, SeatsCompanies},
     state::{MailboxState, Trouble},
 };
 use crate::{
@@ -90,6 +90,7 @@ const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Rea
 pub struct Turns {
     store: Arc<dyn DueStore>,
     roster: Arc<Roster>,
+    offices: Arc<dyn SeatsCompanies>,
     clock: SharedClock,
     settings: TurnSettings,
     shutdown: CancellationToken,
@@ -160,21 +161,35 @@ enum Ended {
 }
 
 impl Turns {
-    /// Turns over `store` for whoever is in `roster`; from `shutdown` on they show, and read nothing any more.
+    /// Turns over `store` for whoever is in `roster`, kept in step with what is stored by `offices`; from `shutdown` on they show, and read nothing any more.
     pub fn new(
         store: Arc<dyn DueStore>,
         roster: Arc<Roster>,
+        offices: Arc<dyn SeatsCompanies>,
         clock: SharedClock,
         settings: TurnSettings,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         let ended = broadcast::Sender::new(ENDED_KEPT);
-        Arc::new(Self { store, roster, clock, settings, shutdown, ended })
+        Arc::new(Self { store, roster, offices, clock, settings, shutdown, ended })
     }
 
     /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
     pub fn ended(&self) -> broadcast::Receiver<MailboxId> {
         self.ended.subscribe()
+    }
+
+    /// The seat of a mailbox by the revision that its lease is of, or by a newer one (I13).
+    async fn seat(&self, lease: &Lease, stands_until: Timestamp) -> Result<Option<Seat>, StoreError> {
+        let sits = || self.roster.seat(lease.mailbox).filter(|seat| seat.office.revision >= lease.revision);
+        if let Some(seat) = sits() {
+            return Ok(Some(seat));
+        }
+        tokio::select! {
+            brought = self.offices.bring_up(&lease.company, lease.revision) => brought?,
+            lost = self.keep(lease, stands_until) => return Err(lost),
+        }
+        Ok(sits())
     }
 
     async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -258,8 +273,16 @@ impl Turns {
 impl TakesTurns for Turns {
     async fn take(&self, lease: Lease) -> Result<(), StoreError> {
         metrics::counter!("narvaro_turns_total").increment(1);
-        let Some(seat) = self.roster.seat(lease.mailbox) else { return self.put_off(&lease).await };
+        // Before anything is asked for in it.
         let stands_until = self.stands_until(self.clock.now());
+        let seat = match self.seat(&lease, stands_until).await {
+            Ok(Some(seat)) => seat,
+            Ok(None) => return self.put_off(&lease).await,
+            Err(error) => {
+                warn!(company.id = %lease.company, error = %Chain(&error), "What is stored of company `{}` cannot be read; mailbox {} waits", lease.company, lease.mailbox);
+                return self.store.release(&lease).await;
+            }
+        };
         let mut turn = Turn {
             turns: self,
             lease: &lease,

@@ -1,0 +1,135 @@
+//! The forms of the store that are held to the contract.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use narvaro::{
+    clock::{Clock, ManualClock, SharedClock},
+    queue::{Replica, Replicas, Shares},
+    store::{
+        Store,
+        embedded::{Embedded, EmbeddedSettings},
+        redis::{Redis, RedisSettings},
+    },
+};
+
+use super::Bench;
+
+const SHARES: Shares = Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 };
+
+/// Entries of the trail that are kept.
+const TRAIL: u64 = 3;
+
+fn clock() -> Arc<ManualClock> {
+    ManualClock::at("2026-11-23T08:00:00Z".parse().unwrap())
+}
+
+struct EmbeddedBench {
+    _folder: tempfile::TempDir,
+    settings: EmbeddedSettings,
+    clock: Arc<ManualClock>,
+    store: Option<Arc<Embedded>>,
+}
+
+impl EmbeddedBench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("narvaro.db");
+        let settings = EmbeddedSettings { path, shares: SHARES, trail_entries: TRAIL };
+        let mut bench = Self { _folder: folder, settings, clock: clock(), store: None };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        self.store = Some(Arc::new(Embedded::open(&self.settings, clock).unwrap()));
+    }
+}
+
+#[async_trait]
+impl Bench for EmbeddedBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().unwrap()) as Arc<dyn Store>
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        let last = Arc::into_inner(store).unwrap();
+        tokio::task::spawn_blocking(move || drop(last)).await.unwrap();
+        self.open();
+    }
+}
+
+struct RedisBench {
+    settings: RedisSettings,
+    clock: Arc<ManualClock>,
+    store: Arc<Redis>,
+}
+
+impl RedisBench {
+    async fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let settings = RedisSettings {
+            link: narvaro::store::redis::LinkSettings { url: "redis://127.0.0.1:7777".into() },
+            prefix: format!("t{}-{n}", std::process::id()),
+            replica: "one".into(),
+            shares: SHARES,
+            trail_entries: TRAIL,
+        };
+        let clock = clock();
+        let store = open(&settings, &clock).await;
+        Self { settings, clock, store }
+    }
+}
+
+/// As the service does: what is announced first makes everything due.
+async fn open(settings: &RedisSettings, clock: &Arc<ManualClock>) -> Arc<Redis> {
+    let shared: SharedClock = Arc::clone(clock) as SharedClock;
+    let store = Redis::open(settings, shared).await.unwrap();
+    let name = settings.replica.clone();
+    store.announce(&Replica { name, version: "1".into(), started: clock.now() }).await.unwrap();
+    Arc::new(store)
+}
+
+#[async_trait]
+impl Bench for RedisBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        self.store.leave().await.unwrap();
+        self.store = open(&self.settings, &self.clock).await;
+    }
+}
+
+/// A file of its own.
+pub(super) fn embedded() -> Box<dyn Bench> {
+    Box::new(EmbeddedBench::new())
+}
+
+/// A Redis of its own.
+pub(super) async fn redis() -> Box<dyn Bench> {
+    Box::new(RedisBench::new().await)
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_the_file() {
+    let bench = EmbeddedBench::new();
+    let clock: SharedClock = Arc::clone(&bench.clock) as SharedClock;
+    let error = Embedded::open(&bench.settings, clock).err().expect("one owner only");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+}
