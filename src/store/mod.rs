@@ -3,6 +3,7 @@
 //! A second form is held to the same contract: `tests/it/store_contract.rs` takes any [`Store`].
 
 pub mod embedded;
+pub mod redis;
 
 use crate::{
     company::{records::Records, trail::Trail},
