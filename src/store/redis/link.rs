@@ -191,6 +191,11 @@ impl Link {
         Ok(answers)
     }
 
+    /// Whether a server is known to be away: calls to it end at once.
+    pub fn is_away(&self) -> bool {
+        self.nodes().iter().any(|node| node.is_away())
+    }
+
     /// Hears a channel from now on.
     pub fn listen(&self, channel: String) -> Listener {
         Listener::start(Arc::clone(&self.0), channel)

@@ -195,6 +195,11 @@ impl Node {
         matches!(&*self.state.borrow(), State::Up(_))
     }
 
+    /// Whether it is known to be away.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Away(_))
+    }
+
     /// For those who want to know of changes.
     pub(super) fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
