@@ -107,6 +107,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[source] OpenError),
+    /// A store on Redis, which this version reaches and does not use yet.
+    #[error("the store on Redis is not part of this version yet")]
+    NotEmbedded,
     /// What is stored cannot be loaded.
     #[error("the stored companies cannot be loaded")]
     Load(#[source] crate::queue::StoreError),
@@ -355,7 +358,9 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 }
 
 fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
-    let config::StoreUrl::Embedded(path) = &config.store.url;
+    let config::StoreUrl::Embedded(path) = &config.store.url else {
+        return Err(StartError::NotEmbedded);
+    };
     let settings = EmbeddedSettings {
         path: path.clone(),
         shares: Shares::of(config.queue.workers),

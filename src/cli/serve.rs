@@ -19,6 +19,7 @@ fn hint(error: &StartError) -> &'static str {
         StartError::Store(_) => {
             "one process at a time; check `store.url`, the folder's rights and free space"
         }
+        StartError::NotEmbedded => "name a file as `store.url`: `embedded:/var/lib/narvaro/narvaro.db`",
         StartError::Incomplete(_)
         | StartError::Secret(_)
         | StartError::Key(_)

@@ -19,6 +19,7 @@ mod graph;
 mod layers;
 mod listen;
 mod process;
+mod redis_url;
 mod secret;
 mod store;
 mod sweep;
@@ -39,6 +40,7 @@ pub use finding::{Finding, Findings};
 pub use graph::{Cloud, Credential, Endpoints, Graph};
 pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
+pub use redis_url::RedisUrl;
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret, replace_secret};
 pub use store::{Store, StoreUrl};
 pub use sweep::Sweep;
@@ -111,6 +113,7 @@ impl Config {
         let config: Self = layers.read()?;
         let mut checks = Checks::new(&layers);
         config.listen.check(&mut checks);
+        config.store.check(&mut checks);
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
@@ -146,6 +149,9 @@ impl Config {
                 "the app registration's secret is needed, or its certificate, or a workload identity",
             )),
             Err(error) => findings.push(self.unreadable(&error)),
+        }
+        if let Err(error) = self.store.link_settings() {
+            findings.push(self.unreadable(&error));
         }
         for error in
             [self.keys.client_state().err(), self.keys.client_state_previous().err()].into_iter().flatten()

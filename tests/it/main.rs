@@ -26,6 +26,7 @@ mod nights;
 mod proxy;
 mod reading;
 mod readme;
+mod redis_link;
 mod removal;
 mod rich;
 mod shut_out;

@@ -15,7 +15,7 @@ use narvaro::{
     company::trail::{Deed, JobRecord, TrailQuery},
     model::{CompanyId, Extension, ItemVersion, MailboxId},
     queue::{
-        ANNOUNCE_EVERY, Duty, GONE_AFTER, Hint, Lease, Mark, Reason, Replica, ReplicaRecord, Settled, Shares,
+        ANNOUNCE_EVERY, Duty, GONE_AFTER, Hint, Lease, Mark, Reason, Replica, ReplicaRecord, Settled,
         StoreError, Urgency,
     },
     store::Store,

@@ -27,6 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// When there is something to lease, as far as the last look told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NextLook {
+    /// How many messages had been heard when it was taken.
+    heard: u64,
     /// By this process's clock.
     at: Option<Timestamp>,
 }
@@ -156,6 +158,8 @@ impl DueStore for Redis {
     async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError> {
         let _alone = self.leasing.lock().await;
         self.hand_back_unknown().await?;
+        // Before the look: what is heard from here on may be news to it.
+        let heard = self.due.count();
         let args = self.lease_args(most, hold);
         let answer = match self.inner.run(&keys::LEASE, args).await {
             Ok(answer) => answer,
@@ -172,7 +176,7 @@ impl DueStore for Redis {
         if leases.is_err() {
             self.inner.lost_an_answer();
         }
-        *self.next_look() = Some(NextLook { at: next.map(|at| at + skew) });
+        *self.next_look() = Some(NextLook { heard, at: next.map(|at| at + skew) });
         leases
     }
 
@@ -185,7 +189,7 @@ impl DueStore for Redis {
             }
         };
         tokio::select! {
-            () = self.due.heard() => {}
+            () = self.due.heard_since(next.heard) => {}
             () = self.room.notified() => {}
             () = timed => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}

@@ -17,15 +17,21 @@
 //! comes again), turns go on with what they hold, and what they cannot settle is repeated once their lease has ended. A lease
 //! whose answer got lost on the way is handed back with the next call that succeeds.
 
+pub mod check;
+mod cluster;
+mod dial;
 mod due;
 mod holding;
 mod keys;
 mod line;
-mod link;
+pub mod link;
+mod listener;
 mod marker;
+mod node;
 mod records;
 mod replicas;
-mod script;
+pub mod script;
+pub mod settings;
 mod trail;
 mod value;
 
@@ -36,16 +42,17 @@ use std::sync::{
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tracing::warn;
 
-pub use self::link::LinkSettings;
-use self::{
-    due::NextLook,
-    holding::Holding,
-    link::{Link, Listener, OpenError},
-    marker::Marker,
+pub use self::{
+    check::{CheckError, Server},
+    dial::DialError,
+    link::{Link, LinkError},
+    listener::Listener,
     script::Script,
-    value::Args,
+    settings::{Address, Form, LinkSettings, Login},
 };
+use self::{due::NextLook, holding::Holding, marker::Marker, value::Args};
 use crate::{
     clock::SharedClock,
     model::CompanyId,
@@ -65,6 +72,17 @@ pub struct RedisSettings {
     pub shares: Shares,
     /// Entries of the audit trail that are kept.
     pub trail_entries: u64,
+}
+
+/// Why Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no way to it.
+    #[error(transparent)]
+    Link(#[from] link::OpenError),
+    /// It will not do.
+    #[error(transparent)]
+    Check(#[from] CheckError),
 }
 
 /// The store in Redis, as one replica sees it.
@@ -100,6 +118,9 @@ impl Redis {
     /// [`OpenError`] says what stands in the way.
     pub async fn open(settings: &RedisSettings, clock: SharedClock) -> Result<Self, OpenError> {
         let link = Link::open(&settings.link).await?;
+        for warning in check::check(&link).await?.iter().filter_map(Server::warning) {
+            warn!("{warning}");
+        }
         let prefix = format!("{{{}}}:", settings.prefix);
         let due = link.listen(format!("{prefix}due"));
         let companies = link.listen(format!("{prefix}companies"));

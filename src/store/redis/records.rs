@@ -174,11 +174,12 @@ impl Records for Redis {
 
     async fn changed(&self, since: u64) {
         loop {
+            let heard = self.companies.count();
             // While Redis is away nothing changes that could be read.
             if self.revision().await.is_ok_and(|revision| revision > since) {
                 return;
             }
-            self.companies.heard().await;
+            self.companies.heard_since(heard).await;
         }
     }
 }

@@ -1,9 +1,6 @@
 //! The forms of the store that are held to the contract.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use narvaro::{
@@ -17,6 +14,7 @@ use narvaro::{
 };
 
 use super::Bench;
+use crate::support::redis::{PLAIN, RedisServer, link_settings};
 
 const SHARES: Shares = Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 };
 
@@ -69,6 +67,7 @@ impl Bench for EmbeddedBench {
 }
 
 struct RedisBench {
+    _server: RedisServer,
     settings: RedisSettings,
     clock: Arc<ManualClock>,
     store: Arc<Redis>,
@@ -76,28 +75,18 @@ struct RedisBench {
 
 impl RedisBench {
     async fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let server = RedisServer::start(PLAIN);
         let settings = RedisSettings {
-            link: narvaro::store::redis::LinkSettings { url: "redis://127.0.0.1:7777".into() },
-            prefix: format!("t{}-{n}", std::process::id()),
+            link: link_settings(&server.url()),
+            prefix: "narvaro".into(),
             replica: "one".into(),
             shares: SHARES,
             trail_entries: TRAIL,
         };
         let clock = clock();
-        let store = open(&settings, &clock).await;
-        Self { settings, clock, store }
+        let store = Arc::new(Redis::open(&settings, Arc::clone(&clock) as SharedClock).await.unwrap());
+        Self { _server: server, settings, clock, store }
     }
-}
-
-/// As the service does: what is announced first makes everything due.
-async fn open(settings: &RedisSettings, clock: &Arc<ManualClock>) -> Arc<Redis> {
-    let shared: SharedClock = Arc::clone(clock) as SharedClock;
-    let store = Redis::open(settings, shared).await.unwrap();
-    let name = settings.replica.clone();
-    store.announce(&Replica { name, version: "1".into(), started: clock.now() }).await.unwrap();
-    Arc::new(store)
 }
 
 #[async_trait]
@@ -112,7 +101,11 @@ impl Bench for RedisBench {
 
     async fn reopen(&mut self) {
         self.store.leave().await.unwrap();
-        self.store = open(&self.settings, &self.clock).await;
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        self.store = Arc::new(Redis::open(&self.settings, clock).await.unwrap());
+        // As the service does when it starts; nobody else is there, so everything is due.
+        let (name, started) = (self.settings.replica.clone(), self.clock.now());
+        self.store.announce(&Replica { name, version: "1".into(), started }).await.unwrap();
     }
 }
 

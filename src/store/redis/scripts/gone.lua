@@ -10,6 +10,7 @@ if call('HGET', users, m[2]) == id .. 'r' then
     call('HDEL', users, m[2])
     call('DEL', key, P .. 'state:' .. id, P .. 'intent:' .. id, P .. 'waiting:' .. id)
     call('HINCRBY', P .. 'meta', 'mailboxes', -1)
+    revise(m[1])
 else
     call('HDEL', key, 'd', 'ru', 'rs')
     call('HSET', key, 'u', 2)
