@@ -53,6 +53,7 @@ use crate::{
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings, OpenError},
+        redis::{Redis, RedisSettings},
     },
     subscription::{LONGEST_LIFE, WatchPlan},
     telemetry,
@@ -107,9 +108,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[source] OpenError),
-    /// A store on Redis, which this version reaches and does not use yet.
-    #[error("the store on Redis is not part of this version yet")]
-    NotEmbedded,
+    /// The store in Redis cannot be used.
+    #[error("the store in Redis cannot be used")]
+    Redis(#[source] crate::store::redis::OpenError),
     /// What is stored cannot be loaded.
     #[error("the stored companies cannot be loaded")]
     Load(#[source] crate::queue::StoreError),
@@ -213,7 +214,7 @@ impl App {
         let credential_end = CredentialEnd::of(&config, &credential);
         credential_end.announce();
         let graph = graph(&config, credential, Arc::clone(&clock))?;
-        let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
+        let store = open(&config, Arc::clone(&clock)).await?;
 
         let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
         let rich = Rich::new(Arc::clone(&graph), Arc::clone(&brought), config.encryption_keys_file())
@@ -222,9 +223,9 @@ impl App {
         let tasks = Tasks::default();
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
-        let queue: Arc<dyn DueStore> = Arc::clone(&store) as Arc<dyn DueStore>;
+        let queue: Arc<dyn DueStore> = Arc::clone(&store) as _;
         let offices = Offices::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&roster),
             rich,
             environment,
@@ -237,7 +238,7 @@ impl App {
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
         let upkeep = Upkeep::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&offices),
             Arc::clone(&clock),
             settings.watches.notification_url.clone(),
@@ -270,7 +271,7 @@ impl App {
             &public_url,
         );
         let operations = Service::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&offices),
             Arc::clone(&consent),
             Arc::clone(&turns),
@@ -357,16 +358,19 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("a bound socket has an address")
 }
 
-fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
-    let config::StoreUrl::Embedded(path) = &config.store.url else {
-        return Err(StartError::NotEmbedded);
-    };
-    let settings = EmbeddedSettings {
-        path: path.clone(),
-        shares: Shares::of(config.queue.workers),
-        trail_entries: config.admin.audit_entries,
-    };
-    Embedded::open(&settings, clock).map_err(StartError::Store)
+async fn open(config: &Config, clock: SharedClock) -> Result<Arc<dyn Store>, StartError> {
+    let shares = Shares::of(config.queue.workers);
+    let trail_entries = config.admin.audit_entries;
+    if let config::StoreUrl::Embedded(path) = &config.store.url {
+        let settings = EmbeddedSettings { path: path.clone(), shares, trail_entries };
+        return Ok(Arc::new(Embedded::open(&settings, clock).map_err(StartError::Store)?));
+    }
+    let link = config.store.link_settings().map_err(StartError::Secret)?;
+    #[expect(clippy::expect_used, reason = "proven")]
+    let link = link.expect("what is not embedded is in Redis");
+    let prefix = config.store.prefix.clone();
+    let store = Redis::open(&RedisSettings { link, prefix, shares, trail_entries }, clock).await;
+    Ok(Arc::new(store.map_err(StartError::Redis)?))
 }
 
 fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {

@@ -66,8 +66,6 @@ pub struct RedisSettings {
     pub link: LinkSettings,
     /// First part of all keys.
     pub prefix: String,
-    /// This process, told apart from all others.
-    pub replica: String,
     /// How many mailboxes this process may lease at a time.
     pub shares: Shares,
     /// Entries of the audit trail that are kept.
@@ -103,6 +101,7 @@ struct Inner {
     link: Link,
     /// `{narvaro}:`.
     prefix: String,
+    /// This process since this opening, told apart from all others.
     replica: String,
     clock: SharedClock,
     holding: Mutex<Holding>,
@@ -127,7 +126,7 @@ impl Redis {
         let inner = Arc::new(Inner {
             link,
             prefix,
-            replica: settings.replica.clone(),
+            replica: fresh_name(),
             clock,
             holding: Mutex::new(Holding::new(settings.shares)),
             trail_entries: settings.trail_entries,
@@ -164,6 +163,14 @@ impl Inner {
     fn lost_an_answer(&self) {
         self.may_hold_unknown.store(true, Ordering::Release);
     }
+}
+
+/// A name that nobody else has: sixteen random digits.
+fn fresh_name() -> String {
+    let mut bytes = [0_u8; 8];
+    // Only fails where the system has no randomness at all, and then nothing works; equal names cost a lease's time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Shares of this process and what it holds of them, as scripts want it.

@@ -79,7 +79,6 @@ impl RedisBench {
         let settings = RedisSettings {
             link: link_settings(&server.url()),
             prefix: "narvaro".into(),
-            replica: "one".into(),
             shares: SHARES,
             trail_entries: TRAIL,
         };
@@ -104,8 +103,8 @@ impl Bench for RedisBench {
         let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
         self.store = Arc::new(Redis::open(&self.settings, clock).await.unwrap());
         // As the service does when it starts; nobody else is there, so everything is due.
-        let (name, started) = (self.settings.replica.clone(), self.clock.now());
-        self.store.announce(&Replica { name, version: "1".into(), started }).await.unwrap();
+        let (name, version, started) = ("one".into(), "1".into(), self.clock.now());
+        self.store.announce(&Replica { name, version, started }).await.unwrap();
     }
 }
 
