@@ -256,7 +256,12 @@ impl Turns {
 
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
     /// shown in the turn would have to be found out again.
-    async fn settle(&self, lease: &Lease, settled: Settled, stands_until: Timestamp) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        lease: &Lease,
+        settled: Settled,
+        stands_until: Timestamp,
+    ) -> Result<(), StoreError> {
         loop {
             match self.store.settle(lease, settled.clone()).await {
                 Err(StoreError::Unavailable(error)) if self.clock.now() + STORE_PAUSE < stands_until => {

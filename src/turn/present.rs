@@ -264,7 +264,8 @@ impl Turn<'_> {
     /// Announces a write. Where the store is away, a lease that surely outlasts the write is enough: an edge that has begun to be
     /// shown does not wait for the store, and nobody else can show anything meanwhile.
     async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
-        let within = SignedDuration::try_from(self.turns.settings.write_within).unwrap_or(SignedDuration::MAX);
+        let within =
+            SignedDuration::try_from(self.turns.settings.write_within).unwrap_or(SignedDuration::MAX);
         match self.turns.store.intend(self.lease, document).await {
             Err(StoreError::Unavailable(error))
                 if self.now().checked_add(within).is_ok_and(|end| end < self.stands_until) =>

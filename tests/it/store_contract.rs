@@ -293,7 +293,9 @@ async fn i6_i10_leases_that_read_leave_room_for_those_that_show(bench: Box<dyn B
     assert!(!store.begin_reading(&others[1]).await.unwrap(), "and all together have no more than theirs");
 }
 
-async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longest_waiting_first(bench: Box<dyn Bench>) {
+async fn what_waits_for_room_to_read_is_handed_out_once_there_is_some_the_longest_waiting_first(
+    bench: Box<dyn Bench>,
+) {
     let store = bench.store();
     let mailboxes = apply(&*bench, "acme", extensions(201..205)).await;
     let reading = lease_all(&*bench).await;
@@ -352,10 +354,7 @@ async fn i13_a_draft_affects_nothing_until_it_is_applied(mut bench: Box<dyn Benc
     assert!(store.lease(10, HOLD).await.unwrap().is_empty());
     let applied = store.apply(&company("acme"), b"live".to_vec(), extensions(201..203)).await.unwrap();
     let found = store.companies().await.unwrap();
-    assert_eq!(
-        (found[0].draft.as_deref(), found[0].applied.as_deref()),
-        (None, Some(b"live".as_slice()))
-    );
+    assert_eq!((found[0].draft.as_deref(), found[0].applied.as_deref()), (None, Some(b"live".as_slice())));
     let leases = store.lease(10, HOLD).await.unwrap();
     assert_eq!(leases.len(), 2);
     assert!(leases.iter().all(|lease| lease.revision == applied.revision));
@@ -375,7 +374,9 @@ async fn two_of_acme(bench: &dyn Bench) -> (Vec<MailboxId>, u64) {
     (applied.mailboxes.iter().map(|mailbox| mailbox.id).collect(), applied.revision)
 }
 
-async fn i13_what_is_applied_makes_its_mailboxes_due_in_the_same_step_and_leases_tell_its_revision(bench: Box<dyn Bench>) {
+async fn i13_what_is_applied_makes_its_mailboxes_due_in_the_same_step_and_leases_tell_its_revision(
+    bench: Box<dyn Bench>,
+) {
     let store = bench.store();
     let (mailboxes, first) = two_of_acme(&*bench).await;
     assert!(first > 0);
@@ -390,7 +391,9 @@ async fn i13_what_is_applied_makes_its_mailboxes_due_in_the_same_step_and_leases
     assert!(leases.iter().all(|lease| lease.revision == second.revision));
 }
 
-async fn what_becomes_known_makes_due_and_a_lease_that_was_given_before_keeps_its_revision(mut bench: Box<dyn Bench>) {
+async fn what_becomes_known_makes_due_and_a_lease_that_was_given_before_keeps_its_revision(
+    mut bench: Box<dyn Bench>,
+) {
     let (mailboxes, applied) = two_of_acme(&*bench).await;
     mark(&*bench, mailboxes[0], "item", None).await;
     let before = lease_all(&*bench).await.remove(0);
@@ -450,12 +453,9 @@ async fn changes<F: Future<Output = ()>>(bench: &dyn Bench, change: F) -> u64 {
 async fn whoever_follows_changes_is_woken_by_each_that_concerns_all_and_by_no_other(bench: Box<dyn Bench>) {
     let bench = &*bench;
     let (store, now, acme) = (bench.store(), bench.clock().now(), company("acme"));
-    changes(bench, async {
-        drop(store.apply(&acme, b"{}".to_vec(), extensions(201..202)).await.unwrap())
-    })
-    .await;
-    changes(bench, async { assert!(store.set_standing(&acme, b"tenant".to_vec()).await.unwrap() > 0) })
+    changes(bench, async { drop(store.apply(&acme, b"{}".to_vec(), extensions(201..202)).await.unwrap()) })
         .await;
+    changes(bench, async { assert!(store.set_standing(&acme, b"tenant".to_vec()).await.unwrap() > 0) }).await;
     let job = JobRecord::new("job".into(), Vec::new());
     let opened = deed("renew", None, now);
     changes(bench, async { store.open_job(job, vec![MailboxId(1)], opened).await.unwrap() }).await;
@@ -597,10 +597,7 @@ async fn the_trail_keeps_the_newest_and_is_read_by_company_time_and_piece(mut be
     assert_eq!(trail(&*bench, all.clone()).await, ["fourth", "third", "second"]);
     let acme = TrailQuery { company: Some(company("acme")), ..all.clone() };
     assert_eq!(trail(&*bench, acme).await, ["fourth", "second"]);
-    assert_eq!(
-        trail(&*bench, TrailQuery { since: Some(later), ..all.clone() }).await,
-        ["fourth", "third"]
-    );
+    assert_eq!(trail(&*bench, TrailQuery { since: Some(later), ..all.clone() }).await, ["fourth", "third"]);
     let newest = bench.store().trail(TrailQuery { most: 1, ..all.clone() }).await.unwrap();
     assert_eq!((newest[0].outcome.as_str(), newest[0].at), ("fourth done", later));
     let before = TrailQuery { before: Some(newest[0].number), ..all };
@@ -611,10 +608,7 @@ async fn what_is_done_and_who_did_it_are_stored_in_one_step(bench: Box<dyn Bench
     let now = bench.clock().now();
     let store = bench.store();
     let applied = deed("apply", Some("acme"), now);
-    store
-        .apply_noted(&company("acme"), b"{}".to_vec(), extensions(201..203), Some(applied))
-        .await
-        .unwrap();
+    store.apply_noted(&company("acme"), b"{}".to_vec(), extensions(201..203), Some(applied)).await.unwrap();
     let consented = deed("consent", Some("acme"), now);
     store.set_standing_noted(&company("acme"), b"standing".to_vec(), Some(consented)).await.unwrap();
     assert_eq!(trail(&*bench, TrailQuery::default()).await, ["consent", "apply"]);
@@ -622,7 +616,9 @@ async fn what_is_done_and_who_did_it_are_stored_in_one_step(bench: Box<dyn Bench
     assert_eq!(store.mailboxes().await.unwrap().len(), 2);
 }
 
-async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_with(mut bench: Box<dyn Bench>) {
+async fn a_job_goes_on_after_a_restart_with_the_mailboxes_that_it_was_not_done_with(
+    mut bench: Box<dyn Bench>,
+) {
     let now = bench.clock().now();
     let job = |version: u64, document: &str| JobRecord {
         version,
@@ -649,11 +645,8 @@ async fn a_job_is_worked_off_by_one_and_ended_by_anybody(mut bench: Box<dyn Benc
     let opened = JobRecord::new("job".into(), b"0 of 2".to_vec());
     let (store, mailboxes) = (bench.store(), vec![MailboxId(1), MailboxId(2)]);
     store.open_job(opened.clone(), mailboxes.clone(), deed("renew", None, now)).await.unwrap();
-    let by = |version: u64, document: &[u8]| JobRecord {
-        version,
-        document: document.to_vec(),
-        ..opened.clone()
-    };
+    let by =
+        |version: u64, document: &[u8]| JobRecord { version, document: document.to_vec(), ..opened.clone() };
     assert!(store.advance_job(by(0, b"1 of 2"), vec![MailboxId(1)]).await.unwrap());
     assert!(!store.advance_job(by(0, b"late"), vec![MailboxId(2)]).await.unwrap(), "somebody else has");
     assert!(!store.close_job(by(0, b"late"), deed("late", None, now)).await.unwrap());

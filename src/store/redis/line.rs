@@ -70,8 +70,10 @@ mod tests {
     use crate::model::MailboxId;
 
     fn mark(item: Option<&str>) -> Mark {
-        let hint = item
-            .map(|item| Hint { item: item.parse().unwrap(), version: Some(ItemVersion::from_bits(u64::MAX)) });
+        let hint = item.map(|item| Hint {
+            item: item.parse().unwrap(),
+            version: Some(ItemVersion::from_bits(u64::MAX)),
+        });
         let at = Timestamp::from_second(1_000).unwrap();
         Mark { mailbox: MailboxId(7), at, reason: Reason::Notification, watch: Some(3), hint }
     }

@@ -45,8 +45,8 @@ fn users(company: &CompanyId, mut answer: Answer) -> Result<Vec<MailboxRecord>, 
     let mut mailboxes = Vec::new();
     while !answer.is_empty() {
         let extension: Result<Extension, _> = answer.text()?.parse();
-        let extension = extension
-            .map_err(|error| StoreError::Corrupt { what: "extension", source: Box::new(error) })?;
+        let extension =
+            extension.map_err(|error| StoreError::Corrupt { what: "extension", source: Box::new(error) })?;
         let value = answer.text()?;
         let digits = value.trim_end_matches('r');
         let id = digits
@@ -97,10 +97,8 @@ impl Records for Redis {
     }
 
     async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let args = Args::default()
-            .add(company)
-            .add(u8::from(draft.is_some()))
-            .bytes(draft.unwrap_or_default());
+        let args =
+            Args::default().add(company).add(u8::from(draft.is_some())).bytes(draft.unwrap_or_default());
         self.inner.run(&keys::DRAFT, args).await.map(drop)
     }
 
@@ -111,10 +109,8 @@ impl Records for Redis {
         users_given: Vec<Extension>,
         deed: Option<Deed>,
     ) -> Result<Applied, StoreError> {
-        let args = Args::with_capacity(9 + users_given.len())
-            .add(self.inner.time())
-            .add(company)
-            .bytes(document);
+        let args =
+            Args::with_capacity(9 + users_given.len()).add(self.inner.time()).add(company).bytes(document);
         let mut args = self.with_marks(self.with_deed(args, deed.as_ref()), Reason::Applied);
         for extension in &users_given {
             args = args.add(extension.as_str());

@@ -16,9 +16,7 @@ use super::{
 };
 use crate::{
     company::records::Records,
-    queue::{
-        DueStore, Duty, GONE_AFTER, Mark, Reason, Replica, ReplicaRecord, Replicas, StoreError,
-    },
+    queue::{DueStore, Duty, GONE_AFTER, Mark, Reason, Replica, ReplicaRecord, Replicas, StoreError},
 };
 
 /// Marks in one call while every mailbox is made due: some 3 ms of Redis, so that others come in between.
@@ -61,7 +59,9 @@ impl Redis {
             return Ok(());
         }
         if is_another {
-            warn!("Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at");
+            warn!(
+                "Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at"
+            );
             metrics::counter!("narvaro_store_changed_total").increment(1);
         }
         self.make_all_due().await?;

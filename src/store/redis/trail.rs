@@ -46,8 +46,10 @@ pub(super) fn entry_of(deed: &Deed) -> Vec<u8> {
 }
 
 fn entry(text: &str) -> Result<TrailEntry, StoreError> {
-    let corrupt =
-        |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Corrupt { what: "audit trail", source };
+    let corrupt = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Corrupt {
+        what: "audit trail",
+        source,
+    };
     let (number, document) = text.split_once(' ').ok_or_else(|| corrupt("no number".into()))?;
     let number = number.parse().map_err(|error| corrupt(Box::new(error)))?;
     let entry: Entry = serde_json::from_str(document).map_err(|error| corrupt(Box::new(error)))?;
@@ -127,8 +129,7 @@ impl Trail for Redis {
     }
 
     async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<bool, StoreError> {
-        let mut args =
-            Args::with_capacity(3 + done.len()).add(&job.id).add(job.version).bytes(job.document);
+        let mut args = Args::with_capacity(3 + done.len()).add(&job.id).add(job.version).bytes(job.document);
         for mailbox in done {
             args = args.add(mailbox.0);
         }
