@@ -3,8 +3,12 @@
 //!
 //! Starting: the store is opened, companies are seated from what was applied, PBX links and the two listeners
 //! come up, turns begin. Stopping: listeners close first, so that no new work is promised; turns under way show what they
-//! are about to show and read no further; then PBX links; the store last. What does not end in time is cut off and
-//! repeated after the next start, as after a crash: an orderly stop is over within 30 s.
+//! are about to show and read no further; then PBX links; the store last, to which leases and duties are handed back.
+//! What does not end in time is cut off and repeated by whoever gets it next, as after a crash: an orderly stop is over
+//! within 30 s.
+//!
+//! Several processes may share a store. Each takes turns, answers notifications and operators, and seats what any of
+//! them applied ([`offices`]); what is done once for all, one of them does ([`membership`]).
 
 mod consent;
 mod credential;
@@ -13,6 +17,7 @@ mod feeder;
 mod leaving;
 pub mod listener;
 mod lists;
+mod membership;
 mod offices;
 mod operations;
 mod renewal;
@@ -32,17 +37,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use tasks::Tasks;
 
 use self::{
-    consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service,
-    self_test::SelfTest, upkeep::Upkeep,
+    consent::ConsentDesk, credential::CredentialEnd, membership::Membership, offices::Offices,
+    operations::Service, self_test::SelfTest, upkeep::Upkeep,
 };
 use crate::{
     admin::{self, Caller, Operations, Surface},
     calendar::SweepPlan,
+    chain::Chain,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{
@@ -80,6 +86,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long PBX links may take to say goodbye.
 const UNLINK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the store may take to hear that this process is gone; what it does not hear it finds out by time.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +146,7 @@ pub struct App {
     public: SocketAddr,
     private: SocketAddr,
     operations: Arc<Service>,
+    store: Arc<dyn Store>,
 }
 
 /// Starts the service and runs it until it is told to stop (SIGTERM, SIGINT).
@@ -206,6 +216,23 @@ impl App {
         sockets: Sockets,
     ) -> Result<Self, StartError> {
         config.complete().map_err(StartError::Incomplete)?;
+        let store = open(&config, Arc::clone(&clock)).await?;
+        Self::start_on(store, config, environment, clock, metrics, sockets).await
+    }
+
+    /// The same on a store that is open: whatever shares it with other processes has to know this one from them.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way.
+    pub async fn start_on(
+        store: Arc<dyn Store>,
+        config: Config,
+        environment: Environment,
+        clock: SharedClock,
+        metrics: Option<PrometheusHandle>,
+        sockets: Sockets,
+    ) -> Result<Self, StartError> {
+        config.complete().map_err(StartError::Incomplete)?;
         let Sockets { public, private } = sockets;
         let secret = client_state_secret(&config)?;
         let keys = state_keys(&config, &secret)?;
@@ -214,7 +241,6 @@ impl App {
         let credential_end = CredentialEnd::of(&config, &credential);
         credential_end.announce();
         let graph = graph(&config, credential, Arc::clone(&clock))?;
-        let store = open(&config, Arc::clone(&clock)).await?;
 
         let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
         let rich = Rich::new(Arc::clone(&graph), Arc::clone(&brought), config.encryption_keys_file())
@@ -224,6 +250,8 @@ impl App {
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
         let queue: Arc<dyn DueStore> = Arc::clone(&store) as _;
+        let membership = Membership::new(Arc::clone(&store), Arc::clone(&clock));
+        membership.show_up().await;
         let offices = Offices::new(
             Arc::clone(&store),
             Arc::clone(&roster),
@@ -240,7 +268,7 @@ impl App {
         let upkeep = Upkeep::new(
             Arc::clone(&store),
             Arc::clone(&offices),
-            Arc::clone(&clock),
+            Arc::clone(&membership),
             settings.watches.notification_url.clone(),
         );
         let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
@@ -275,14 +303,12 @@ impl App {
             Arc::clone(&offices),
             Arc::clone(&consent),
             Arc::clone(&turns),
-            Arc::clone(&clock),
+            Arc::clone(&membership),
             tasks.clone(),
             Arc::clone(&self_test),
         );
         let operations = Arc::new(operations.with_credential_end(credential_end));
-        operations.resume_jobs().await.map_err(StartError::Load)?;
-
-        operations.go_on_removing();
+        operations.tend_jobs().await.map_err(StartError::Load)?;
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
         let routes = public_routes(&receiver, &consent);
@@ -299,14 +325,19 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("companies", Arc::clone(&offices).follow(tasks.shutdown()));
+        tasks.spawn("jobs", Arc::clone(&operations).keep_jobs(tasks.shutdown()));
+        let gone = leaving::see_off(offices, Arc::clone(&membership), Arc::clone(&clock), tasks.shutdown());
+        tasks.spawn("removals", gone);
         tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        tasks.spawn("membership", membership.run(tasks.shutdown()));
         if let Some(every) = config.webhook.self_test_every() {
             tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
         }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }
-        Ok(Self { tasks, links, public: public_address, private: private_address, operations })
+        Ok(Self { tasks, links, public: public_address, private: private_address, operations, store })
     }
 
     /// Where the public listener is.
@@ -332,10 +363,17 @@ impl App {
         self.operations.depth().await
     }
 
-    /// Stops in order: no new work, turns under way, PBX links, the store.
+    /// Stops in order: no new work, turns under way, PBX links, the store, which gets back what is still held.
     pub async fn stop(self) {
         self.tasks.end_within(STOP_WITHIN).await;
         self.links.end_within(UNLINK_WITHIN).await;
+        match tokio::time::timeout(LEAVE_WITHIN, self.store.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(error = %Chain(&error), "The store could not be told that this process is gone")
+            }
+            Err(_) => warn!("The store did not hear in time that this process is gone"),
+        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! at work (I13).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -41,6 +42,9 @@ const CONSENT_LINK: &str = "consent link";
 
 /// When a company that cannot be set up as it is stored is tried again: a secret may have come meanwhile.
 const UNFIT: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a store that failed is left alone before companies are followed on.
+const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Why a company cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,19 @@ struct Link {
     stop: CancellationToken,
 }
 
+/// Tells of changes.
+pub(super) struct Followed(watch::Receiver<u64>);
+
+impl Followed {
+    /// Returns when something has changed since the last time.
+    pub(super) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Whoever could tell is gone, and so will this be.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// All companies at work.
 pub(super) struct Offices {
     store: Arc<dyn Store>,
@@ -102,6 +119,8 @@ pub(super) struct Offices {
     unfit: Mutex<HashMap<CompanyId, (u64, Timestamp)>>,
     /// For what outlives a call.
     me: Weak<Self>,
+    /// Counts how often what sits was brought in step with the store.
+    followed: watch::Sender<u64>,
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -126,6 +145,7 @@ impl Offices {
             open: Mutex::default(),
             unfit: Mutex::default(),
             me: Weak::clone(me),
+            followed: watch::Sender::new(0),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -162,6 +182,86 @@ impl Offices {
             self.load_one(&record, mailboxes);
         }
         Ok(())
+    }
+
+    /// Keeps in step with the store until `shutdown`: with what this process applies, and what others do that share it.
+    pub(super) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow_on() => {}
+        }
+    }
+
+    async fn follow_on(&self) {
+        loop {
+            let caught_up = async {
+                // Asked first: what changes while the rest is read is followed next.
+                let revision = self.store.revision().await?;
+                self.catch_up().await?;
+                Ok::<_, StoreError>(revision)
+            };
+            match caught_up.await {
+                Ok(revision) => {
+                    self.followed.send_modify(|times| *times += 1);
+                    self.store.changed(revision).await;
+                }
+                Err(error) => {
+                    warn!(error = %Chain(&error), "What is stored of companies cannot be followed, will retry");
+                    self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Tells when companies, mailboxes or jobs have changed, once what sits is in step with that.
+    pub(super) fn followed(&self) -> Followed {
+        Followed(self.followed.subscribe())
+    }
+
+    /// Brings what sits in step with the store: companies that have changed, are gone, or have lost mailboxes.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        let stored = self.store.revisions().await?;
+        for (company, revision) in &stored {
+            if self.sits_by(company) < *revision {
+                self.bring_up(company, *revision).await?;
+            }
+        }
+        let stored: HashSet<CompanyId> = stored.into_iter().map(|(company, _)| company).collect();
+        for office in self.all() {
+            let company = office.company.id();
+            if !stored.contains(company) {
+                self.bring_up(company, u64::MAX).await?;
+            } else if self.being_left(&office).next().is_some() {
+                self.unseat_gone(&office).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the seats away of mailboxes of which nothing is left.
+    async fn unseat_gone(&self, office: &OpenOffice) -> Result<(), StoreError> {
+        let stored = self.store.company(office.company.id()).await?;
+        let left = stored.map(|(_, mailboxes)| mailboxes).unwrap_or_default();
+        let left: HashSet<MailboxId> = left.into_iter().map(|mailbox| mailbox.id).collect();
+        for mailbox in self.being_left(office).filter(|mailbox| !left.contains(&mailbox.id)) {
+            self.roster.unseat_retired(mailbox.id);
+        }
+        Ok(())
+    }
+
+    /// Companies that are leaving.
+    pub(super) fn leaving(&self) -> Vec<CompanyId> {
+        let leaving = self.all().into_iter().filter(|office| office.company.is_leaving());
+        leaving.map(|office| office.company.id().clone()).collect()
+    }
+
+    /// One company; one that does not sit is looked for in the store, as another process may have just taken it in.
+    pub(super) async fn find(&self, company: &CompanyId) -> Result<Option<OpenOffice>, StoreError> {
+        if let Some(known) = self.get(company) {
+            return Ok(Some(known));
+        }
+        self.bring_up(company, u64::MAX).await?;
+        Ok(self.get(company))
     }
 
     /// As [`SeatsCompanies::bring_up`], for whoever holds [`changing`](Self::changing).
@@ -423,19 +523,23 @@ impl Offices {
         office.mailboxes.iter().filter(|mailbox| mailbox.retired && self.is_seated(mailbox.id))
     }
 
-    /// Forgets a company that is leaving and of which nothing is left; `true` once there is nothing more to wait for.
-    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<bool, StoreError> {
+    /// Forgets a company that is leaving, once nothing is left of it.
+    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<(), StoreError> {
         let _one_at_a_time = self.changing().await;
         if self.get(company).is_none_or(|office| !office.company.is_leaving()) {
-            return Ok(true);
+            return Ok(());
         }
         if !self.roster.seats(Some(company)).is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         self.store.forget(company).await?;
+        if self.store.company(company).await?.is_some() {
+            // Another process took it back meanwhile.
+            return Ok(());
+        }
         self.close(company);
         info!(company.id = %company, "Company `{company}` was removed");
-        Ok(true)
+        Ok(())
     }
 
     /// Spends a consent ticket; `false` where it was spent before.
