@@ -9,7 +9,7 @@ use redis::Value;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 use super::{
@@ -36,20 +36,16 @@ struct Request {
 /// The task that gathers marks. It ends when this is dropped; what it has accepted is answered or refused.
 pub(super) struct Marker {
     requests: mpsc::Sender<Request>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Marker {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Ends with the marker.
+    _task: JoinSet<()>,
 }
 
 impl Marker {
     pub(super) fn start(inner: Arc<Inner>) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING);
-        let task = tokio::spawn(gather(inner, waiting));
-        Self { requests, task }
+        let mut task = JoinSet::new();
+        task.spawn(gather(inner, waiting));
+        Self { requests, _task: task }
     }
 
     /// Stores marks; they are in Redis when this returns `Ok`.
@@ -65,6 +61,7 @@ impl Marker {
 
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
     let free = Arc::new(Semaphore::new(UNDER_WAY));
+    let mut calls = JoinSet::new();
     loop {
         // First a place, then what has come until there was one.
         let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
@@ -78,7 +75,8 @@ async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
             requests.push(next);
         }
         let inner = Arc::clone(&inner);
-        tokio::spawn(async move {
+        while calls.try_join_next().is_some() {}
+        calls.spawn(async move {
             store(&inner, requests).await;
             drop(place);
         });
