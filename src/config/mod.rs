@@ -150,8 +150,13 @@ impl Config {
             )),
             Err(error) => findings.push(self.unreadable(&error)),
         }
-        if let Err(error) = self.store.link_settings() {
-            findings.push(self.unreadable(&error));
+        match self.store.link_settings() {
+            Ok(Some(_)) if matches!(self.keys.client_state(), Ok(None)) => findings.push(self.missing(
+                "keys.client_state_file",
+                "the store is one that several processes share, and all of them have to know notifications by the same key: `openssl rand -hex 32` makes one",
+            )),
+            Ok(_) => {}
+            Err(error) => findings.push(self.unreadable(&error)),
         }
         for error in
             [self.keys.client_state().err(), self.keys.client_state_previous().err()].into_iter().flatten()

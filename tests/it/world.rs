@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::redis::{PLAIN, RedisServer};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
     admin::{
@@ -41,6 +42,19 @@ pub(crate) struct World {
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
+    /// Where the store is, if the whole run is to be on Redis.
+    redis: Option<RedisServer>,
+}
+
+/// With this set to `1` every [`World`] keeps its store in a Redis of its own: the same tests on the other form.
+const ON_REDIS: &str = "NARVARO_TEST_ON_REDIS";
+
+fn redis() -> Option<RedisServer> {
+    match std::env::var(ON_REDIS).as_deref() {
+        Ok("1") => Some(RedisServer::start(PLAIN)),
+        Ok(other) => panic!("{ON_REDIS} is `{other}`: set it to `1`, or not at all"),
+        Err(_) => None,
+    }
 }
 
 /// Which PBX the company has.
@@ -117,6 +131,7 @@ impl World {
             public,
             private,
             app: None,
+            redis: redis(),
         };
         world.start().await;
         world
@@ -140,7 +155,11 @@ impl World {
 
     pub(crate) fn config(&self) -> Config {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
-        let store = self.folder.path().join("narvaro.db");
+        let folder = self.folder.path().display();
+        let store = match &self.redis {
+            None => format!("url = \"embedded:{folder}/narvaro.db\""),
+            Some(redis) => format!("url = \"{}\"\ndata_dir = \"{folder}\"", redis.url()),
+        };
         let base = self.sim.base_url();
         let outside = self.outside.clone().unwrap_or_else(|| self.public_url());
         let text = format!(
@@ -151,7 +170,7 @@ impl World {
             [webhook]
             public_url = "{outside}"
             [store]
-            url = "embedded:{}"
+            {store}
             [graph]
             client_id = "{CLIENT_ID}"
             cloud = "custom"
@@ -160,7 +179,6 @@ impl World {
             allow_plain_http_loopback = true
             {}
             "#,
-            store.display(),
             self.more_config
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
@@ -168,6 +186,9 @@ impl World {
 
     pub(crate) fn environment(&self) -> Environment {
         let [current, previous] = &self.state_keys;
+        // A store that may be shared wants a key that is.
+        let shared = if self.redis.is_some() { "a-key-that-all-replicas-of-this-world-know" } else { "" };
+        let current = if current.is_empty() { shared } else { current };
         Environment::of([
             ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),
             ("PBX_SECRET", "secret"),

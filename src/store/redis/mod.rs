@@ -92,6 +92,8 @@ pub struct Redis {
     /// Something became free in this process.
     room: Notify,
     next_look: Mutex<Option<NextLook>>,
+    /// Whether this process has announced itself.
+    signed_on: AtomicBool,
     /// Held while leases are on their way here.
     leasing: tokio::sync::Mutex<()>,
 }
@@ -140,6 +142,7 @@ impl Redis {
             companies,
             room: Notify::new(),
             next_look: Mutex::default(),
+            signed_on: AtomicBool::new(false),
             leasing: tokio::sync::Mutex::default(),
         })
     }

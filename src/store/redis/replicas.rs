@@ -4,7 +4,7 @@
 //! Redis acknowledged may be lost: marks, a settled turn, an apply. Calendars and PBXs are not lost, so every mailbox is made due
 //! once, as after a start of the service, and the new `run_id` is remembered when all of them are.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,10 @@ impl Redis {
             .add(self.inner.time())
             .add(&self.inner.replica)
             .bytes(said)
-            .add(GONE_AFTER.as_micros());
+            .add(GONE_AFTER.as_micros())
+            .add(u8::from(!self.signed_on.load(Ordering::Acquire)));
         let mut answer = Answer::list(self.inner.run(&keys::ANNOUNCE, args).await?)?;
+        self.signed_on.store(true, Ordering::Release);
         let (is_another, run) = (answer.number()? == 1, answer.text()?);
         if run.is_empty() {
             return Ok(());
@@ -105,6 +107,7 @@ impl Replicas for Redis {
     async fn leave(&self) -> Result<(), StoreError> {
         self.inner.holding().forget_all();
         self.tidy_up().await?;
+        self.signed_on.store(false, Ordering::Release);
         self.inner.run(&keys::SIGN_OFF, Args::default().add(&self.inner.replica)).await.map(drop)
     }
 }
