@@ -27,6 +27,7 @@ mod proxy;
 mod reading;
 mod readme;
 mod removal;
+mod replicas;
 mod rich;
 mod shut_out;
 mod silence;
