@@ -298,11 +298,12 @@ impl Upkeep {
             }
             let document = self.store.look(mailbox.id).await.map_err(Failure::Store)?;
             match MailboxState::read(&document.unwrap_or_default()) {
-                Ok(state) => {
+                // A subscription may be among what could not be read.
+                Ok(state) if state.unread.is_empty() => {
                     let belief = |watch| Belief { mailbox: mailbox.id, watch, is_of_tenant };
                     beliefs.kept.extend(state.watch.map(belief));
                 }
-                Err(_) => beliefs.complete = false,
+                Ok(_) | Err(_) => beliefs.complete = false,
             }
         }
         Ok(beliefs)

@@ -45,6 +45,7 @@ impl Status {
         }
         if !status.replicas.is_empty() {
             streams.data(&replicas(&status.replicas, language));
+            streams.data("");
         }
         if status.companies.is_empty() {
             streams.note(language.say("Det finns inget företag än. `narvaro company new` skriver en fil att börja med; `narvaro apply` verkställer den.",
@@ -77,7 +78,7 @@ fn replicas(all: &[ReplicaInfo], language: Language) -> String {
         ]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    table(head, &rows).join("\n") + "\n"
+    table(head, &rows).join("\n")
 }
 
 /// Says how things stand in the language asked for.

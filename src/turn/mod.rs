@@ -209,7 +209,13 @@ impl Turns {
 
     /// The stored document; one that cannot be read is begun anew, so that the mailbox heals by reading its calendar.
     fn state_of(&self, lease: &Lease) -> MailboxState {
-        MailboxState::read(&lease.state).unwrap_or_else(|error| {
+        let read = MailboxState::read(&lease.state).inspect(|state| {
+            if !state.unread.is_empty() {
+                warn!(members = ?state.unread, "Some of the stored state of mailbox {} cannot be read; all of it is read anew", lease.mailbox);
+                metrics::counter!("narvaro_states_unreadable_total").increment(1);
+            }
+        });
+        read.unwrap_or_else(|error| {
             error!(error = %Chain(&error), "The stored state of mailbox {} cannot be read; it is built anew", lease.mailbox);
             metrics::counter!("narvaro_states_unreadable_total").increment(1);
             MailboxState::read(&[]).unwrap_or_default()

@@ -401,7 +401,9 @@ impl Turn<'_> {
                 told: self.state.told.take(),
                 watch_generation: self.state.watch_generation,
                 watches_kept: self.state.watches_kept,
-                schema: super::state::SCHEMA,
+                schema: self.state.schema,
+                others: std::mem::take(&mut self.state.others),
+                newer: std::mem::take(&mut self.state.newer),
                 ..MailboxState::default()
             };
             self.decision = None;

@@ -29,6 +29,7 @@ mod readme;
 mod redis_link;
 mod redis_store;
 mod removal;
+mod replicas;
 mod rich;
 mod shut_out;
 mod silence;

@@ -152,3 +152,25 @@ pub(super) fn next_revision(connection: &Connection) -> rusqlite::Result<u64> {
         .query_row([], |row| row.get::<_, i64>(0))
         .map(i64::cast_unsigned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_layout_before_gets_its_first_revisions() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&format!("{TABLES}{TRAIL} PRAGMA user_version = 3")).unwrap();
+        let rows = "INSERT INTO company (id, applied) VALUES ('acme', x'7b7d'), ('beta', x'7b7d');
+                    INSERT INTO job (id, document) VALUES ('job', x'7b7d')";
+        connection.execute_batch(rows).unwrap();
+        prepare(&mut connection).unwrap();
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("SELECT count(*) FROM company WHERE revision = 1"), 2);
+        assert_eq!(number("SELECT version + cancelled FROM job"), 0);
+        assert_eq!((revision(&connection).unwrap(), next_revision(&connection).unwrap()), (1, 2));
+        assert_eq!(number("PRAGMA user_version"), VERSION);
+        prepare(&mut connection).unwrap();
+        assert_eq!(revision(&connection).unwrap(), 2, "nothing is done twice");
+    }
+}

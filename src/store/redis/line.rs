@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     #[serde(rename = "r")]
-    reason: u8,
+    reason: u64,
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     watch: Option<u32>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +25,7 @@ struct Line {
 /// A mark as a line, and as the line that stands for it where items are no longer kept apart.
 pub(super) fn lines_of(mark: &Mark) -> (String, String) {
     let (item, version) = mark.hint.as_ref().map_or((None, None), |hint| (Some(&hint.item), hint.version));
-    let short = Line { reason: mark.reason.into(), watch: mark.watch, item: None, version: None };
+    let short = Line { reason: u8::from(mark.reason).into(), watch: mark.watch, item: None, version: None };
     let whole = Line { item: item.cloned(), version, ..short_of(&short) };
     (written(&whole), written(&short))
 }
@@ -57,9 +57,7 @@ fn mark_of(line: &str, at: Timestamp) -> Mark {
     let Ok(line) = serde_json::from_str::<Line>(line) else {
         return Mark::new(nobody, at, Reason::Missed);
     };
-    let Ok(reason) = Reason::try_from(line.reason) else {
-        return Mark::new(nobody, at, Reason::Missed);
-    };
+    let reason = Reason::from(line.reason);
     let hint = line.item.map(|item| Hint { item, version: line.version });
     Mark { mailbox: nobody, at, reason, watch: line.watch, hint }
 }
@@ -90,9 +88,10 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_asks_for_a_complete_read_and_what_it_added_does_no_harm() {
-        for line in [r#"{"r":200}"#, "something else", r#"{"r":"?"}"#] {
+        for line in ["something else", r#"{"r":"?"}"#] {
             assert!(gathered(&format!("\n{line}\n"), None).reasons.contains(Reason::Missed), "{line}");
         }
+        assert!(gathered("\n{\"r\":200}\n", None).reasons.contains(Reason::Unknown));
         let more = gathered("\n{\"r\":5,\"later\":[1]}\n", None);
         assert!(more.reasons.contains(Reason::Asked) && !more.reasons.contains(Reason::Missed));
     }
