@@ -1,7 +1,7 @@
 //! The contract of a store: what the queue and the companies rely on, whatever the form.
 //!
 //! Each check takes a [`Bench`]: a fresh store, its clock, and a way to close and open it again. A second form is put
-//! under the same checks by adding it to [`benches`].
+//! under the same checks by adding it to [`benches`], and one that several processes share to [`shared_benches`] too.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use narvaro::{
     },
 };
 
-use crate::support::items;
+use crate::support::{items, shared::Shared};
 
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -81,6 +81,55 @@ impl Bench for EmbeddedBench {
 
 fn benches() -> Vec<Box<dyn Bench>> {
     vec![Box::new(EmbeddedBench::new())]
+}
+
+/// A store that several processes share.
+trait SharedBench: Bench {
+    /// As one more process has it; [`Bench::store`] is the first one's.
+    fn beside(&self) -> Arc<dyn Store>;
+}
+
+struct HandleBench {
+    _folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+}
+
+impl HandleBench {
+    fn new() -> Self {
+        let EmbeddedBench { _folder, settings, clock, store } = EmbeddedBench::new();
+        drop(store);
+        let shared = Shared::open(&settings, &clock);
+        let store = shared.handle();
+        Self { _folder, clock, shared, store }
+    }
+}
+
+#[async_trait]
+impl Bench for HandleBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        self.store = self.shared.handle();
+    }
+}
+
+impl SharedBench for HandleBench {
+    fn beside(&self) -> Arc<dyn Store> {
+        self.shared.handle()
+    }
+}
+
+/// Stores that several processes share. The first only stands in for one: it holds the tests' own to the contract.
+fn shared_benches() -> Vec<Box<dyn SharedBench>> {
+    vec![Box::new(HandleBench::new())]
 }
 
 fn company(name: &str) -> CompanyId {
@@ -640,6 +689,89 @@ async fn a_duty_is_held_as_long_as_it_is_taken_hold_of() {
             bench.clock().advance(HOLD * 2);
             assert!(store.hold_duty(duty, HOLD).await.unwrap(), "nobody else wanted it");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_duty_is_one_process_s_until_it_leaves_or_falls_silent() {
+    for bench in shared_benches() {
+        let (one, two) = (bench.store(), bench.beside());
+        for duty in Duty::ALL {
+            assert!(one.hold_duty(duty, HOLD).await.unwrap());
+            assert!(!two.hold_duty(duty, HOLD).await.unwrap());
+        }
+        bench.clock().advance(HOLD / 2);
+        assert!(one.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+        bench.clock().advance(HOLD / 2);
+        assert!(two.hold_duty(Duty::Upkeep, HOLD).await.unwrap(), "the one was silent");
+        assert!(!two.hold_duty(Duty::Jobs, HOLD).await.unwrap(), "of this it took hold again");
+        assert!(!one.hold_duty(Duty::Upkeep, HOLD).await.unwrap());
+        one.leave().await.unwrap();
+        assert!(two.hold_duty(Duty::Jobs, HOLD).await.unwrap(), "at once");
+        assert!(!one.hold_duty(Duty::Upkeep, HOLD).await.unwrap(), "what it had not, it has not let go");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_hands_back_its_own_leases_and_nobody_else_s() {
+    for bench in shared_benches() {
+        let (one, two) = (bench.store(), bench.beside());
+        one.apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
+        let of_one = one.lease(1, HOLD).await.unwrap().remove(0);
+        let of_two = two.lease(1, HOLD).await.unwrap().remove(0);
+        assert!(two.lease(1, HOLD).await.unwrap().is_empty());
+        one.leave().await.unwrap();
+        let again = two.lease(2, HOLD).await.unwrap();
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].mailbox, &again[0].gathered), (of_one.mailbox, &of_one.gathered));
+        assert!(again[0].generation > of_one.generation);
+        assert!(matches!(one.intend(&of_one, vec![1]).await, Err(StoreError::LeaseLost { .. })));
+        two.extend(&of_two, HOLD).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_process_is_named_until_it_leaves() {
+    for bench in shared_benches() {
+        let (one, two, start) = (bench.store(), bench.beside(), bench.clock().now());
+        one.announce(&replica("one", start)).await.unwrap();
+        two.announce(&replica("two", start)).await.unwrap();
+        let names = async |store: &Arc<dyn Store>| {
+            let all = store.replicas().await.unwrap();
+            all.into_iter().map(|record| record.replica.name).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (names(&one).await, names(&two).await),
+            (vec!["one".to_owned(), "two".to_owned()], names(&one).await)
+        );
+        one.leave().await.unwrap();
+        assert_eq!(names(&two).await, ["two"]);
+        bench.clock().advance(GONE_AFTER);
+        assert_eq!(names(&two).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn what_one_process_does_wakes_the_others() {
+    for bench in shared_benches() {
+        let (one, two) = (bench.store(), bench.beside());
+        let since = two.revision().await.unwrap();
+        let (follows, works) = (Arc::clone(&two), Arc::clone(&two));
+        let following = tokio::task::spawn(async move { follows.changed(since).await });
+        let working = tokio::task::spawn(async move { works.wait().await });
+        let applied = one.apply(&company("acme"), b"{}".to_vec(), extensions(201..202)).await.unwrap();
+        for waiting in [following, working] {
+            tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        }
+        let lease = two.lease(1, HOLD).await.unwrap().remove(0);
+        assert_eq!(lease.revision, applied.revision);
+        assert_eq!(two.company(&company("acme")).await.unwrap().unwrap().0.revision, applied.revision);
+        assert!(matches!(one.lease(1, HOLD).await.unwrap().as_slice(), []));
+        let works = Arc::clone(&one);
+        let working = tokio::task::spawn(async move { works.wait().await });
+        two.release(&lease).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), working).await.unwrap().unwrap();
+        assert_eq!(one.lease(1, HOLD).await.unwrap().len(), 1);
     }
 }
 
