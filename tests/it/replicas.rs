@@ -40,8 +40,11 @@ async fn i13_who_leases_right_after_another_has_applied_goes_by_the_new_rules() 
     // The one that applies takes no turns; the other is told of nothing but by its leases.
     world.handle().idle();
     other.handle.deafen();
+    // While it cannot read what was applied, nobody's turn is taken.
+    other.handle.fail_to_read(5);
     world.apply(&zebra(&world)).await;
     world.settle().await;
+    assert_eq!(other.handle.to_fail(), 0);
     assert_eq!(world.shows("201").profile, "meeting");
     // And back again, the other way about: no word is left of what was applied before.
     apply_at(&other, world.company(Pbx::Http, "")).await;

@@ -32,6 +32,12 @@ trait Bench: Send + Sync {
     async fn reopen(&mut self);
 }
 
+/// A store that several processes share.
+trait SharedBench: Bench {
+    /// As one more process has it; [`Bench::store`] is the first one's.
+    fn beside(&self) -> Arc<dyn Store>;
+}
+
 const HOLD: Duration = Duration::from_secs(60);
 
 fn company(name: &str) -> CompanyId {
@@ -522,6 +528,77 @@ async fn a_duty_is_held_as_long_as_it_is_taken_hold_of(bench: Box<dyn Bench>) {
     }
 }
 
+async fn a_duty_is_one_process_s_until_it_leaves_or_falls_silent(bench: Box<dyn SharedBench>) {
+    let (one, two) = (bench.store(), bench.beside());
+    for duty in Duty::ALL {
+        assert!(one.hold_duty(duty, HOLD).await.unwrap());
+        assert!(!two.hold_duty(duty, HOLD).await.unwrap());
+    }
+    bench.clock().advance(HOLD / 2);
+    assert!(one.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+    bench.clock().advance(HOLD / 2);
+    assert!(two.hold_duty(Duty::Upkeep, HOLD).await.unwrap(), "the one was silent");
+    assert!(!two.hold_duty(Duty::Jobs, HOLD).await.unwrap(), "of this it took hold again");
+    assert!(!one.hold_duty(Duty::Upkeep, HOLD).await.unwrap());
+    one.leave().await.unwrap();
+    assert!(two.hold_duty(Duty::Jobs, HOLD).await.unwrap(), "at once");
+    assert!(!one.hold_duty(Duty::Upkeep, HOLD).await.unwrap(), "what it had not, it has not let go");
+}
+
+async fn who_leaves_hands_back_its_own_leases_and_nobody_else_s(bench: Box<dyn SharedBench>) {
+    let (one, two) = (bench.store(), bench.beside());
+    one.apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
+    let of_one = one.lease(1, HOLD).await.unwrap().remove(0);
+    let of_two = two.lease(1, HOLD).await.unwrap().remove(0);
+    assert!(two.lease(1, HOLD).await.unwrap().is_empty());
+    one.leave().await.unwrap();
+    let again = two.lease(2, HOLD).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].mailbox, &again[0].gathered), (of_one.mailbox, &of_one.gathered));
+    assert!(again[0].generation > of_one.generation);
+    assert!(matches!(one.intend(&of_one, vec![1]).await, Err(StoreError::LeaseLost { .. })));
+    two.extend(&of_two, HOLD).await.unwrap();
+}
+
+async fn each_process_is_named_until_it_leaves(bench: Box<dyn SharedBench>) {
+    let (one, two, start) = (bench.store(), bench.beside(), bench.clock().now());
+    one.announce(&replica("one", start)).await.unwrap();
+    two.announce(&replica("two", start)).await.unwrap();
+    let names = async |store: &Arc<dyn Store>| {
+        let all = store.replicas().await.unwrap();
+        all.into_iter().map(|record| record.replica.name).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names(&one).await, names(&two).await),
+        (vec!["one".to_owned(), "two".to_owned()], names(&one).await)
+    );
+    one.leave().await.unwrap();
+    assert_eq!(names(&two).await, ["two"]);
+    bench.clock().advance(GONE_AFTER);
+    assert_eq!(names(&two).await, Vec::<String>::new());
+}
+
+async fn what_one_process_does_wakes_the_others(bench: Box<dyn SharedBench>) {
+    let (one, two) = (bench.store(), bench.beside());
+    let since = two.revision().await.unwrap();
+    let (follows, works) = (Arc::clone(&two), Arc::clone(&two));
+    let following = tokio::task::spawn(async move { follows.changed(since).await });
+    let working = tokio::task::spawn(async move { works.wait().await });
+    let applied = one.apply(&company("acme"), b"{}".to_vec(), extensions(201..202)).await.unwrap();
+    for waiting in [following, working] {
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    }
+    let lease = two.lease(1, HOLD).await.unwrap().remove(0);
+    assert_eq!(lease.revision, applied.revision);
+    assert_eq!(two.company(&company("acme")).await.unwrap().unwrap().0.revision, applied.revision);
+    assert!(matches!(one.lease(1, HOLD).await.unwrap().as_slice(), []));
+    let works = Arc::clone(&one);
+    let working = tokio::task::spawn(async move { works.wait().await });
+    two.release(&lease).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), working).await.unwrap().unwrap();
+    assert_eq!(one.lease(1, HOLD).await.unwrap().len(), 1);
+}
+
 async fn what_was_applied_makes_due_after_a_restart_too(mut bench: Box<dyn Bench>) {
     bench.store().apply(&company("acme"), b"{}".to_vec(), extensions(201..203)).await.unwrap();
     bench.reopen().await;
@@ -717,6 +794,33 @@ async fn many_marks_at_once_are_all_kept(mut bench: Box<dyn Bench>) {
     }
     assert_eq!(items, 500);
     assert_eq!(bench.store().depth().await.unwrap().due, 0);
+}
+
+/// The checks of stores that several processes share, each as a test of every such form. The first only stands in for one:
+/// it holds the tests' own to the contract.
+macro_rules! shared_checks {
+    ($($name:ident)*) => {
+        mod stand_in {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::forms::stand_in()).await;
+            })*
+        }
+
+        mod shared_redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::forms::shared_redis().await).await;
+            })*
+        }
+    };
+}
+
+shared_checks! {
+    a_duty_is_one_process_s_until_it_leaves_or_falls_silent
+    who_leaves_hands_back_its_own_leases_and_nobody_else_s
+    each_process_is_named_until_it_leaves
+    what_one_process_does_wakes_the_others
 }
 
 /// All checks, each as a test of every form, and by name for a store that is to fail one.

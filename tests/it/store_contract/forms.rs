@@ -13,8 +13,11 @@ use narvaro::{
     },
 };
 
-use super::Bench;
-use crate::support::redis::{PLAIN, RedisServer, link_settings};
+use super::{Bench, SharedBench};
+use crate::support::{
+    redis::{PLAIN, RedisServer, link_settings},
+    shared::Shared,
+};
 
 const SHARES: Shares = Shares { showing_per_company: 2, reading: 3, reading_per_company: 2 };
 
@@ -106,6 +109,85 @@ impl Bench for RedisBench {
         let (name, version, started) = ("one".into(), "1".into(), self.clock.now());
         self.store.announce(&Replica { name, version, started }).await.unwrap();
     }
+}
+
+/// A Redis with two processes on it.
+struct SharedRedis {
+    first: RedisBench,
+    second: Arc<Redis>,
+}
+
+#[async_trait]
+impl Bench for SharedRedis {
+    fn store(&self) -> Arc<dyn Store> {
+        self.first.store()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        self.first.clock()
+    }
+
+    async fn reopen(&mut self) {
+        self.first.reopen().await;
+    }
+}
+
+impl SharedBench for SharedRedis {
+    fn beside(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.second) as Arc<dyn Store>
+    }
+}
+
+/// The tests' own store of several processes.
+struct HandleBench {
+    _folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+}
+
+impl HandleBench {
+    fn new() -> Self {
+        let EmbeddedBench { _folder, settings, clock, store } = EmbeddedBench::new();
+        drop(store);
+        let shared = Shared::open(&settings, &clock);
+        let store = shared.handle();
+        Self { _folder, clock, shared, store }
+    }
+}
+
+#[async_trait]
+impl Bench for HandleBench {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn reopen(&mut self) {
+        self.store = self.shared.handle();
+    }
+}
+
+impl SharedBench for HandleBench {
+    fn beside(&self) -> Arc<dyn Store> {
+        self.shared.handle()
+    }
+}
+
+/// What the tests of several processes use.
+pub(super) fn stand_in() -> Box<dyn SharedBench> {
+    Box::new(HandleBench::new())
+}
+
+/// A Redis of its own, with two processes on it.
+pub(super) async fn shared_redis() -> Box<dyn SharedBench> {
+    let first = RedisBench::new().await;
+    let clock: SharedClock = Arc::clone(&first.clock) as SharedClock;
+    let second = Arc::new(Redis::open(&first.settings, clock).await.unwrap());
+    Box::new(SharedRedis { first, second })
 }
 
 /// A file of its own.

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,7 @@ impl Shared {
             dead: CancellationToken::new(),
             idle: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            unread: AtomicUsize::new(0),
         })
     }
 }
@@ -66,6 +67,7 @@ pub(crate) struct Handle {
     dead: CancellationToken,
     idle: AtomicBool,
     deaf: AtomicBool,
+    unread: AtomicUsize,
 }
 
 impl Handle {
@@ -89,6 +91,16 @@ impl Handle {
     /// Has nothing told to the process of what others change.
     pub(crate) fn deafen(&self) {
         self.deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Has so many of the process's readings of a company fail.
+    pub(crate) fn fail_to_read(&self, times: usize) {
+        self.unread.store(times, Ordering::SeqCst);
+    }
+
+    /// How many are still to fail.
+    pub(crate) fn to_fail(&self) -> usize {
+        self.unread.load(Ordering::SeqCst)
     }
 
     /// Whether the process has a duty.
@@ -160,6 +172,10 @@ impl Records for Handle {
         &self,
         company: &CompanyId,
     ) -> Result<Option<(CompanyRecord, Vec<MailboxRecord>)>, StoreError> {
+        let fails = self.unread.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if fails.is_ok() {
+            return Err(StoreError::Unavailable("away for a moment".into()));
+        }
         self.store()?.company(company).await
     }
     async fn revisions(&self) -> Result<Vec<(CompanyId, u64)>, StoreError> {
