@@ -54,6 +54,13 @@ impl Redis {
         self.next_look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A lease that was given for reading, if it still stands.
+    async fn still_reads(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let args = self.about(lease).add(0);
+        let answer = self.inner.run(&keys::READ, args).await?;
+        self.found(lease, answer).map(|_| true)
+    }
+
     /// Hands back what an answer that got lost may have left behind, or, at a stop, all that nobody will settle any more.
     pub(super) async fn tidy_up(&self) -> Result<(), StoreError> {
         let _alone = self.leasing.lock().await;
@@ -160,6 +167,7 @@ impl DueStore for Redis {
         self.hand_back_unknown().await?;
         // Before the look: what is heard from here on may be news to it.
         let heard = self.due.count();
+        let before = self.inner.clock.now();
         let args = self.lease_args(most, hold);
         let answer = match self.inner.run(&keys::LEASE, args).await {
             Ok(answer) => answer,
@@ -171,7 +179,11 @@ impl DueStore for Redis {
         let mut answer = Answer::list(answer)?;
         let store_now = answer.time()?.unwrap_or_default();
         let next = answer.time()?;
-        let skew = self.inner.clock.now().duration_since(store_now);
+        // From before the call: what it took makes this process look too early, never too late.
+        let skew = match self.inner.clock.is_real() {
+            true => before.duration_since(store_now),
+            false => SignedDuration::ZERO,
+        };
         let leases = self.leases(&mut answer, skew);
         if leases.is_err() {
             self.inner.lost_an_answer();
@@ -209,25 +221,32 @@ impl DueStore for Redis {
     async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
         let (mailbox, generation) = (lease.mailbox, lease.generation);
         let now = self.inner.clock.now();
+        let reads_already = self.inner.holding().is_reading(mailbox, generation);
+        if reads_already {
+            return self.still_reads(lease).await;
+        }
         let args = {
             let mut holding = self.inner.holding();
-            if !holding.is_reading(mailbox, generation) && !holding.has_room_to_read(&lease.company, now) {
+            if !holding.has_room_to_read(&lease.company, now) {
                 return Ok(false);
             }
             let mut args = self.about(lease).add(holding.shares().reading_per_company);
             for (company, count) in holding.counts(now) {
                 args = args.add(company).add(count.reading);
             }
+            // The place is taken while Redis is asked: others of this process ask too.
+            holding.set_reading(mailbox, generation, true);
             args
         };
-        let answer = self.inner.run(&keys::READ, args).await?;
-        let begun = number(self.found(lease, answer)?)? == 1;
-        if begun {
-            self.inner.holding().reads(mailbox, generation);
+        let answer = self.inner.run(&keys::READ, args).await.and_then(|answer| self.found(lease, answer));
+        let begun = answer.and_then(number).map(|answer| answer == 1);
+        if matches!(begun, Ok(true)) {
             // There is room for another one to show.
             self.look_now();
+        } else {
+            self.inner.holding().set_reading(mailbox, generation, false);
         }
-        Ok(begun)
+        begun
     }
 
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {

@@ -72,10 +72,10 @@ impl Holding {
         of_company < self.shares.reading_per_company && self.reading_room(now) > 0
     }
 
-    /// A lease reads from here on.
-    pub(super) fn reads(&mut self, mailbox: MailboxId, generation: Generation) {
+    /// Whether a lease reads from here on.
+    pub(super) fn set_reading(&mut self, mailbox: MailboxId, generation: Generation, reads: bool) {
         if let Some(held) = self.leases.get_mut(&(mailbox, generation)) {
-            held.reads = true;
+            held.reads = reads;
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
         assert!(!holding.has_room_to_read(&acme, at(0)));
         assert!(holding.has_room_to_read(&beta, at(0)));
         holding.begin(MailboxId(3), Generation(3), beta.clone(), at(30), false);
-        holding.reads(MailboxId(3), Generation(3));
+        holding.set_reading(MailboxId(3), Generation(3), true);
         assert_eq!(holding.reading_room(at(0)), 0);
         assert!(holding.has_room_to_read(&acme, at(10)), "the first has run out");
         holding.extend(MailboxId(2), Generation(2), at(40));
