@@ -720,12 +720,17 @@ impl Operations for Service {
 
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
-        let mut checks = vec![self.check_store(language).await];
+        let store = self.check_store(language).await;
+        let store_answers = store.ok;
+        let mut checks = vec![store];
         checks.extend(self.check_turns(language).await);
         checks.push(self.check_public_url(language).await);
         checks.extend(self.credential.check(self.clock.now(), language));
-        for office in self.offices(scope.company.as_ref()).await? {
-            self.check_company(&office, language, &mut checks).await?;
+        // How companies and their mailboxes stand is in the store: what is wrong with that comes first.
+        if store_answers {
+            for office in self.offices(scope.company.as_ref()).await? {
+                self.check_company(&office, language, &mut checks).await?;
+            }
         }
         Ok(CheckReport { checks })
     }

@@ -280,6 +280,20 @@ impl World {
         self.app.take().unwrap().stop().await;
     }
 
+    pub(crate) fn is_on_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// Makes the store one that cannot be read, or one that can be again.
+    pub(crate) fn spoil_store(&self, spoiled: bool) {
+        if let Some(redis) = &self.redis {
+            return if spoiled { redis.stop() } else { redis.go_on() };
+        }
+        let file = rusqlite::Connection::open(self.folder.path().join("narvaro.db")).unwrap();
+        let (from, to) = if spoiled { ("company", "elsewhere") } else { ("elsewhere", "company") };
+        file.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []).unwrap();
+    }
+
     /// Stops in order and starts again on the same store and addresses.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
