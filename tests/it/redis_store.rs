@@ -92,7 +92,8 @@ async fn next_lease(store: &Redis, hold: Duration) -> Lease {
 }
 
 async fn announce(store: &Redis, name: &str) -> Result<(), StoreError> {
-    let me = Replica { name: name.into(), version: "1".into(), started: Timestamp::UNIX_EPOCH };
+    let me =
+        Replica { name: name.into(), version: "1".into(), started: Timestamp::UNIX_EPOCH, key: "k".into() };
     store.announce(&me).await
 }
 

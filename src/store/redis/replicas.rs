@@ -28,6 +28,8 @@ struct Said {
     name: String,
     version: String,
     started: jiff::Timestamp,
+    #[serde(default)]
+    key: String,
 }
 
 impl Redis {
@@ -74,8 +76,8 @@ impl Redis {
 #[async_trait]
 impl Replicas for Redis {
     async fn announce(&self, me: &Replica) -> Result<(), StoreError> {
-        let Replica { name, version, started } = me.clone();
-        let said = serde_json::to_vec(&Said { name, version, started }).unwrap_or_default();
+        let Replica { name, version, started, key } = me.clone();
+        let said = serde_json::to_vec(&Said { name, version, started, key }).unwrap_or_default();
         self.sign_on(said).await?;
         self.tidy_up().await
     }
@@ -88,7 +90,8 @@ impl Replicas for Redis {
             let said: Said = serde_json::from_slice(&answer.bytes()?)
                 .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
             let seen = answer.time()?.unwrap_or_default();
-            let replica = Replica { name: said.name, version: said.version, started: said.started };
+            let Said { name, version, started, key } = said;
+            let replica = Replica { name, version, started, key };
             replicas.push(ReplicaRecord { replica, seen });
         }
         replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
