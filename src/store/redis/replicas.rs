@@ -8,10 +8,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
-    Redis, keys,
+    LAYOUT, Redis, keys,
     value::{Answer, Args, number},
 };
 use crate::{
@@ -55,10 +55,16 @@ impl Redis {
             .add(&self.inner.replica)
             .bytes(said)
             .add(GONE_AFTER.as_micros())
-            .add(u8::from(!self.signed_on.load(Ordering::Acquire)));
+            .add(u8::from(!self.signed_on.load(Ordering::Acquire)))
+            .add(LAYOUT);
         let mut answer = Answer::list(self.inner.run(&keys::ANNOUNCE, args).await?)?;
-        self.signed_on.store(true, Ordering::Release);
-        let (is_another, run) = (answer.number()? == 1, answer.text()?);
+        let was_here = self.signed_on.swap(true, Ordering::AcqRel);
+        let (is_another, run, is_empty) = (answer.number()? == 1, answer.text()?, answer.number()? == 1);
+        if is_empty && was_here {
+            error!(
+                "Redis has lost everything, all companies too: restore its files, or apply the company files again"
+            );
+        }
         if run.is_empty() {
             return Ok(());
         }
