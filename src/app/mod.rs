@@ -6,6 +6,8 @@
 //! are about to show and read no further; then PBX links; the store last. What does not end in time is cut off and
 //! repeated after the next start, as after a crash: an orderly stop is over within 30 s.
 
+mod at_rest;
+mod backup;
 mod consent;
 mod credential;
 mod deeds;
@@ -34,6 +36,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tracing::info;
 
+pub use at_rest::{Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest};
 pub use tasks::Tasks;
 
 use self::{

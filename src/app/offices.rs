@@ -323,6 +323,34 @@ impl Offices {
             company: Some(company.clone()),
             outcome: "the company's administrator has consented".to_owned(),
         };
+        self.stand(&office, standing, deed).await
+    }
+
+    /// Puts back what was known of a company's consent, and makes its mailboxes due.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: it is not put back.
+    pub(super) async fn put_back_standing(
+        self: &Arc<Self>,
+        company: &CompanyId,
+        standing: Standing,
+        deed: Deed,
+    ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing().await;
+        match self.get(company) {
+            Some(office) => self.stand(&office, standing, deed).await,
+            // Nothing is applied of it: the standing waits for that.
+            None => self.store.set_standing_noted(company, standing.write(), Some(deed)).await,
+        }
+    }
+
+    async fn stand(
+        self: &Arc<Self>,
+        office: &OpenOffice,
+        standing: Standing,
+        deed: Deed,
+    ) -> Result<(), StoreError> {
+        let company = office.company.id();
         self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
         let mailboxes = office.mailboxes.as_ref().clone();
         if let Err(error) = self.seat(Arc::clone(&office.company), standing, mailboxes) {
