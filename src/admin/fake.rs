@@ -220,7 +220,8 @@ impl Operations for Fake {
 
     async fn backup(&self, page: PageRequest) -> Result<Page<CompanyBackup>, OperationError> {
         let text = "id = 'acme'\nname = 'Acme AB'\n";
-        let company = Company::parse("acme.toml", text).map_err(|found| OperationError::FileRefused(found.findings))?;
+        let company =
+            Company::parse("acme.toml", text).map_err(|found| OperationError::FileRefused(found.findings))?;
         let applied = serde_json::from_str(&company.company.to_json()).ok();
         let standing = Some(json!({ "tenant": "01234567-89ab-cdef-0123-456789abcdef" }));
         let damaged = if self.damaged { vec!["its draft is damaged: no text".to_owned()] } else { vec![] };
@@ -241,12 +242,16 @@ impl Operations for Fake {
 
     async fn restore(&self, request: RestoreRequest) -> Result<ApplyReport, OperationError> {
         let company = request.company.id;
-        if let Some(applied) = request.company.applied.filter(|applied| applied["company"]["name"].is_null()) {
+        if let Some(applied) = request.company.applied.filter(|applied| applied["company"]["name"].is_null())
+        {
             return Err(OperationError::BackupRefused(vec![Finding {
                 file: format!("{}, company `{company}`", request.file),
                 line: None,
                 key: "applied.company.name".into(),
-                problem: format!("is missing beside {} others", applied.as_object().map_or(0, serde_json::Map::len)),
+                problem: format!(
+                    "is missing beside {} others",
+                    applied.as_object().map_or(0, serde_json::Map::len)
+                ),
                 remedy: "add it".into(),
             }]));
         }

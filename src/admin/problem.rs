@@ -226,7 +226,9 @@ impl Problem {
                     "The backup does not hold",
                     detail,
                 )
-                .remedy("nothing was changed: correct what is named, or take another backup, and restore again");
+                .remedy(
+                    "nothing was changed: correct what is named, or take another backup, and restore again",
+                );
                 problem.findings.clone_from(findings);
                 problem
             }

@@ -136,7 +136,8 @@ impl Check {
     fn company(&mut self, record: &CompanyRecord) {
         let place = || format!("company {}", record.id);
         let mut known = Known { applied: record.applied.is_some(), ..Known::default() };
-        match record.applied.as_deref().map(|document| Company::from_json(&String::from_utf8_lossy(document))) {
+        match record.applied.as_deref().map(|document| Company::from_json(&String::from_utf8_lossy(document)))
+        {
             None => {}
             Some(Ok(company)) if *company.id() != record.id => self.fault(
                 place(),
@@ -167,7 +168,8 @@ impl Check {
 
     fn mailbox(&mut self, mailbox: &StoredMailbox) {
         let record = &mailbox.record;
-        let place = format!("mailbox {} (company {}, extension {})", record.id, record.company, record.extension);
+        let place =
+            format!("mailbox {} (company {}, extension {})", record.id, record.company, record.extension);
         self.mailboxes.insert(record.id);
         let key = (record.company.clone(), record.extension.clone());
         if let Some(first) = self.extensions.insert(key, record.id) {
@@ -196,13 +198,17 @@ impl Check {
         let Some(known) = self.companies.get(company) else {
             return Some((
                 format!("there is no company `{company}`"),
-                format!("`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"),
+                format!(
+                    "`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"
+                ),
             ));
         };
         if !known.applied {
             return Some((
                 format!("nothing is applied of company `{company}`"),
-                format!("`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"),
+                format!(
+                    "`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"
+                ),
             ));
         }
         let is_user = known.users.contains(&record.extension);

@@ -62,7 +62,11 @@ impl Service {
             ));
         }
         if company.is_leaving() {
-            return Err(places.refuse("applied.leaving", "says that the company was being removed", "take the company out of the file"));
+            return Err(places.refuse(
+                "applied.leaving",
+                "says that the company was being removed",
+                "take the company out of the file",
+            ));
         }
         // The rules for what a file may say are those for files: it is held against them as one.
         let parsed = Company::parse(&places.file, &export(&company))
@@ -78,7 +82,11 @@ impl Service {
     }
 
     /// Puts a company back, or tells what that would change.
-    pub(super) async fn put_back(self, company: Restorable, dry_run: bool) -> Result<ApplyReport, OperationError> {
+    pub(super) async fn put_back(
+        self,
+        company: Restorable,
+        dry_run: bool,
+    ) -> Result<ApplyReport, OperationError> {
         let Restorable { id, applied, draft, standing } = company;
         let declared = applied.as_ref().and_then(|(company, _)| company.tenant().cloned());
         let standing = standing.filter(|standing| self.is_news(&id, standing));
@@ -121,8 +129,14 @@ impl Service {
     }
 
     /// As with a consent: a tenant that another company here has is not given to a second one, unless its file names it.
-    fn tenant_is_free(&self, id: &CompanyId, tenant: Option<&TenantId>, is_declared: bool) -> Result<(), OperationError> {
-        let other = tenant.filter(|_| !is_declared).and_then(|tenant| self.offices.other_with_tenant(id, tenant));
+    fn tenant_is_free(
+        &self,
+        id: &CompanyId,
+        tenant: Option<&TenantId>,
+        is_declared: bool,
+    ) -> Result<(), OperationError> {
+        let other =
+            tenant.filter(|_| !is_declared).and_then(|tenant| self.offices.other_with_tenant(id, tenant));
         match other {
             Some(other) => Err(OperationError::Refused(format!(
                 "the tenant that has consented for company `{id}` belongs to company `{other}` here"
@@ -183,11 +197,16 @@ impl Places {
         match error {
             StoredError::Misfit { place, reason } => {
                 let of_frame = ["schema", "revision", "company"].contains(&place.as_str());
-                let key = if of_frame { format!("applied.{place}") } else { format!("applied.company.{place}") };
+                let key =
+                    if of_frame { format!("applied.{place}") } else { format!("applied.company.{place}") };
                 self.refuse(&key, format!("does not hold: {reason}"), "correct it")
             }
-            StoredError::TooNew { .. } => self.refuse("applied.schema", format!("is too new: {error}"), "restore with that release"),
-            StoredError::Damaged(_) => self.refuse("applied", Chain(error).to_string(), "take it from another backup"),
+            StoredError::TooNew { .. } => {
+                self.refuse("applied.schema", format!("is too new: {error}"), "restore with that release")
+            }
+            StoredError::Damaged(_) => {
+                self.refuse("applied", Chain(error).to_string(), "take it from another backup")
+            }
         }
     }
 

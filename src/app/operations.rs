@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyBackup, CompanyStatus,
-        CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobInfo,
-        JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest, RemoveReport,
-        RemoveRequest, RenewRequest, RestoreRequest, Scope, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
-        UserInfo,
+        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyBackup,
+        CompanyStatus, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId,
+        JobInfo, JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest,
+        RemoveReport, RemoveRequest, RenewRequest, RestoreRequest, Scope, Status, SubscriptionInfo,
+        SyncRequest, Synced, Tried, TryRequest, UserInfo,
     },
     chain::Chain,
     clock::SharedClock,

@@ -79,7 +79,9 @@ impl Backup {
         let left_out: Vec<String> = backup
             .companies
             .iter()
-            .flat_map(|company| company.left_out.iter().map(|said| format!("company `{}`: {said}", company.id)))
+            .flat_map(|company| {
+                company.left_out.iter().map(|said| format!("company `{}`: {said}", company.id))
+            })
             .collect();
         if is_stream(&self.file) {
             streams.json(&backup)?;

@@ -28,7 +28,10 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What lies beside an embedded store and is not in it: its name, and what is lost without it.
 const BESIDE: [(&str, &str); 3] = [
-    ("client-state.key", "without it every subscription is made anew, and notifications are refused until then"),
+    (
+        "client-state.key",
+        "without it every subscription is made anew, and notifications are refused until then",
+    ),
     ("encryption.keys", "without it events that are sent along are fetched until subscriptions are renewed"),
     ("admin.token", "without it another token is made, and programs that use this one are refused"),
 ];
@@ -194,7 +197,8 @@ impl Key {
 /// Copies what lies beside the store that was copied from, where the other is a file too.
 fn take_along(from: &StoreUrl, to: &StoreUrl) -> Vec<Key> {
     let (StoreUrl::Embedded(from), StoreUrl::Embedded(to)) = (from, to);
-    let there = BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), to.with_file_name(name), why));
+    let there =
+        BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), to.with_file_name(name), why));
     let there = there.filter(|(path, ..)| path.exists());
     there.map(|(path, to, why)| Key { fate: copy_key(&path, to), path, why }).collect()
 }
@@ -206,7 +210,8 @@ fn copy_key(from: &Path, to: PathBuf) -> Fate {
     match copy_private(from, &to) {
         Ok(()) => Fate::Copied(to),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let same = std::fs::read(from).is_ok_and(|ours| std::fs::read(&to).is_ok_and(|theirs| ours == theirs));
+            let same =
+                std::fs::read(from).is_ok_and(|ours| std::fs::read(&to).is_ok_and(|theirs| ours == theirs));
             if same { Fate::Copied(to) } else { Fate::Another(to) }
         }
         Err(error) => Fate::Failed(error.to_string()),

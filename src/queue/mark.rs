@@ -298,18 +298,18 @@ impl Gathered {
     /// Marks that come to just this, for a store that keeps marks; each is as old as the oldest.
     pub fn marks(&self, mailbox: MailboxId) -> Vec<Mark> {
         let at = self.since.unwrap_or(Timestamp::UNIX_EPOCH);
-        let hints = if self.overflow { &[] } else { self.hints.as_slice() };
         let notification = |watch, hint: Option<&Hint>| {
             let hint = hint.cloned();
             Mark { watch, hint, ..Mark::new(mailbox, at, Reason::Notification) }
         };
         // Which subscription spoke of which item is not kept; that one is said again changes nothing.
         let of_watches = self.watches.iter().map(|(reason, generation)| match reason {
-            Reason::Notification => notification(Some(*generation), hints.first()),
+            Reason::Notification => notification(Some(*generation), self.hints.first()),
             other => Mark::of_watch(mailbox, at, *other, *generation),
         });
         let mut marks: Vec<Mark> = of_watches.collect();
-        marks.extend(hints.iter().map(|hint| notification(None, Some(hint))));
+        marks.extend(self.hints.iter().map(|hint| notification(None, Some(hint))));
+        marks.extend(self.overflow.then(|| notification(None, None)));
         let bare: Vec<Reason> =
             self.reasons.iter().filter(|reason| marks.iter().all(|mark| mark.reason != *reason)).collect();
         marks.extend(bare.into_iter().map(|reason| Mark::new(mailbox, at, reason)));
@@ -404,15 +404,17 @@ mod tests {
 
     fn any_mark() -> impl Strategy<Value = Mark> {
         let hint = proptest::option::of(("[a-e]{1,2}", proptest::option::of(0_u64..3)));
-        (0_u8..12, proptest::option::of(0_u32..20), hint, 0_i64..1_000).prop_map(|(reason, watch, hint, at)| {
-            let reason = Reason::try_from(reason).unwrap();
-            // Only a notification speaks of an item.
-            let hint = hint.filter(|_| reason == Reason::Notification).map(|(item, version)| Hint {
-                item: item.parse().unwrap(),
-                version: version.map(ItemVersion::from_bits),
-            });
-            Mark { mailbox: MailboxId(1), at: Timestamp::from_second(at).unwrap(), reason, watch, hint }
-        })
+        (0_u8..12, proptest::option::of(0_u32..20), hint, 0_i64..1_000).prop_map(
+            |(reason, watch, hint, at)| {
+                let reason = Reason::try_from(reason).unwrap();
+                // Only a notification speaks of an item.
+                let hint = hint.filter(|_| reason == Reason::Notification).map(|(item, version)| Hint {
+                    item: item.parse().unwrap(),
+                    version: version.map(ItemVersion::from_bits),
+                });
+                Mark { mailbox: MailboxId(1), at: Timestamp::from_second(at).unwrap(), reason, watch, hint }
+            },
+        )
     }
 
     proptest! {

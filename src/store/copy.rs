@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::portable::{
-    BeginError, Piece, Portable, Reading, SpentTicket, Sum, Summary, sum_up,
-};
+use super::portable::{BeginError, Piece, Portable, Reading, SpentTicket, Sum, Summary, sum_up};
 use crate::queue::StoreError;
 
 /// Tickets that run out within this time after the copy are not looked for in it: a store may let go of them meanwhile.
@@ -95,7 +93,8 @@ pub async fn copy(
         BeginError::Store(source) => failed(to, "written")(source),
     })?;
     let copied = transfer(from, to, told).await?;
-    let found = sum_up(to, &mut |mailboxes| told(Stage::ReadBack(mailboxes))).await.map_err(failed(to, "read"))?;
+    let found =
+        sum_up(to, &mut |mailboxes| told(Stage::ReadBack(mailboxes))).await.map_err(failed(to, "read"))?;
     let differs = difference(&copied.summary, &found)
         .or(lost_tickets(&copied.tickets, to, now).await?)
         .or(lost_numbers(&numbers, to).await?);

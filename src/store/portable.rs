@@ -361,10 +361,17 @@ impl Sum {
         let Gathered { reasons, hints, overflow, watches, since } = gathered;
         self.number(reasons.iter().count() as u64);
         reasons.iter().for_each(|reason| self.hash.update([u8::from(reason)]));
+        // Where everything is to be read they mean nothing, and a store need not keep them.
+        let hints = if *overflow { &[] } else { hints.as_slice() };
         self.number(hints.len() as u64);
         for hint in hints {
             self.bytes(hint.item.as_str().as_bytes());
-            self.perhaps(hint.version.map(|version| ItemVersion::bits(version).to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+            self.perhaps(
+                hint.version
+                    .map(|version| ItemVersion::bits(version).to_be_bytes())
+                    .as_ref()
+                    .map(<[u8; 8]>::as_slice),
+            );
         }
         self.hash.update([u8::from(*overflow)]);
         self.number(watches.len() as u64);

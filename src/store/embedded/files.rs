@@ -191,7 +191,8 @@ fn limit(most: usize) -> i64 {
 fn has(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let mut parts = Vec::new();
     for (table, one, many) in TABLES {
-        let rows: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        let rows: i64 =
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         if rows > 0 {
             parts.push(counted(rows.cast_unsigned(), one, many));
         }
@@ -249,7 +250,8 @@ fn put_trail(transaction: &Transaction<'_>, entries: Vec<TrailEntry>) -> rusqlit
 
 fn put_jobs(transaction: &Transaction<'_>, jobs: Vec<StoredJob>) -> rusqlite::Result<()> {
     let mut add = transaction.prepare_cached("INSERT INTO job (id, document) VALUES (?1, ?2)")?;
-    let mut add_left = transaction.prepare_cached("INSERT INTO job_mailbox (job, mailbox) VALUES (?1, ?2)")?;
+    let mut add_left =
+        transaction.prepare_cached("INSERT INTO job_mailbox (job, mailbox) VALUES (?1, ?2)")?;
     for StoredJob { record: JobRecord { id, document }, left } in jobs {
         add.execute(params![id, document])?;
         for mailbox in left {
@@ -329,9 +331,10 @@ impl Portable for Files {
     async fn jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         self.read(|connection| {
             let mut jobs = connection.prepare_cached("SELECT id, document FROM job ORDER BY number")?;
-            let mut left =
-                connection.prepare_cached("SELECT mailbox FROM job_mailbox WHERE job = ?1 ORDER BY mailbox")?;
-            let records = jobs.query_map([], |row| Ok(JobRecord { id: row.get(0)?, document: row.get(1)? }))?;
+            let mut left = connection
+                .prepare_cached("SELECT mailbox FROM job_mailbox WHERE job = ?1 ORDER BY mailbox")?;
+            let records =
+                jobs.query_map([], |row| Ok(JobRecord { id: row.get(0)?, document: row.get(1)? }))?;
             records
                 .map(|record| {
                     let record = record?;
@@ -366,8 +369,9 @@ impl Portable for Files {
             faults.push(Fault {
                 place: "the log of marks".to_owned(),
                 said: format!("it cannot be read: {error}"),
-                remedy: "mend the file's rights, or move it away: every start asks each calendar what has changed"
-                    .to_owned(),
+                remedy:
+                    "mend the file's rights, or move it away: every start asks each calendar what has changed"
+                        .to_owned(),
             });
         }
         Ok(faults)
@@ -427,7 +431,8 @@ fn damage(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
     let fault = |said| Fault {
         place: "the database".to_owned(),
         said,
-        remedy: "go back to the newest copy of the files that is whole; what has changed since is read anew".to_owned(),
+        remedy: "go back to the newest copy of the files that is whole; what has changed since is read anew"
+            .to_owned(),
     };
     Ok(told.map(fault).collect())
 }
@@ -436,7 +441,8 @@ fn damage(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
 fn misspelt(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
     let mut faults = Vec::new();
     let mut note = |place: String, said: String| {
-        let remedy = "go back to a copy of the files from before; no version of the service writes this".to_owned();
+        let remedy =
+            "go back to a copy of the files from before; no version of the service writes this".to_owned();
         faults.push(Fault { place, said, remedy });
     };
     let mut companies = connection.prepare("SELECT id FROM company")?;

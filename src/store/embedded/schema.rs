@@ -114,7 +114,9 @@ pub(super) fn check(connection: &Connection) -> Result<(), SchemaError> {
 
 /// Whether nobody has made tables in it.
 pub(super) fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map(|all| all == 0)
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .map(|all| all == 0)
 }
 
 /// What `meta` says that a copy into the file has been begun.
@@ -122,7 +124,9 @@ const COPYING: &str = "copying";
 
 /// Whether a copy into the file was begun and not finished.
 pub(super) fn is_incomplete(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) FROM meta WHERE name = ?1", [COPYING], |row| row.get::<_, i64>(0)).map(|marks| marks > 0)
+    connection
+        .query_row("SELECT count(*) FROM meta WHERE name = ?1", [COPYING], |row| row.get::<_, i64>(0))
+        .map(|marks| marks > 0)
 }
 
 /// Writes down that a copy into the file has been begun, or is finished.
