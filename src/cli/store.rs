@@ -19,7 +19,7 @@ use crate::{
     store::{
         CopyError, Stage,
         embedded::OpenError,
-        portable::{Counts, Portable, Summary},
+        portable::{Portable, Summary},
     },
 };
 
@@ -129,22 +129,10 @@ fn say(stage: Stage) -> String {
     }
 }
 
-fn contents(counts: &Counts) -> String {
-    let Counts { companies, mailboxes, waiting, trail, jobs } = *counts;
-    let waiting = if waiting > 0 { format!(" ({waiting} with something waiting)") } else { String::new() };
-    format!(
-        "{}, {}{waiting}, {}, {}",
-        counted(companies, "company", "companies"),
-        counted(mailboxes, "mailbox", "mailboxes"),
-        counted(trail, "entry of the audit trail", "entries of the audit trail"),
-        counted(jobs, "job", "jobs"),
-    )
-}
-
 fn told(from: &dyn Portable, to: &dyn Portable, summary: &Summary, keys: &[Key]) -> String {
     let (from, to) = (from.name(), to.name());
     let mut lines = vec![
-        format!("Copied {} into `{to}`, read back and equal.", contents(&summary.counts)),
+        format!("Copied {} into `{to}`, read back and equal.", summary.counts),
         format!("digest {}", summary.digest),
     ];
     lines.extend(keys.iter().map(Key::line));
@@ -288,7 +276,7 @@ fn found(name: &str, checked: &Checked) -> String {
         lines.push(String::new());
     }
     if let Some(summary) = &checked.summary {
-        lines.push(format!("`{name}` has {}.", contents(&summary.counts)));
+        lines.push(format!("`{name}` has {}.", summary.counts));
         lines.push(format!("digest {}", summary.digest));
     }
     lines.push(match checked.faults.len() {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::portable::{BeginError, Piece, Portable, Reading, SpentTicket, Sum, Summary, sum_up};
-use crate::queue::StoreError;
+use crate::{counted::counted, queue::StoreError};
 
 /// Tickets that run out within this time after the copy are not looked for in it: a store may let go of them meanwhile.
 const NEARLY_RUN_OUT: SignedDuration = SignedDuration::from_mins(10);
@@ -141,7 +141,7 @@ async fn idle(store: &dyn Portable) -> Result<(), CopyError> {
 
 fn difference(copied: &Summary, found: &Summary) -> Option<String> {
     if copied.counts != found.counts {
-        return Some(format!("of {:?} there are {:?}", copied.counts, found.counts));
+        return Some(format!("it has {}, and the source {}", found.counts, copied.counts));
     }
     (copied.digest != found.digest)
         .then(|| format!("its digest is {}, and that of the source {}", found.digest, copied.digest))
@@ -155,7 +155,9 @@ async fn lost_tickets(
     let found: BTreeSet<SpentTicket> = to.tickets().await.map_err(failed(to, "read"))?.into_iter().collect();
     let remembered = copied.iter().filter(|ticket| ticket.expires > now + NEARLY_RUN_OUT);
     let lost = remembered.filter(|ticket| !found.contains(ticket)).count();
-    Ok((lost > 0).then(|| format!("{lost} spent consent links are missing")))
+    Ok((lost > 0).then(|| {
+        format!("{} missing", counted(lost as u64, "spent consent link is", "spent consent links are"))
+    }))
 }
 
 async fn lost_numbers(

@@ -23,6 +23,7 @@ use crate::{
         records::{CompanyRecord, MailboxRecord},
         trail::{JobRecord, TrailEntry},
     },
+    counted::counted,
     model::{Generation, ItemVersion, MailboxId},
     queue::{Gathered, StoreError, Urgency},
 };
@@ -221,6 +222,19 @@ pub struct Counts {
     pub trail: u64,
     /// Jobs.
     pub jobs: u64,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { companies, mailboxes, waiting, trail, jobs } = *self;
+        let companies = counted(companies, "company", "companies");
+        write!(f, "{companies}, {}", counted(mailboxes, "mailbox", "mailboxes"))?;
+        if waiting > 0 {
+            write!(f, " ({waiting} with something waiting)")?;
+        }
+        let trail = counted(trail, "entry of the audit trail", "entries of the audit trail");
+        write!(f, ", {trail}, {}", counted(jobs, "job", "jobs"))
+    }
 }
 
 /// SHA-256 over all that is in a store but spent tickets, which a store lets go of by itself.
