@@ -26,6 +26,9 @@ packages=(
     "/usr/sbin/debootstrap debootstrap"
     "/usr/sbin/nginx nginx-light"
     "/usr/bin/shellcheck shellcheck"
+    "/usr/bin/redis-server redis-server"
+    "/usr/bin/redis-sentinel redis-sentinel"
+    "/usr/bin/redis-cli redis-tools"
 )
 
 die() {

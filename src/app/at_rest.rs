@@ -23,23 +23,36 @@ use crate::{
 /// Mailboxes that are looked at in one go.
 const PIECE: usize = 500;
 
+/// Why a store cannot be opened without a service.
+#[derive(Debug, thiserror::Error)]
+pub enum AtRestError {
+    /// Its files.
+    #[error(transparent)]
+    Files(#[from] OpenError),
+    /// It is in Redis.
+    #[error("a store in Redis cannot be copied or checked yet")]
+    NotYet,
+}
+
 /// Opens a store that no service uses, to read it.
 ///
 /// # Errors
-/// [`OpenError`], also where there is none.
-pub async fn open_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, OpenError> {
+/// [`AtRestError`], also where there is none.
+pub async fn open_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
     match url {
         StoreUrl::Embedded(path) => Ok(Box::new(Files::open(path)?)),
+        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
     }
 }
 
 /// Opens a store that no service uses, to be copied into; it need not be there yet.
 ///
 /// # Errors
-/// [`OpenError`].
-pub async fn create_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, OpenError> {
+/// [`AtRestError`].
+pub async fn create_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
     match url {
         StoreUrl::Embedded(path) => Ok(Box::new(Files::create(path)?)),
+        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     company::{Company, StoredError, export, records::CompanyRecord},
     config::Finding,
     model::{CompanyId, TenantId},
+    turn::roster::SeatsCompanies,
 };
 
 /// A company that can be put back.
@@ -88,6 +89,8 @@ impl Service {
         dry_run: bool,
     ) -> Result<ApplyReport, OperationError> {
         let Restorable { id, applied, draft, standing } = company;
+        // What is held against the backup is what is live, also where another process has made it so.
+        self.offices.bring_up(&id, u64::MAX).await.map_err(store)?;
         let declared = applied.as_ref().and_then(|(company, _)| company.tenant().cloned());
         let standing = standing.filter(|standing| self.is_news(&id, standing));
         if let Some(standing) = &standing {
@@ -146,8 +149,8 @@ impl Service {
     }
 
     async fn draft_of(&self, id: &CompanyId) -> Result<Option<Vec<u8>>, OperationError> {
-        let records = self.store.companies().await.map_err(store)?;
-        Ok(records.into_iter().find(|record| record.id == *id).and_then(|record| record.draft))
+        let record = self.store.company(id).await.map_err(store)?;
+        Ok(record.and_then(|(record, _)| record.draft))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Ended, Failure, Options, Streams};
 use crate::{
-    app::{Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
+    app::{AtRestError, Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
     config::{Config, Environment, StoreUrl},
     counted::counted,
     store::{
@@ -118,6 +118,7 @@ impl Copy {
 fn is_same(from: &StoreUrl, to: &StoreUrl) -> bool {
     let place = |url: &StoreUrl| match url {
         StoreUrl::Embedded(path) => path.canonicalize().ok(),
+        StoreUrl::Redis(_) => None,
     };
     from == to || place(from).is_some_and(|path| place(to) == Some(path))
 }
@@ -184,7 +185,7 @@ impl Key {
 
 /// Copies what lies beside the store that was copied from, where the other is a file too.
 fn take_along(from: &StoreUrl, to: &StoreUrl) -> Vec<Key> {
-    let (StoreUrl::Embedded(from), StoreUrl::Embedded(to)) = (from, to);
+    let (StoreUrl::Embedded(from), StoreUrl::Embedded(to)) = (from, to) else { return Vec::new() };
     let there =
         BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), to.with_file_name(name), why));
     let there = there.filter(|(path, ..)| path.exists());
@@ -215,11 +216,11 @@ fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
     copy.sync_all()
 }
 
-fn not_opened(error: &OpenError) -> Failure {
+fn not_opened(error: &AtRestError) -> Failure {
     let failure = Failure::of("the store cannot be opened", error);
     match error {
-        OpenError::InUse { .. } => failure.hint("stop the service that uses it, and try again"),
-        OpenError::Absent { .. } => failure.hint("check the path after `embedded:`"),
+        AtRestError::Files(OpenError::InUse { .. }) => failure.hint("stop the service that uses it, and try again"),
+        AtRestError::Files(OpenError::Absent { .. }) => failure.hint("check the path after `embedded:`"),
         _ => failure.hint("check the path, the rights on the file and its folder, and the free space"),
     }
 }

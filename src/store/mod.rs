@@ -7,15 +7,16 @@
 mod copy;
 pub mod embedded;
 pub mod portable;
+pub mod redis;
 
 pub use copy::{CopyError, Stage, copy};
 
 use crate::{
     company::{records::Records, trail::Trail},
-    queue::DueStore,
+    queue::{DueStore, Replicas},
 };
 
 /// Everything the service keeps.
-pub trait Store: DueStore + Records + Trail {}
+pub trait Store: DueStore + Records + Trail + Replicas {}
 
-impl<S: DueStore + Records + Trail> Store for S {}
+impl<S: DueStore + Records + Trail + Replicas> Store for S {}

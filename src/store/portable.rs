@@ -8,7 +8,8 @@
 //! - a store that was written by [`begin`](Portable::begin), [`put`](Portable::put) and
 //!   [`complete`](Portable::complete) is read back equal, to the microsecond; [`Summary`] says so by a digest that does
 //!   not depend on the store's form, nor on how large its pieces were;
-//! - numbers of mailboxes are not used again, and generations go on growing (I3), because [`Numbers`] go along;
+//! - numbers of mailboxes are not used again, and generations (I3) and revisions go on growing, because [`Numbers`] go
+//!   along;
 //! - between `begin` and `complete` no service starts on it, and `begin` starts anew.
 //!
 //! Why one bound for all generations and not one for each mailbox: the embedded store does not know the latter, and
@@ -76,12 +77,17 @@ pub struct Numbers {
     pub trail: u64,
     /// A generation that no lease was above.
     pub generation: Generation,
+    /// The revision of the last change of all.
+    pub revision: u64,
 }
 
 impl Numbers {
     /// Whether counting on from these gives none that the others may have given.
     pub fn reach(&self, others: &Self) -> bool {
-        self.mailbox >= others.mailbox && self.trail >= others.trail && self.generation >= others.generation
+        self.mailbox >= others.mailbox
+            && self.trail >= others.trail
+            && self.generation >= others.generation
+            && self.revision >= others.revision
     }
 }
 
@@ -346,10 +352,11 @@ impl Sum {
     }
 
     fn company(&mut self, company: &CompanyRecord) {
-        let CompanyRecord { id, applied, draft, standing } = company;
+        let CompanyRecord { id, revision, applied, draft, standing } = company;
         self.counts.companies += 1;
         self.hash.update(b"c");
         self.bytes(id.as_str().as_bytes());
+        self.number(*revision);
         for document in [applied, draft, standing] {
             self.perhaps(document.as_deref());
         }
@@ -409,11 +416,13 @@ impl Sum {
     }
 
     fn job(&mut self, job: &StoredJob) {
-        let StoredJob { record: JobRecord { id, document }, left } = job;
+        let StoredJob { record: JobRecord { id, document, version, cancelled }, left } = job;
         self.counts.jobs += 1;
         self.hash.update(b"j");
         self.bytes(id.as_bytes());
         self.bytes(document);
+        self.number(*version);
+        self.hash.update([u8::from(*cancelled)]);
         self.number(left.len() as u64);
         left.iter().for_each(|mailbox| self.number(mailbox.0));
     }

@@ -49,8 +49,7 @@ fn company(id: &str, extensions: &[String]) -> Vec<u8> {
 async fn apply(store: &Embedded, id: &str, extensions: std::ops::Range<u32>) {
     let users: Vec<String> = extensions.map(|extension| extension.to_string()).collect();
     let parsed = users.iter().map(|extension| extension.parse().unwrap()).collect();
-    let applied = store.apply(&id.parse().unwrap(), company(id, &users), parsed).await.unwrap();
-    store.make_due(&applied.mailboxes);
+    store.apply(&id.parse().unwrap(), company(id, &users), parsed).await.unwrap();
 }
 
 fn deed(outcome: &str) -> Deed {
@@ -91,7 +90,7 @@ async fn filled(path: &Path) -> (Generation, MailboxId) {
     for outcome in ["one", "två", "three", "four", "five", "six"] {
         store.note(deed(outcome)).await.unwrap();
     }
-    let job = |id: &str| JobRecord { id: id.into(), document: job_document(id) };
+    let job = |id: &str| JobRecord::new(id.into(), job_document(id));
     store.open_job(job("first"), vec![], deed("begun")).await.unwrap();
     store.open_job(job("second"), left, deed("begun")).await.unwrap();
     assert!(
@@ -514,12 +513,13 @@ async fn a_log_of_marks_that_cannot_be_read_is_named() {
 
 #[test]
 fn what_numbers_reach_is_all_of_them() {
-    let low = Numbers { mailbox: 1, trail: 1, generation: Generation(1) };
+    let low = Numbers { mailbox: 1, trail: 1, generation: Generation(1), revision: 1 };
     assert!(low.reach(&low));
     for higher in [
         Numbers { mailbox: 2, ..low },
         Numbers { trail: 2, ..low },
         Numbers { generation: Generation(2), ..low },
+        Numbers { revision: 2, ..low },
     ] {
         assert!(higher.reach(&low) && !low.reach(&higher), "{higher:?}");
     }

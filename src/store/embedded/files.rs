@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
 use super::{
     OpenError, lock,
     mark_log::{MarkLog, not_worked_off},
-    private, schema, trail, urgency_of,
+    private, records, schema, trail, urgency_of,
     writer::parsed,
 };
 use crate::{
@@ -209,9 +209,9 @@ fn clear(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn put_companies(transaction: &Transaction<'_>, companies: Vec<CompanyRecord>) -> rusqlite::Result<()> {
     let mut add = transaction
-        .prepare_cached("INSERT INTO company (id, applied, draft, standing) VALUES (?1, ?2, ?3, ?4)")?;
-    for CompanyRecord { id, applied, draft, standing } in companies {
-        add.execute(params![id.as_str(), applied, draft, standing])?;
+        .prepare_cached("INSERT INTO company (id, revision, applied, draft, standing) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for CompanyRecord { id, revision, applied, draft, standing } in companies {
+        add.execute(params![id.as_str(), revision.cast_signed(), applied, draft, standing])?;
     }
     Ok(())
 }
@@ -249,11 +249,12 @@ fn put_trail(transaction: &Transaction<'_>, entries: Vec<TrailEntry>) -> rusqlit
 }
 
 fn put_jobs(transaction: &Transaction<'_>, jobs: Vec<StoredJob>) -> rusqlite::Result<()> {
-    let mut add = transaction.prepare_cached("INSERT INTO job (id, document) VALUES (?1, ?2)")?;
+    let mut add = transaction
+        .prepare_cached("INSERT INTO job (id, document, version, cancelled) VALUES (?1, ?2, ?3, ?4)")?;
     let mut add_left =
         transaction.prepare_cached("INSERT INTO job_mailbox (job, mailbox) VALUES (?1, ?2)")?;
-    for StoredJob { record: JobRecord { id, document }, left } in jobs {
-        add.execute(params![id, document])?;
+    for StoredJob { record: JobRecord { id, document, version, cancelled }, left } in jobs {
+        add.execute(params![id, document, version.cast_signed(), cancelled])?;
         for mailbox in left {
             add_left.execute(params![id, mailbox.0.cast_signed()])?;
         }
@@ -292,12 +293,13 @@ impl Portable for Files {
                 mailbox: schema::highest_number(connection, "mailbox")?,
                 trail: schema::highest_number(connection, "trail")?,
                 generation: Generation(next_start - 1),
+                revision: schema::revision(connection)?,
             })
         })
     }
 
     async fn companies(&self) -> Result<Vec<CompanyRecord>, StoreError> {
-        self.read(super::companies)
+        self.read(records::companies)
     }
 
     async fn mailboxes_after(
@@ -330,11 +332,11 @@ impl Portable for Files {
 
     async fn jobs(&self) -> Result<Vec<StoredJob>, StoreError> {
         self.read(|connection| {
-            let mut jobs = connection.prepare_cached("SELECT id, document FROM job ORDER BY number")?;
+            let mut jobs = connection
+                .prepare_cached("SELECT id, document, version, cancelled FROM job ORDER BY number")?;
             let mut left = connection
                 .prepare_cached("SELECT mailbox FROM job_mailbox WHERE job = ?1 ORDER BY mailbox")?;
-            let records =
-                jobs.query_map([], |row| Ok(JobRecord { id: row.get(0)?, document: row.get(1)? }))?;
+            let records = jobs.query_map([], trail::job_of)?;
             records
                 .map(|record| {
                     let record = record?;
@@ -389,6 +391,7 @@ impl Portable for Files {
             schema::raise_number(transaction, "trail", numbers.trail)?;
             let epoch = u32::try_from(numbers.generation.0 >> 32).unwrap_or(u32::MAX - 1);
             schema::raise_epoch(transaction, epoch)?;
+            schema::raise_revision(transaction, numbers.revision)?;
             Ok(None)
         })?;
         if let Some(has) = not_empty {
