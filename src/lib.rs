@@ -71,6 +71,10 @@
 //!
 //! **The disk is full.** A mark cannot be made durable, the answer is 503, Graph delivers again for four hours.
 //!
+//! **The operator moves to another store.** The service is stopped. All that is in the one is read in pieces and written
+//! into the other, which is marked as incomplete, read back and compared; then the mark goes ([`store::portable`]). Numbers
+//! and generations go on where they were, and the first start makes every mailbox due, as any start does.
+//!
 //! # Who may know whom
 //!
 //! [`model`] ← [`timetable`], [`decide`] (pure) ← stages ([`webhook`], [`queue`], [`turn`], [`calendar`],

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     company::{Company, diff},
-    config::Role,
+    config::{Finding, Role},
     model::{CompanyId, Extension, Language},
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Fake {
     pub(crate) under_way: bool,
     /// Whether a renewal is of many.
     pub(crate) many: bool,
+    /// Whether something that is stored is damaged.
+    pub(crate) damaged: bool,
     /// Whether the application's credential ends soon.
     pub(crate) credential_ends: bool,
     /// Processes that share the store.
@@ -216,6 +218,48 @@ impl Operations for Fake {
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
         known(&company)?;
         Ok(Exported { company, toml: "id = \"acme\"\n".into() })
+    }
+
+    async fn backup(&self, page: PageRequest) -> Result<Page<CompanyBackup>, OperationError> {
+        let text = "id = 'acme'\nname = 'Acme AB'\n";
+        let company =
+            Company::parse("acme.toml", text).map_err(|found| OperationError::FileRefused(found.findings))?;
+        let applied = serde_json::from_str(&company.company.to_json()).ok();
+        let standing = Some(json!({ "tenant": "01234567-89ab-cdef-0123-456789abcdef" }));
+        let damaged = if self.damaged { vec!["its draft is damaged: no text".to_owned()] } else { vec![] };
+        let acme = CompanyBackup { id: acme(), applied, draft: None, standing, left_out: damaged };
+        let beta = CompanyBackup {
+            id: "beta".parse().map_err(|_| OperationError::ScopeMissing)?,
+            applied: None,
+            draft: Some("a draft".to_owned()),
+            standing: None,
+            left_out: vec![],
+        };
+        // A piece each, so that whoever reads has to go on.
+        Ok(match page.after.as_deref() {
+            None => Page { items: vec![acme], next: Some("acme".into()) },
+            Some(_) => Page { items: vec![beta], next: None },
+        })
+    }
+
+    async fn restore(&self, request: RestoreRequest) -> Result<ApplyReport, OperationError> {
+        let company = request.company.id;
+        if let Some(applied) = request.company.applied.filter(|applied| applied["company"]["name"].is_null())
+        {
+            return Err(OperationError::BackupRefused(vec![Finding {
+                file: format!("{}, company `{company}`", request.file),
+                line: None,
+                key: "applied.company.name".into(),
+                problem: format!(
+                    "is missing beside {} others",
+                    applied.as_object().map_or(0, serde_json::Map::len)
+                ),
+                remedy: "add it".into(),
+            }]));
+        }
+        let changes = vec!["settings: language: `\"en\"` -> `\"sv\"`".into()];
+        let revision = if request.dry_run { 7 } else { 8 };
+        Ok(ApplyReport { company, changes, warnings: vec![], applied: !request.dry_run, revision })
     }
 
     async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::{
     audit::{AuditLine, AuditRequest},
+    backup::{CompanyBackup, RestoreRequest},
     jobs::{JobInfo, JobProgress, JobStarted},
     operations::{OperationError, Operations},
     page::{Page, PageRequest},
@@ -136,6 +137,15 @@ impl Operations for Limited {
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
         self.whole.export(self.own(company)?).await
+    }
+
+    async fn backup(&self, _: PageRequest) -> Result<Page<CompanyBackup>, OperationError> {
+        Err(OperationError::Refused("a token for some companies makes no backup of all".to_owned()))
+    }
+
+    /// As with company files.
+    async fn restore(&self, _: RestoreRequest) -> Result<ApplyReport, OperationError> {
+        Err(OperationError::Refused("a token for some companies restores no backups".to_owned()))
     }
 
     async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {

@@ -12,6 +12,7 @@
 
 mod audit;
 mod auth;
+mod backup;
 mod jobs;
 mod limited;
 mod openapi;
@@ -32,6 +33,7 @@ mod tests;
 pub use crate::health::{Health, HealthReport, Severity};
 pub use audit::{AuditLine, AuditRequest};
 pub use auth::{Caller, Token};
+pub use backup::{CompanyBackup, RestoreRequest};
 pub use jobs::{JobInfo, JobProgress, JobStarted};
 pub use openapi::openapi;
 pub use operations::{OperationError, Operations};

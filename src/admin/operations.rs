@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     audit::{AuditLine, AuditRequest},
+    backup::{CompanyBackup, RestoreRequest},
     jobs::{JobInfo, JobProgress, JobStarted},
     page::{Page, PageRequest},
     types::{
@@ -49,6 +50,9 @@ pub enum OperationError {
     /// The company file does not hold: nothing was changed.
     #[error("the company file does not hold")]
     FileRefused(Vec<Finding>),
+    /// What is to be restored does not hold: nothing was changed.
+    #[error("the backup does not hold")]
+    BackupRefused(Vec<Finding>),
     /// It is not said what is to be acted on.
     #[error("the request names neither a company nor a user, nor says that all are meant")]
     ScopeMissing,
@@ -117,6 +121,18 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// [`OperationError::NoSuchCompany`].
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError>;
+
+    /// All that is configured of all companies, by id; those that are being removed are left out.
+    ///
+    /// # Errors
+    /// [`OperationError::Store`].
+    async fn backup(&self, page: PageRequest) -> Result<Page<CompanyBackup>, OperationError>;
+
+    /// Puts a company back as it was taken out, or says what that would change. A consent that became known later stays.
+    ///
+    /// # Errors
+    /// [`OperationError::BackupRefused`] names every place that does not hold; [`OperationError::Refused`] where its tenant belongs to another company here.
+    async fn restore(&self, request: RestoreRequest) -> Result<ApplyReport, OperationError>;
 
     /// An address at which an administrator of the company gives consent; good for one use.
     ///

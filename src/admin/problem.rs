@@ -219,6 +219,19 @@ impl Problem {
                 problem.findings.clone_from(findings);
                 problem
             }
+            OperationError::BackupRefused(findings) => {
+                let mut problem = Self::new(
+                    "backup-refused",
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "The backup does not hold",
+                    detail,
+                )
+                .remedy(
+                    "nothing was changed: correct what is named, or take another backup, and restore again",
+                );
+                problem.findings.clone_from(findings);
+                problem
+            }
             OperationError::ScopeMissing => Self::bad_request(detail)
                 .remedy("name `company` or `user`, or send `\"all\": true` where all are meant"),
             OperationError::ScopeAmbiguous => Self::bad_request(detail).remedy("leave one of them out"),

@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     audit::AuditRequest,
     auth::Caller,
+    backup::RestoreRequest,
     limited::Limited,
     openapi::Described,
     operations::{OperationError, Operations},
@@ -131,6 +132,18 @@ pub(super) fn routes() -> Vec<Route> {
             Admin,
             "Make a company file live, all or nothing",
             async |service: Service, _: Nothing, request: ApplyRequest| service.apply(request).await,
+        ),
+        get(
+            "/backup",
+            Admin,
+            "All that is configured of all companies, to be kept and restored",
+            async |service: Service, page: PageRequest| service.backup(page).await,
+        ),
+        post(
+            "/companies/restore",
+            Admin,
+            "Put a company back as it was in a backup",
+            async |service: Service, _: Nothing, request: RestoreRequest| service.restore(request).await,
         ),
         post(
             "/companies/{company}/remove",

@@ -86,6 +86,10 @@ fn granted(method: &str, path: &str) -> (String, Option<Value>) {
         ("GET", "/companies/{company}/users") => ("?limit=1", None),
         ("GET", "/companies/{company}/mailboxes") => ("?after=201", None),
         ("GET", "/companies/{company}/subscriptions") => ("", None),
+        ("GET", "/backup") => ("?limit=1", None),
+        ("POST", "/companies/restore") => {
+            ("", Some(json!({ "company": { "id": "acme" }, "file": "b.json", "dry_run": true })))
+        }
         ("POST", "/companies/{company}/consent-url" | "/jobs/{job}/cancel") => ("", Some(json!({}))),
         ("POST", "/companies/{company}/remove") => ("", Some(json!({ "dry_run": true }))),
         ("GET", "/explain") => ("?user=201&company=acme", None),
@@ -156,7 +160,8 @@ async fn i14_a_token_for_one_company_does_all_there_and_sees_nothing_of_another(
         let (status, _, document) = answer(request(&running, method, path, "operates-acme")).await;
         // Nobody's who is limited to some: a company file can name any company's tenant and secrets, and only one brings
         // back what was removed.
-        let of_all = ["/companies/apply", "/companies/{company}/remove"].contains(&path);
+        let of_all = ["/companies/apply", "/companies/restore", "/companies/{company}/remove", "/backup"];
+        let of_all = of_all.contains(&path);
         let expected = if of_all { StatusCode::FORBIDDEN } else { StatusCode::OK };
         assert_eq!(status, expected, "{method} {path}: {document}");
         let (status, _, document) = answer(request(&running, method, path, "administers-acme")).await;

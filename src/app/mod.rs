@@ -10,6 +10,8 @@
 //! Several processes may share a store. Each takes turns, answers notifications and operators, and seats what any of
 //! them applied ([`offices`]); what is done once for all, one of them does ([`membership`]).
 
+mod at_rest;
+mod backup;
 mod consent;
 mod credential;
 mod deeds;
@@ -39,6 +41,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+pub use at_rest::{AtRestError, Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest};
 pub use tasks::Tasks;
 
 use self::{

@@ -493,6 +493,30 @@ impl Offices {
             company: Some(company.clone()),
             outcome: "the company's administrator has consented".to_owned(),
         };
+        self.stand(&office, standing, deed).await
+    }
+
+    /// Puts back what was known of a company's consent, and makes its mailboxes due.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: it is not put back.
+    pub(super) async fn put_back_standing(
+        &self,
+        company: &CompanyId,
+        standing: Standing,
+        deed: Deed,
+    ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing().await;
+        self.bring_up_held(company, u64::MAX).await?;
+        match self.get(company) {
+            Some(office) => self.stand(&office, standing, deed).await,
+            // Nothing is applied of it: the standing waits for that.
+            None => self.store.set_standing_noted(company, standing.write(), Some(deed)).await.map(drop),
+        }
+    }
+
+    async fn stand(&self, office: &OpenOffice, standing: Standing, deed: Deed) -> Result<(), StoreError> {
+        let company = office.company.id();
         let revision = self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
         let mailboxes = office.mailboxes.as_ref().clone();
         self.seat_applied(Company::clone(&office.company), standing, Applied { revision, mailboxes }).await;

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     admin::{
-        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyStatus,
-        CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobInfo,
-        JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest, RemoveReport,
-        RemoveRequest, RenewRequest, ReplicaInfo, Scope, Status, SubscriptionInfo, SyncRequest, Synced,
-        Tried, TryRequest, UserInfo,
+        ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyBackup,
+        CompanyStatus, CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId,
+        JobInfo, JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest,
+        RemoveReport, RemoveRequest, RenewRequest, ReplicaInfo, RestoreRequest, Scope, Status,
+        SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest, UserInfo,
     },
     chain::Chain,
     clock::SharedClock,
@@ -353,8 +353,10 @@ impl Service {
     }
 
     /// Puts a company in place of the one that is live under its id, or tells what that would change.
-    async fn replace(
+    /// `deed` is what the audit trail calls it.
+    pub(super) async fn replace(
         self,
+        deed: &'static str,
         company: Company,
         warnings: Vec<Finding>,
         dry_run: bool,
@@ -376,7 +378,7 @@ impl Service {
         let revision = company.revision();
         let standing = before.map(|office| office.standing).unwrap_or_default();
         let deed = self.deed(
-            "apply",
+            deed,
             Some(&id),
             format!("revision {revision}, {}", counted(changes.len(), "change", "changes")),
         );
@@ -441,7 +443,7 @@ impl Service {
 }
 
 /// A company that parses and cannot be set up: the place in its file, as well as it is known.
-fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
+pub(super) fn refused_setup(document: &Document, error: &SetupError) -> OperationError {
     let (key, problem, remedy) = match error {
         SetupError::Driver(refused) => (
             format!("pbx.http.{}", refused.key()),
@@ -554,7 +556,7 @@ impl Operations for Service {
             self.note("apply", None, format!("refused: {refused}")).await;
         }
         let (company, warnings) = prepared?;
-        let replace = |service: Self| service.replace(company, warnings, request.dry_run);
+        let replace = |service: Self| service.replace("apply", company, warnings, request.dry_run);
         self.see_through("apply", replace).await
     }
 
@@ -569,6 +571,16 @@ impl Operations for Service {
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
         let office = self.office(&company).await?;
         Ok(Exported { toml: export(&office.company), company })
+    }
+
+    async fn backup(&self, page: PageRequest) -> Result<Page<CompanyBackup>, OperationError> {
+        self.back_up(&page).await
+    }
+
+    async fn restore(&self, request: RestoreRequest) -> Result<ApplyReport, OperationError> {
+        let dry_run = request.dry_run;
+        let company = self.prepare_restore(request)?;
+        self.see_through("restore", |service: Self| service.put_back(company, dry_run)).await
     }
 
     async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {

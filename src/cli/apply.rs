@@ -33,9 +33,7 @@ impl Apply {
             streams.json(&report)?;
             return Ok(Ended::Done);
         }
-        for warning in &report.warnings {
-            streams.note(&format!("warning: {warning}\n  hint: {}", warning.remedy));
-        }
+        warn(&report, streams);
         streams.data(&summary(&report, self.dry_run));
         Ok(Ended::Done)
     }
@@ -58,7 +56,13 @@ impl Apply {
     }
 }
 
-fn summary(report: &ApplyReport, dry_run: bool) -> String {
+pub(super) fn warn(report: &ApplyReport, streams: &mut Streams<'_>) {
+    for warning in &report.warnings {
+        streams.note(&format!("warning: {warning}\n  hint: {}", warning.remedy));
+    }
+}
+
+pub(super) fn summary(report: &ApplyReport, dry_run: bool) -> String {
     let changes = match report.changes.len() {
         0 => "nothing changes".to_owned(),
         some => counted(some, "change", "changes"),

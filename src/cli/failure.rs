@@ -41,6 +41,25 @@ impl Failure {
         self
     }
 
+    /// Whether places in a file are to blame.
+    pub(super) fn has_findings(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
+    /// The same with what another one says besides; what both say is said once.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        let add = |all: &mut Vec<String>, more: Vec<String>| {
+            more.into_iter().for_each(|one| {
+                all.retain(|known| *known != one);
+                all.push(one);
+            });
+        };
+        add(&mut self.causes, other.causes);
+        add(&mut self.hints, other.hints);
+        self.findings.extend(other.findings);
+        self
+    }
+
     /// For scripts.
     pub(super) fn to_json(&self) -> String {
         let Self { error, causes, hints, findings } = self;

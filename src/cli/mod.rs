@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 //!
-//! All but `serve`, `company new`, `config new` and `openapi` ask the running service over its private listener, with the
+//! All but `serve`, `store`, `company new`, `config new` and `openapi` ask the running service over its private listener, with the
 //! token that it made at its first start; address and token come from the same configuration that the service
 //! reads. Data goes to stdout, talk and progress to stderr; `--json` makes both readable for scripts. Only
 //! `remove` asks a question, and only on a terminal. Exit code 0: done; 1: failed, or `check` found something; 2: wrong usage.
@@ -8,10 +8,11 @@
 //! A failure reads the same everywhere: what was tried, the causes, and a hint that can be acted on ([`Failure`]).
 //!
 //! Why the service is asked, and the store not opened: the store belongs to one process, and the answers
-//! (`explain`, `status`) must be the ones that the service itself acts by.
+//! (`explain`, `status`) must be the ones that the service itself acts by. `store` is about a store that no service has.
 
 mod apply;
 mod audit;
+mod backup;
 mod check;
 mod client;
 mod company;
@@ -24,6 +25,7 @@ mod language;
 mod remove;
 mod serve;
 mod status;
+mod store;
 mod streams;
 mod subscriptions;
 mod sync;
@@ -97,6 +99,13 @@ enum Command {
     Check(check::Check),
     /// Show who did what, to which company, with which outcome.
     Audit(audit::Audit),
+    /// Write the configuration of all companies into one file: nothing of calendars, and secrets only by name.
+    Backup(backup::Backup),
+    /// Put companies back as a backup has them, and say what changes; others stay as they are.
+    Restore(backup::Restore),
+    /// Move a store, or look whether it holds together, while the service is stopped.
+    #[command(subcommand)]
+    Store(store::Store),
     /// Print the OpenAPI document of the admin API.
     Openapi,
     /// Print a commented company file to start from.
@@ -159,6 +168,7 @@ async fn dispatch(line: Line, environment: Environment, streams: &mut Streams<'_
     match command {
         Command::Serve => return serve::run(&options, &environment).await.map(|()| Ended::Done),
         Command::Check(check) => return check.run(&options, &environment, streams).await,
+        Command::Store(store) => return store.run(&options, &environment, streams).await,
         Command::Company(company) => return company.run(options.json, streams),
         Command::Config(config) => return config.run(options.json, streams),
         Command::Openapi => return streams.json(&openapi()).map(|()| Ended::Done),
@@ -176,9 +186,14 @@ async fn dispatch(line: Line, environment: Environment, streams: &mut Streams<'_
         Command::Try(attempt) => attempt.run(&client, json, streams).await,
         Command::Subscriptions(subscriptions) => subscriptions.run(&client, json, streams).await,
         Command::Sync(sync) => sync.run(&client, json, streams).await,
+        Command::Backup(backup) => backup.run(&client, json, streams).await,
+        Command::Restore(restore) => restore.run(&client, json, streams).await,
         Command::Audit(audit) => audit.run(&client, json, streams).await,
-        Command::Serve | Command::Check(_) | Command::Company(_) | Command::Config(_) | Command::Openapi => {
-            Ok(Ended::Done)
-        }
+        Command::Serve
+        | Command::Check(_)
+        | Command::Store(_)
+        | Command::Company(_)
+        | Command::Config(_)
+        | Command::Openapi => Ok(Ended::Done),
     }
 }

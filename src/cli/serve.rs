@@ -4,6 +4,7 @@ use super::{Failure, Options};
 use crate::{
     app::StartError,
     config::{Config, Environment},
+    store::embedded::OpenError,
 };
 
 pub(super) async fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
@@ -16,6 +17,9 @@ pub(super) async fn run(options: &Options, environment: &Environment) -> Result<
 fn hint(error: &StartError) -> &'static str {
     match error {
         StartError::Listen { .. } => "stop what listens there, or give another address under `[listen]`",
+        StartError::Store(OpenError::Incomplete { .. }) => {
+            "copy into it again, to the end: `narvaro store copy` begins anew; or name the store that was copied from"
+        }
         StartError::Store(_) => {
             "one process at a time; check `store.url`, the folder's rights and free space"
         }

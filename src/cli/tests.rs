@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use super::{Client, Streams, remove::Remove, run};
 use crate::{
     admin::fake::{Fake, Running, TOKEN},
+    company::Company,
     config::Environment,
+    store::embedded::Files,
 };
 
 /// What a command line said and how it ended.
@@ -42,6 +44,19 @@ impl Desk {
     fn write(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name).display().to_string()
+    }
+
+    /// A store with a company that has one user, as in `store.url`.
+    fn store(&self, name: &str) -> String {
+        let path = self.path(name);
+        drop(Files::create(&path).unwrap());
+        let text = "id = 'acme'\nname = 'Acme AB'\n[[users]]\nextension = '201'\nalias = 'a@b.se'\n";
+        let applied = Company::parse("acme.toml", text).unwrap().company.to_json();
+        let file = rusqlite::Connection::open(&path).unwrap();
+        let company = "INSERT INTO company (id, applied) VALUES ('acme', CAST(?1 AS BLOB))";
+        file.execute(company, [applied]).unwrap();
+        file.execute("INSERT INTO mailbox (company, extension) VALUES ('acme', '201')", []).unwrap();
+        format!("embedded:{}", path.display())
     }
 
     async fn run(&self, arguments: &[&str]) -> Said {
@@ -532,9 +547,204 @@ hint: run this as an account that may read the file, or name another with `--tok
 }
 
 #[tokio::test]
+async fn a_backup_is_one_private_file_with_all_companies() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new().await;
+    let file = desk.write("backup.json", "an older one");
+    assert_eq!(desk.data(&["backup", &file]).await, "2 companies in `DIR/backup.json`.\n");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut backup: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(text.lines().count() > 10, "a person can read it: {text}");
+    assert_eq!((&backup["format"], &backup["version"]), (&"narvaro-backup".into(), &1.into()));
+    assert_eq!(backup["companies"][0]["applied"]["company"]["name"], "Acme AB");
+    assert_eq!(backup["companies"][1], serde_json::json!({ "id": "beta", "draft": "a draft" }));
+    let mut streamed: serde_json::Value = serde_json::from_str(&desk.data(&["backup", "-"]).await).unwrap();
+    streamed["made_at"] = backup["made_at"].take();
+    backup["made_at"] = streamed["made_at"].clone();
+    assert_eq!(streamed, backup);
+    let nowhere = desk.run(&["backup", "/nowhere/backup.json"]).await;
+    let told = "error: the backup `/nowhere/backup.json` cannot be written\n";
+    assert!(nowhere.code == 1 && nowhere.err.starts_with(told), "{}", nowhere.err);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_not_whole_is_made_and_told_of() {
+    let desk = Desk::with(Fake { damaged: true, ..Fake::default() }).await;
+    let file = desk.path("backup.json").display().to_string();
+    let said = desk.run(&["backup", &file]).await;
+    let told = "\
+left out: company `acme`: its draft is damaged: no text
+
+hint: stop the service, and `narvaro store check` names each place with its remedy
+";
+    assert_eq!(
+        (said.out.as_str(), said.err.as_str(), said.code),
+        ("2 companies in `DIR/backup.json`.\n", told, 1)
+    );
+    assert!(desk.path("backup.json").exists());
+}
+
+#[tokio::test]
+async fn restore_says_what_changes_and_whether_it_was_done() {
+    let desk = Desk::new().await;
+    let file = desk.path("backup.json").display().to_string();
+    desk.data(&["backup", &file]).await;
+    let change = "  settings: language: `\"en\"` -> `\"sv\"`\n";
+    let would = "1 change, dry run, nothing applied\n";
+    let dry = desk.data(&["restore", &file, "--dry-run"]).await;
+    assert_eq!(dry, format!("acme: {would}{change}beta: {would}{change}"));
+    let one = desk.data(&["restore", &file, "--company", "beta"]).await;
+    assert_eq!(one, format!("beta: 1 change, applied as revision 8\n{change}"));
+    let none = desk.run(&["restore", &file, "--company", "gamma"]).await;
+    assert_eq!(none.err.lines().next(), Some("error: the backup `DIR/backup.json` has no company `gamma`"));
+    let only_beta = r#"{"format":"narvaro-backup","version":1,"made_at":"2026-11-28T15:00:00Z","made_by":"x","companies":[{"id":"beta"}]}"#;
+    let said = desk.run(&["restore", &desk.write("beta.json", only_beta)]).await;
+    assert_eq!(said.err, "Not in the backup, and left as they are: `acme`.\n");
+}
+
+#[tokio::test]
+async fn a_bad_backup_is_refused_with_the_place() {
+    let desk = Desk::new().await;
+    let file = |companies: &str| {
+        format!(
+            r#"{{"format":"narvaro-backup","version":1,"made_at":"2026-11-28T15:00:00Z","made_by":"x","companies":{companies}}}"#
+        )
+    };
+    for (text, told) in [
+        ("{".to_owned(), "it is no JSON: EOF while parsing an object at line 1 column 1"),
+        ("[1]".to_owned(), "`format` does not say `narvaro-backup`"),
+        (r#"{"format":"other"}"#.to_owned(), "`format` is `other`, not `narvaro-backup`"),
+        (r#"{"format":"narvaro-backup"}"#.to_owned(), "`version` is no form that there is"),
+        (file("5"), "`companies` does not hold: invalid type: integer `5`, expected a sequence"),
+        (
+            file(r#"[{"id":"a"},{"id":"b","draft":7}]"#),
+            "`companies[1].draft` does not hold: invalid type: integer `7`, expected a string",
+        ),
+        (file(r#"[{"id":"a","applid":{}}]"#), "`companies[0].applid` does not hold: unknown field `applid`"),
+        (file(r#"[{"id":"a"},{"id":"a"}]"#), "`companies[1].id` is `a`, which another one has"),
+    ] {
+        let said = desk.run(&["restore", &desk.write("bad.json", &text)]).await;
+        let expected = format!("error: `DIR/bad.json` is no backup that can be restored: {told}");
+        assert!(said.code == 1 && said.err.starts_with(&expected), "{text}: {}", said.err);
+        assert!(said.err.contains("hint: nothing was changed"), "{}", said.err);
+    }
+    let newer = file("[]").replace("\"version\":1", "\"version\":2");
+    let said = desk.run(&["restore", &desk.write("newer.json", &newer)]).await;
+    assert!(
+        said.err.starts_with("error: `DIR/newer.json` has form 2, and this version reads up to 1"),
+        "{}",
+        said.err
+    );
+    let companies = r#"[{"id":"a","applied":{"company":{}}},{"id":"b"},{"id":"c","applied":{}}]"#;
+    let said = desk.run(&["restore", &desk.write("wrong.json", &file(companies))]).await;
+    let expected = "\
+error: the backup does not hold
+  caused by: DIR/wrong.json, company `a`: `applied.company.name` is missing beside 1 others
+  caused by: DIR/wrong.json, company `c`: `applied.company.name` is missing beside 0 others
+
+hint: `applied.company.name`: add it
+hint: nothing was changed: correct what is named, or take another backup, and restore again
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", expected, 1));
+}
+
+#[tokio::test]
+async fn a_store_is_copied_with_the_keys_beside_it_and_both_are_found_whole() {
+    let desk = Desk::new().await;
+    let from = desk.store("narvaro.db");
+    desk.write("client-state.key", "a key");
+    std::fs::create_dir(desk.path("new")).unwrap();
+    desk.write("new/admin.token", "another one");
+    let to = format!("embedded:{}", desk.path("new/narvaro.db").display());
+    let out = desk.data(&["store", "copy", "--from", &from, "--to", &to]).await;
+    let (first, rest) = out.split_once("\ndigest ").unwrap();
+    assert_eq!(
+        first,
+        "Copied 1 company, 1 mailbox, 0 entries of the audit trail, 0 jobs into `embedded:DIR/new/narvaro.db`, read back and equal."
+    );
+    let (digest, rest) = rest.split_once('\n').unwrap();
+    assert_eq!(
+        rest,
+        "`DIR/client-state.key` was copied to `DIR/new/client-state.key`.\n\
+         `DIR/admin.token` was not copied, as there is another `DIR/new/admin.token`: without it another token is made, and programs that use this one are refused.\n\
+         Set `store.url = \"embedded:DIR/new/narvaro.db\"` and start the service. Start none on `embedded:DIR/narvaro.db` again: both would steer the same phones.\n"
+    );
+    assert_eq!(std::fs::read_to_string(desk.path("new/client-state.key")).unwrap(), "a key");
+    for (url, name) in [(&from, "DIR/narvaro.db"), (&to, "DIR/new/narvaro.db")] {
+        let expected = format!(
+            "`embedded:{name}` has 1 company, 1 mailbox, 0 entries of the audit trail, 0 jobs.\ndigest {digest}\nIt holds together.\n"
+        );
+        assert_eq!(desk.data(&["store", "check", url]).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_is_refused_with_the_next_step() {
+    let desk = Desk::new().await;
+    let [from, other] = [desk.store("a.db"), desk.store("b.db")];
+    let fresh = format!("embedded:{}", desk.path("c.db").display());
+    let none = format!("embedded:{}", desk.path("none.db").display());
+    let held = Files::open(&desk.path("b.db")).unwrap();
+    for (from, to, told, hint) in [
+        (
+            &from,
+            &from,
+            "error: `--from` and `--to` are the same store\n",
+            "hint: name another file, or another server, with `--to`\n",
+        ),
+        (
+            &none,
+            &fresh,
+            "error: the store cannot be opened\n  caused by: there is no store `DIR/none.db`\n",
+            "hint: check the path after `embedded:`\n",
+        ),
+        (
+            &other,
+            &fresh,
+            "error: the store cannot be opened\n  caused by: the store `DIR/b.db` is in use by another process\n",
+            "hint: stop the service that uses it, and try again\n",
+        ),
+    ] {
+        let said = desk.run(&["store", "copy", "--from", from, "--to", to]).await;
+        assert_eq!((said.out.as_str(), said.err, said.code), ("", format!("{told}\n{hint}"), 1));
+        assert!(!desk.path("c.db").exists(), "nothing is made for a copy that cannot be");
+    }
+    drop(held);
+    let said = desk.run(&["store", "copy", "--from", &from, "--to", &other]).await;
+    let told = "\
+error: the store was not copied
+  caused by: nothing is copied into `embedded:DIR/b.db`: it has 1 company, 1 mailbox already
+
+hint: name a store with nothing in it; move this one away if it is not wanted
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+}
+
+#[tokio::test]
+async fn store_check_names_what_does_not_fit_and_the_next_step_and_ends_with_1() {
+    let desk = Desk::new().await;
+    desk.store("narvaro.db");
+    let file = rusqlite::Connection::open(desk.path("narvaro.db")).unwrap();
+    file.execute_batch("UPDATE mailbox SET retired = 1; UPDATE company SET standing = x'00'").unwrap();
+    let config = desk.write("narvaro.toml", "[store]\nurl = 'embedded:narvaro.db'\n");
+    let said = desk.run(&["store", "check", "--config", &config]).await;
+    let (found, rest) = said.out.split_once("\n\n").unwrap();
+    let expected = "\
+FAIL  company acme: what is known of its consent cannot be read: expected value at line 1 column 1
+      next: let it consent again: `narvaro consent-url acme`
+FAIL  mailbox 1 (company acme, extension 201): it is being given up, and the company has the user
+      next: take the user out of the company file, `narvaro apply` it, and put the user in again";
+    assert_eq!((found, said.err.as_str(), said.code), (expected, "", 1));
+    assert!(rest.ends_with("\n2 things do not fit.\n"), "{rest}");
+}
+
+#[tokio::test]
 async fn every_command_speaks_json_and_nothing_else_when_asked() {
     let desk = Desk::new().await;
     let file = desk.write("acme.toml", "id = 'acme'\nname = 'Acme AB'\n");
+    let backup = desk.path("backup.json").display().to_string();
+    let [from, to] = [desk.store("a.db"), format!("embedded:{}", desk.path("b.db").display())];
     for (arguments, code) in [
         (&["status"][..], 0),
         (&["apply", &file], 0),
@@ -552,6 +762,11 @@ async fn every_command_speaks_json_and_nothing_else_when_asked() {
         (&["openapi"], 0),
         (&["sync", "--all"], 0),
         (&["check"], 1),
+        (&["backup", &backup], 0),
+        (&["backup", "-"], 0),
+        (&["restore", &backup], 0),
+        (&["store", "copy", "--from", &from, "--to", &to], 0),
+        (&["store", "check", &to], 0),
         (&["company", "new"], 0),
         (&["config", "new"], 0),
     ] {
@@ -575,6 +790,12 @@ async fn wrong_usage_ends_with_2_and_help_with_0() {
         &["narvaro", "subscriptions", "renew", "--user", "201", "--all"],
         &["narvaro", "subscriptions", "renew", "--job", "x", "--all"],
         &["narvaro", "audit", "--since", "soon"],
+        &["narvaro", "backup"],
+        &["narvaro", "restore"],
+        &["narvaro", "store"],
+        &["narvaro", "store", "copy", "--from", "embedded:a.db"],
+        &["narvaro", "store", "copy", "--from", "a.db", "--to", "embedded:b.db"],
+        &["narvaro", "store", "check", "elsewhere:a.db"],
         &["narvaro", "try", "x"],
         &["narvaro", "explain", "201", "--at", "soon"],
         &["narvaro", "export", "Not A Company"],

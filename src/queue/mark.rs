@@ -313,6 +313,27 @@ impl Gathered {
     pub fn is_empty(&self) -> bool {
         self.reasons.is_empty()
     }
+
+    /// Marks that come to just this, for a store that keeps marks; each is as old as the oldest.
+    pub fn marks(&self, mailbox: MailboxId) -> Vec<Mark> {
+        let at = self.since.unwrap_or(Timestamp::UNIX_EPOCH);
+        let notification = |watch, hint: Option<&Hint>| {
+            let hint = hint.cloned();
+            Mark { watch, hint, ..Mark::new(mailbox, at, Reason::Notification) }
+        };
+        // Which subscription spoke of which item is not kept; that one is said again changes nothing.
+        let of_watches = self.watches.iter().map(|(reason, generation)| match reason {
+            Reason::Notification => notification(Some(*generation), self.hints.first()),
+            other => Mark::of_watch(mailbox, at, *other, *generation),
+        });
+        let mut marks: Vec<Mark> = of_watches.collect();
+        marks.extend(self.hints.iter().map(|hint| notification(None, Some(hint))));
+        marks.extend(self.overflow.then(|| notification(None, None)));
+        let bare: Vec<Reason> =
+            self.reasons.iter().filter(|reason| marks.iter().all(|mark| mark.reason != *reason)).collect();
+        marks.extend(bare.into_iter().map(|reason| Mark::new(mailbox, at, reason)));
+        marks
+    }
 }
 
 /// What became of marks.
@@ -330,6 +351,8 @@ pub struct Tally {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn mark(item: Option<&str>) -> Mark {
@@ -396,6 +419,34 @@ mod tests {
         let mut kept = gathered.take_watches(Reason::Removed);
         kept.sort_unstable();
         assert_eq!(kept, (92..100).collect::<Vec<_>>());
+    }
+
+    fn any_mark() -> impl Strategy<Value = Mark> {
+        let hint = proptest::option::of(("[a-e]{1,2}", proptest::option::of(0_u64..3)));
+        (0_u64..12, proptest::option::of(0_u32..20), hint, 0_i64..1_000).prop_map(
+            |(reason, watch, hint, at)| {
+                let reason = Reason::from(reason);
+                // Only a notification speaks of an item.
+                let hint = hint.filter(|_| reason == Reason::Notification).map(|(item, version)| Hint {
+                    item: item.parse().unwrap(),
+                    version: version.map(ItemVersion::from_bits),
+                });
+                Mark { mailbox: MailboxId(1), at: Timestamp::from_second(at).unwrap(), reason, watch, hint }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_gathered_comes_to_the_same_again_from_its_marks(marks in proptest::collection::vec(any_mark(), 0..40)) {
+            let gather = |marks: Vec<Mark>| {
+                let mut gathered = Gathered::default();
+                marks.into_iter().for_each(|mark| gathered.add(mark));
+                gathered
+            };
+            let gathered = gather(marks);
+            prop_assert_eq!(&gather(gathered.marks(MailboxId(1))), &gathered);
+        }
     }
 
     #[test]

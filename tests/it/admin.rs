@@ -63,7 +63,7 @@ fn about(company: &str, method: &Method, path: &str, job: &str) -> Vec<(String, 
     let query = |more: &str| vec![(format!("{place}?company={company}{more}"), None)];
     let body = |body: Value| vec![(place.clone(), Some(body))];
     match (method.as_str(), path.trim_start_matches("/admin/v1")) {
-        ("GET", "/companies" | "/jobs/{job}") => vec![(place, None)],
+        ("GET", "/companies" | "/backup" | "/jobs/{job}") => vec![(place, None)],
         ("GET", "/status" | "/subscriptions" | "/jobs" | "/check" | "/audit") => query(""),
         ("GET", "/explain") => [query("&user=201"), query("&user=anna@acme.example")].concat(),
         ("GET", path) if path.starts_with("/companies/{company}/") => vec![(place, None)],
@@ -71,6 +71,9 @@ fn about(company: &str, method: &Method, path: &str, job: &str) -> Vec<(String, 
         ("POST", "/companies/{company}/remove") => body(json!({ "dry_run": true })),
         ("POST", "/companies/apply") => {
             body(json!({ "text": format!("id = '{company}'"), "file": "a.toml", "dry_run": true }))
+        }
+        ("POST", "/companies/restore") => {
+            body(json!({ "company": { "id": company }, "file": "b.json", "dry_run": true }))
         }
         ("POST", "/try") => body(json!({ "company": company, "subject": "MÖT" })),
         ("POST", "/subscriptions/renew" | "/sync") => {

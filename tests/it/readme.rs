@@ -88,17 +88,43 @@ async fn every_command_in_the_readme_does_its_work_against_a_running_service() {
     let configuration = folder.path().join("narvaro.toml");
     fs::write(&configuration, configuration_of(&world)).unwrap();
     for command in commands() {
-        // It runs already.
-        if command[1] == "serve" {
+        // It runs already; and what is about a store without a service has its turn below.
+        if ["serve", "store"].contains(&command[1].as_str()) {
             continue;
         }
-        let given: Vec<_> = command
-            .iter()
-            .map(|word| if word == "company.toml" { company.display().to_string() } else { word.clone() })
-            .collect();
+        let given = command.iter().map(|word| match word.as_str() {
+            "company.toml" => company.display().to_string(),
+            "narvaro-backup.json" => folder.path().join(word).display().to_string(),
+            _ => word.clone(),
+        });
+        let given: Vec<_> = given.collect();
         let (code, said) = run(&given, &configuration).await;
         assert_eq!(code, 0, "{}: {said}", command.join(" "));
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_command_in_the_readme_about_stores_does_its_work_while_the_service_is_stopped() {
+    let mut world = World::new().await;
+    let configuration = world.folder.path().join("narvaro.toml");
+    fs::write(&configuration, configuration_of(&world)).unwrap();
+    let new = tempfile::tempdir().unwrap();
+    world.stop().await;
+    let commands = commands().into_iter().filter(|command| command[1] == "store");
+    let commands: Vec<_> = commands.collect();
+    assert!(commands.len() >= 2, "{commands:?}");
+    for command in commands {
+        let placed = |word: &String| {
+            word.replace("/var/lib/narvaro", &world.folder.path().display().to_string())
+                .replace("/srv/narvaro", &new.path().display().to_string())
+        };
+        let given: Vec<_> = command.iter().map(placed).collect();
+        let (code, said) = run(&given, &configuration).await;
+        assert_eq!(code, 0, "{}: {said}", command.join(" "));
+    }
+    world.start().await;
+    world.until_fine("acme").await;
     world.end().await;
 }
 

@@ -117,6 +117,11 @@ impl MarkLog {
         Ok((log, records))
     }
 
+    /// The number of the next entry.
+    pub(super) fn next_entry(&self) -> u64 {
+        self.next_entry
+    }
+
     /// Appends marks; when this returns they are on disk. `needed` is the first entry that is not worked off, `None` where
     /// all are. Returns the entry that stands for all of them.
     pub(super) fn append(&mut self, marks: &[Mark], needed: Option<u64>) -> io::Result<u64> {
@@ -195,6 +200,25 @@ impl MarkLog {
     }
 }
 
+/// Reads what was not worked off, oldest first, and leaves the files as they are.
+pub(super) fn not_worked_off(database: &Path) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut needed = 0;
+    for number in numbers(database)? {
+        let path = segment_path(database, number);
+        let file = File::open(&path)?;
+        // Where a crash came while it was made, there is no record in it.
+        if is_whole(&file).map_err(|error| named(&path, error))? {
+            let found = read_segment(&file)?;
+            needed = needed.max(found.needed);
+            records.extend(found.records);
+        }
+    }
+    records.retain(|record| record.entry >= needed);
+    records.sort_by_key(|record| record.entry);
+    Ok(records)
+}
+
 fn segment_path(database: &Path, number: u32) -> PathBuf {
     let mut name = OsString::from(database);
     name.push(format!("-marks.{number}"));
@@ -226,15 +250,7 @@ fn folder(database: &Path) -> &Path {
 fn open_segment(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let mut magic = [0; MAGIC.len()];
-    let whole = file.metadata()?.len() >= SEGMENT_BYTES
-        && file.read_exact_at(&mut magic, 0).is_ok()
-        && magic != [0; MAGIC.len()];
-    if whole && magic != *MAGIC {
-        let said = format!("`{}` is no log of marks that this version knows", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, said));
-    }
-    if !whole {
+    if !is_whole(&file).map_err(|error| named(path, error))? {
         // New, or a crash came while it was made: then there is no record in it.
         let mut zeros = vec![0; usize::try_from(SEGMENT_BYTES).unwrap_or_default()];
         zeros[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -242,6 +258,26 @@ fn open_segment(path: &Path) -> io::Result<File> {
         file.sync_all()?;
     }
     Ok(file)
+}
+
+/// Whether it was made to its end.
+///
+/// # Errors
+/// [`InvalidData`](io::ErrorKind::InvalidData) where another version made it.
+fn is_whole(file: &File) -> io::Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    let whole = file.metadata()?.len() >= SEGMENT_BYTES
+        && file.read_exact_at(&mut magic, 0).is_ok()
+        && magic != [0; MAGIC.len()];
+    if whole && magic != *MAGIC {
+        let said = "it is no log of marks that this version knows";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, said));
+    }
+    Ok(whole)
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
 fn create_segment(database: &Path, number: u32) -> io::Result<Segment> {

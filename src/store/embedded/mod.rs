@@ -17,6 +17,7 @@
 //! `scripts/bench.sh`.
 
 mod due;
+mod files;
 mod mark_log;
 mod marker;
 mod records;
@@ -47,6 +48,7 @@ use self::{
     marker::{Append, Marker},
 };
 use due::DueIndex;
+pub use files::Files;
 pub use schema::SchemaError;
 use writer::{Command, Revised, Writer, maybe, parsed};
 
@@ -81,6 +83,18 @@ pub enum OpenError {
     /// Another process has it.
     #[error("the store `{path}` is in use by another process")]
     InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is none.
+    #[error("there is no store `{path}`")]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A copy into it was begun and not finished: part of what it should hold is missing.
+    #[error("the store `{path}` is not whole: a copy into it was begun and not finished")]
+    Incomplete {
         /// The file.
         path: PathBuf,
     },
@@ -165,6 +179,9 @@ impl Embedded {
         let mut connection = Connection::open(path).map_err(sqlite)?;
         schema::configure(&connection, schema::WRITER_CACHE_KIB).map_err(sqlite)?;
         schema::prepare(&mut connection).map_err(schema)?;
+        if schema::is_incomplete(&connection).map_err(sqlite)? {
+            return Err(OpenError::Incomplete { path: path.clone() });
+        }
         let epoch = schema::next_epoch(&connection).map_err(sqlite)?;
 
         let mut index = DueIndex::new(epoch, settings.shares);
@@ -303,11 +320,7 @@ fn fill(
         let mailbox = MailboxId(row.get::<_, i64>(0)?.cast_unsigned());
         let company: CompanyId = parsed(1, &row.get::<_, String>(1)?)?;
         let due: Option<i64> = row.get(2)?;
-        let urgency = match row.get::<_, i64>(3)? {
-            0 => Urgency::Now,
-            1 => Urgency::Soon,
-            _ => Urgency::Upkeep,
-        };
+        let urgency = urgency_of(row.get(3)?);
         index.add(mailbox, &company, due.and_then(|due| Timestamp::from_microsecond(due).ok()), urgency, now);
         all.push(mailbox);
     }
@@ -325,6 +338,14 @@ fn fill(
         index.enter(Mark::new(mailbox, now, Reason::Started), None, now);
     }
     Ok(())
+}
+
+fn urgency_of(stored: i64) -> Urgency {
+    match stored {
+        0 => Urgency::Now,
+        1 => Urgency::Soon,
+        _ => Urgency::Upkeep,
+    }
 }
 
 fn after(now: Timestamp, hold: Duration) -> Timestamp {

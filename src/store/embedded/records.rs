@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
     Embedded, schema, trail,
@@ -27,15 +27,18 @@ fn company_of(row: &Row<'_>) -> rusqlite::Result<CompanyRecord> {
     })
 }
 
+/// All companies, by id.
+pub(super) fn companies(connection: &Connection) -> rusqlite::Result<Vec<CompanyRecord>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, revision, applied, draft, standing FROM company ORDER BY id")?;
+    let rows = statement.query_map([], company_of)?;
+    rows.collect()
+}
+
 #[async_trait]
 impl Records for Embedded {
     async fn companies(&self) -> Result<Vec<CompanyRecord>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT id, revision, applied, draft, standing FROM company ORDER BY id")?;
-            let rows = statement.query_map([], company_of)?;
-            rows.collect()
-        })
+        self.read(companies)
     }
 
     async fn company(

@@ -1,6 +1,6 @@
 //! The file's tables, and how an older file becomes a present one.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// The layout this version writes.
 pub(super) const VERSION: i64 = 4;
@@ -112,6 +112,43 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), SchemaError> {
     Ok(())
 }
 
+/// Checks that the tables are those of this version, and changes nothing.
+pub(super) fn check(connection: &Connection) -> Result<(), SchemaError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version.cmp(&VERSION) {
+        std::cmp::Ordering::Greater => Err(SchemaError::Newer { found: version }),
+        std::cmp::Ordering::Less => Err(SchemaError::Older { found: version }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// Whether nobody has made tables in it.
+pub(super) fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .map(|all| all == 0)
+}
+
+/// What `meta` says that a copy into the file has been begun.
+const COPYING: &str = "copying";
+
+/// Whether a copy into the file was begun and not finished.
+pub(super) fn is_incomplete(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("SELECT count(*) FROM meta WHERE name = ?1", [COPYING], |row| row.get::<_, i64>(0))
+        .map(|marks| marks > 0)
+}
+
+/// Writes down that a copy into the file has been begun, or is finished.
+pub(super) fn set_incomplete(connection: &Connection, incomplete: bool) -> rusqlite::Result<()> {
+    let statement = if incomplete {
+        "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, 1)"
+    } else {
+        "DELETE FROM meta WHERE name = ?1"
+    };
+    connection.execute(statement, [COPYING]).map(drop)
+}
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -123,9 +160,55 @@ pub enum SchemaError {
         /// Its layout.
         found: i64,
     },
+    /// An earlier version wrote it, and nothing is to be changed in it now.
+    #[error(
+        "the store file has layout {found}, this version's is {VERSION}: start and stop this version's service on it once"
+    )]
+    Older {
+        /// Its layout.
+        found: i64,
+    },
     /// SQLite says no.
     #[error("the store file could not be prepared")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// How often the service was started on this file.
+pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<u32> {
+    let epoch = connection.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0));
+    Ok(epoch.optional()?.unwrap_or_default())
+}
+
+/// Has the next start count on from `epoch` at least.
+pub(super) fn raise_epoch(connection: &Connection, epoch: u32) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT INTO meta (name, value) VALUES ('epoch', ?1)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            [epoch],
+        )
+        .map(drop)
+}
+
+/// The highest number that a row of a table ever had; numbers are not used again.
+pub(super) fn highest_number(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+    let number: Option<i64> = connection
+        .query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = ?1", [table], |row| row.get(0))
+        .optional()?
+        .flatten();
+    Ok(number.unwrap_or_default().cast_unsigned())
+}
+
+/// Has rows of a table get numbers above `number`.
+pub(super) fn raise_number(connection: &Connection, table: &str, number: u64) -> rusqlite::Result<()> {
+    let number = number.cast_signed();
+    let raised = connection
+        .execute("UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1", params![table, number])?;
+    if raised == 0 {
+        connection
+            .execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)", params![table, number])?;
+    }
+    Ok(())
 }
 
 /// Counts the starts of the service on this file: the upper half of every generation.
@@ -151,6 +234,13 @@ pub(super) fn next_revision(connection: &Connection) -> rusqlite::Result<u64> {
         .prepare_cached("UPDATE meta SET value = value + 1 WHERE name = 'revision' RETURNING value")?
         .query_row([], |row| row.get::<_, i64>(0))
         .map(i64::cast_unsigned)
+}
+
+/// Has the next change count on from `revision` at least.
+pub(super) fn raise_revision(connection: &Connection, revision: u64) -> rusqlite::Result<()> {
+    connection
+        .execute("UPDATE meta SET value = max(value, ?1) WHERE name = 'revision'", [revision.cast_signed()])
+        .map(drop)
 }
 
 #[cfg(test)]

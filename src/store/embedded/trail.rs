@@ -40,12 +40,26 @@ fn keep(transaction: &Transaction<'_>, job: &JobRecord) -> rusqlite::Result<bool
     Ok(kept == 1)
 }
 
-fn job_of(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+/// A job, of `id, document, version, cancelled`.
+pub(super) fn job_of(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {
         id: row.get(0)?,
         document: row.get(1)?,
         version: row.get::<_, i64>(2)?.cast_unsigned(),
         cancelled: row.get(3)?,
+    })
+}
+
+/// An entry, of `number, at, who, what, company, outcome`.
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<TrailEntry> {
+    let company: Option<String> = row.get(4)?;
+    Ok(TrailEntry {
+        number: row.get::<_, i64>(0)?.cast_unsigned(),
+        at: Timestamp::from_microsecond(row.get(1)?).unwrap_or(Timestamp::UNIX_EPOCH),
+        who: row.get(2)?,
+        what: row.get(3)?,
+        company: company.map(|company| parsed(4, &company)).transpose()?,
+        outcome: row.get(5)?,
     })
 }
 
@@ -67,18 +81,7 @@ impl Trail for Embedded {
             let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let company = company.as_ref().map(|company| company.as_str());
-            let rows = statement.query_map(params![company, since, before, most], |row| {
-                let company: Option<String> = row.get(4)?;
-                Ok(TrailEntry {
-                    number: row.get::<_, i64>(0)?.cast_unsigned(),
-                    at: Timestamp::from_microsecond(row.get(1)?).unwrap_or(Timestamp::UNIX_EPOCH),
-                    who: row.get(2)?,
-                    what: row.get(3)?,
-                    company: company.map(|company| parsed(4, &company)).transpose()?,
-                    outcome: row.get(5)?,
-                })
-            })?;
-            rows.collect()
+            statement.query_map(params![company, since, before, most], entry)?.collect()
         })
     }
 

@@ -1,0 +1,280 @@
+//! A store without a service: opened for moving and checking, and held against what the service expects of it.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{renewal, standing::Standing};
+use crate::{
+    chain::Chain,
+    clock::{Clock, SystemClock},
+    company::{Company, records::CompanyRecord},
+    config::StoreUrl,
+    model::{CompanyId, Extension, MailboxId},
+    queue::StoreError,
+    store::{
+        CopyError, Stage,
+        embedded::{Files, OpenError},
+        portable::{self, Fault, Portable, StoredJob, StoredMailbox, Summary},
+    },
+    turn::state::MailboxState,
+};
+
+/// Mailboxes that are looked at in one go.
+const PIECE: usize = 500;
+
+/// Why a store cannot be opened without a service.
+#[derive(Debug, thiserror::Error)]
+pub enum AtRestError {
+    /// Its files.
+    #[error(transparent)]
+    Files(#[from] OpenError),
+    /// It is in Redis.
+    #[error("a store in Redis cannot be copied or checked yet")]
+    NotYet,
+}
+
+/// Opens a store that no service uses, to read it.
+///
+/// # Errors
+/// [`AtRestError`], also where there is none.
+pub async fn open_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
+    match url {
+        StoreUrl::Embedded(path) => Ok(Box::new(Files::open(path)?)),
+        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
+    }
+}
+
+/// Opens a store that no service uses, to be copied into; it need not be there yet.
+///
+/// # Errors
+/// [`AtRestError`].
+pub async fn create_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
+    match url {
+        StoreUrl::Embedded(path) => Ok(Box::new(Files::create(path)?)),
+        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
+    }
+}
+
+/// Copies all that is in one store into another, empty one ([`copy`](crate::store::copy())).
+///
+/// # Errors
+/// [`CopyError`].
+pub async fn copy_at_rest(
+    from: &dyn Portable,
+    to: &dyn Portable,
+    told: &mut dyn FnMut(Stage),
+) -> Result<Summary, CopyError> {
+    crate::store::copy(from, to, now(), told).await
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// What a look at a whole store has found.
+pub struct Checked {
+    /// What is in it; absent where it could not be read to its end.
+    pub summary: Option<Summary>,
+    /// What does not fit together.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads all that is in a store, and finds what does not fit together. `told` hears how many mailboxes it has read.
+pub async fn check_at_rest(store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Checked {
+    let mut check = Check::default();
+    match check.all(store, told).await {
+        Ok(summary) => Checked { summary: Some(summary), faults: check.faults },
+        Err(error) => {
+            check.fault(
+                "the store".to_owned(),
+                format!("it cannot be read to its end: {}", Chain(&error)),
+                "see what else is said; where nothing is, try again",
+            );
+            Checked { summary: None, faults: check.faults }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Check {
+    faults: Vec<Fault>,
+    companies: HashMap<CompanyId, Known>,
+    extensions: HashMap<(CompanyId, Extension), MailboxId>,
+    mailboxes: HashSet<MailboxId>,
+}
+
+/// What is known of a company before its mailboxes are looked at.
+#[derive(Default)]
+struct Known {
+    /// Whether something is applied that can be read: else nothing follows for its mailboxes.
+    readable: bool,
+    applied: bool,
+    /// Extensions that are to have a mailbox each.
+    users: HashSet<Extension>,
+}
+
+impl Check {
+    fn fault(&mut self, place: String, said: String, remedy: impl Into<String>) {
+        self.faults.push(Fault { place, said, remedy: remedy.into() });
+    }
+
+    async fn all(&mut self, store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<Summary, StoreError> {
+        if store.is_incomplete().await? {
+            self.fault(
+                "the store".to_owned(),
+                "a copy into it was begun and not finished".to_owned(),
+                "copy again, to the end: `narvaro store copy` begins anew",
+            );
+            return portable::sum_up(store, told).await;
+        }
+        self.faults.extend(store.faults().await?);
+        for company in store.companies().await? {
+            self.company(&company);
+        }
+        let mut after = None;
+        loop {
+            let mailboxes = store.mailboxes_after(after, PIECE).await?;
+            let Some(last) = mailboxes.last() else { break };
+            after = Some(last.record.id);
+            mailboxes.iter().for_each(|mailbox| self.mailbox(mailbox));
+        }
+        self.users_without_mailbox();
+        for job in store.jobs().await? {
+            self.job(&job);
+        }
+        portable::sum_up(store, told).await
+    }
+
+    fn company(&mut self, record: &CompanyRecord) {
+        let place = || format!("company {}", record.id);
+        let mut known = Known { applied: record.applied.is_some(), ..Known::default() };
+        match record.applied.as_deref().map(|document| Company::from_json(&String::from_utf8_lossy(document)))
+        {
+            None => {}
+            Some(Ok(company)) if *company.id() != record.id => self.fault(
+                place(),
+                format!("what is applied is of company `{}`", company.id()),
+                format!("`narvaro apply` the company file of `{}` again", record.id),
+            ),
+            Some(Ok(company)) => {
+                known.readable = true;
+                known.users = company.users().iter().map(|user| user.extension.clone()).collect();
+            }
+            Some(Err(error)) => self.fault(
+                place(),
+                Chain(&error).to_string(),
+                "`narvaro apply` its company file again; until then the service leaves it out",
+            ),
+        }
+        if let Some(document) = &record.standing
+            && let Err(error) = read_standing(document)
+        {
+            self.fault(
+                place(),
+                format!("what is known of its consent cannot be read: {error}"),
+                format!("let it consent again: `narvaro consent-url {}`", record.id),
+            );
+        }
+        self.companies.insert(record.id.clone(), known);
+    }
+
+    fn mailbox(&mut self, mailbox: &StoredMailbox) {
+        let record = &mailbox.record;
+        let place =
+            format!("mailbox {} (company {}, extension {})", record.id, record.company, record.extension);
+        self.mailboxes.insert(record.id);
+        let key = (record.company.clone(), record.extension.clone());
+        if let Some(first) = self.extensions.insert(key, record.id) {
+            self.fault(
+                place.clone(),
+                format!("mailbox {first} has the same extension"),
+                "take the user out of the company file, `narvaro apply` it, and once both are gone put the user in again",
+            );
+        }
+        if let Some((said, remedy)) = self.misplaced(mailbox) {
+            self.fault(place.clone(), said, remedy);
+        }
+        if let Err(error) = MailboxState::read(&mailbox.state) {
+            self.fault(
+                place,
+                format!("its state cannot be read: {error}"),
+                "nothing: its next turn reads the calendar anew; what was set by hand is forgotten then",
+            );
+        }
+    }
+
+    /// What is wrong between a mailbox and its company, with the remedy.
+    fn misplaced(&self, mailbox: &StoredMailbox) -> Option<(String, String)> {
+        let record = &mailbox.record;
+        let company = &record.company;
+        let Some(known) = self.companies.get(company) else {
+            return Some((
+                format!("there is no company `{company}`"),
+                format!(
+                    "`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"
+                ),
+            ));
+        };
+        if !known.applied {
+            return Some((
+                format!("nothing is applied of company `{company}`"),
+                format!(
+                    "`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"
+                ),
+            ));
+        }
+        let is_user = known.users.contains(&record.extension);
+        match (known.readable, is_user, record.retired) {
+            (true, false, false) => Some((
+                "the company has no such user, and it is not being given up".to_owned(),
+                "put the user into the company file, `narvaro apply` it, take the user out and apply it again".to_owned(),
+            )),
+            (true, true, true) => Some((
+                "it is being given up, and the company has the user".to_owned(),
+                "take the user out of the company file, `narvaro apply` it, and put the user in again".to_owned(),
+            )),
+            _ => None,
+        }
+    }
+
+    fn users_without_mailbox(&mut self) {
+        let wanted = self.companies.iter().flat_map(|(company, known)| {
+            known.users.iter().map(|extension| (company.clone(), extension.clone()))
+        });
+        let mut missing: Vec<_> = wanted.filter(|key| !self.extensions.contains_key(key)).collect();
+        missing.sort();
+        for (company, extension) in missing {
+            self.fault(
+                format!("company {company}, extension {extension}"),
+                "the user has no mailbox".to_owned(),
+                "take the user out of the company file, `narvaro apply` it, and put the user in again",
+            );
+        }
+    }
+
+    fn job(&mut self, job: &StoredJob) {
+        let place = || format!("job {}", job.record.id);
+        if let Err(error) = renewal::stored(&job.record) {
+            self.fault(
+                place(),
+                format!("it cannot be read: {error}"),
+                "start the renewal again: the service leaves this one alone",
+            );
+        }
+        let gone = job.left.iter().filter(|mailbox| !self.mailboxes.contains(mailbox));
+        let gone: Vec<String> = gone.map(ToString::to_string).collect();
+        if let Some((first, rest)) = gone.split_first() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            self.fault(
+                place(),
+                format!("it is not done with mailbox {first}{more}, which there is not"),
+                "nothing: the next start of the service takes it off",
+            );
+        }
+    }
+}
+
+fn read_standing(document: &[u8]) -> Result<Standing, serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(document))
+}

@@ -1,0 +1,317 @@
+//! `narvaro store`: move a store, and look whether it holds together. The service that uses it is stopped meanwhile.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Ended, Failure, Options, Streams};
+use crate::{
+    app::{AtRestError, Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
+    config::{Config, Environment, StoreUrl},
+    counted::counted,
+    store::{
+        CopyError, Stage,
+        embedded::OpenError,
+        portable::{Portable, Summary},
+    },
+};
+
+/// How often a line tells how far it is, where no progress can be drawn.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What lies beside an embedded store and is not in it: its name, and what is lost without it.
+const BESIDE: [(&str, &str); 3] = [
+    (
+        "client-state.key",
+        "without it every subscription is made anew, and notifications are refused until then",
+    ),
+    ("encryption.keys", "without it events that are sent along are fetched until subscriptions are renewed"),
+    ("admin.token", "without it another token is made, and programs that use this one are refused"),
+];
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Store {
+    /// Copy everything into an empty store and compare; the service is stopped meanwhile.
+    ///
+    /// The store that is copied from is only read. A copy that was interrupted is begun anew by the same command;
+    /// until one has come to its end, no service starts on it.
+    Copy(Copy),
+    /// Read everything and name what does not fit together; the service is stopped meanwhile.
+    Check {
+        /// Which store; without it that of the configuration.
+        #[arg(value_name = "STORE", value_parser = store_url)]
+        store: Option<StoreUrl>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Copy {
+    /// The store to read, as in `store.url`.
+    #[arg(long, value_name = "STORE", value_parser = store_url)]
+    from: StoreUrl,
+    /// The store to fill, as in `store.url`: nothing may be in it.
+    #[arg(long, value_name = "STORE", value_parser = store_url)]
+    to: StoreUrl,
+}
+
+fn store_url(text: &str) -> Result<StoreUrl, String> {
+    StoreUrl::try_from(text.to_owned())
+}
+
+impl Store {
+    pub(super) async fn run(
+        self,
+        options: &Options,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<Ended, Failure> {
+        match self {
+            Self::Copy(copy) => copy.run(options.json, streams).await,
+            Self::Check { store: Some(store) } => check(&store, options.json, streams).await,
+            Self::Check { store: None } => {
+                let config = Config::load(options.config.as_deref(), environment)?;
+                check(&config.store.url, options.json, streams).await
+            }
+        }
+    }
+}
+
+impl Copy {
+    async fn run(self, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+        if is_same(&self.from, &self.to) {
+            return Err(Failure::new("`--from` and `--to` are the same store")
+                .hint("name another file, or another server, with `--to`"));
+        }
+        let from = open_at_rest(&self.from).await.map_err(|error| not_opened(&error))?;
+        let to = create_at_rest(&self.to).await.map_err(|error| not_opened(&error))?;
+        if !json && to.is_incomplete().await.unwrap_or_default() {
+            streams.note(&format!("A copy into `{}` was not finished; it is begun anew.", to.name()));
+        }
+        let mut progress = Progress::new();
+        let copied = copy_at_rest(&*from, &*to, &mut |stage| progress.tell(&say(stage), streams)).await;
+        progress.end();
+        let summary = copied.map_err(|error| not_copied(&error))?;
+        let keys = take_along(&self.from, &self.to);
+        if json {
+            streams.json(&json!({
+                "from": from.name(),
+                "to": to.name(),
+                "counts": summary.counts,
+                "digest": summary.digest.to_string(),
+                "keys": keys.iter().map(Key::json).collect::<Vec<_>>(),
+            }))?;
+        } else {
+            streams.data(&told(&*from, &*to, &summary, &keys));
+        }
+        let all_there = keys.iter().all(|key| !matches!(key.fate, Fate::Failed(_)));
+        Ok(if all_there { Ended::Done } else { Ended::FoundTrouble })
+    }
+}
+
+fn is_same(from: &StoreUrl, to: &StoreUrl) -> bool {
+    let place = |url: &StoreUrl| match url {
+        StoreUrl::Embedded(path) => path.canonicalize().ok(),
+        StoreUrl::Redis(_) => None,
+    };
+    from == to || place(from).is_some_and(|path| place(to) == Some(path))
+}
+
+fn say(stage: Stage) -> String {
+    match stage {
+        Stage::Copied(mailboxes) => format!("{} copied", counted(mailboxes, "mailbox", "mailboxes")),
+        Stage::ReadBack(mailboxes) => format!("{} read back", counted(mailboxes, "mailbox", "mailboxes")),
+    }
+}
+
+fn told(from: &dyn Portable, to: &dyn Portable, summary: &Summary, keys: &[Key]) -> String {
+    let (from, to) = (from.name(), to.name());
+    let mut lines = vec![
+        format!("Copied {} into `{to}`, read back and equal.", summary.counts),
+        format!("digest {}", summary.digest),
+    ];
+    lines.extend(keys.iter().map(Key::line));
+    lines.push(format!(
+        "Set `store.url = \"{to}\"` and start the service. Start none on `{from}` again: both would steer the same phones."
+    ));
+    lines.join("\n")
+}
+
+/// A file beside the store that was copied from.
+struct Key {
+    path: PathBuf,
+    why: &'static str,
+    fate: Fate,
+}
+
+enum Fate {
+    /// Both stores are in one folder.
+    Shared,
+    Copied(PathBuf),
+    /// One of the same name is there, and it is another.
+    Another(PathBuf),
+    Failed(String),
+}
+
+impl Key {
+    fn line(&self) -> String {
+        let (path, why) = (self.path.display(), self.why);
+        match &self.fate {
+            Fate::Shared => format!("`{path}` stays where it is."),
+            Fate::Copied(to) => format!("`{path}` was copied to `{}`.", to.display()),
+            Fate::Another(to) => {
+                format!("`{path}` was not copied, as there is another `{}`: {why}.", to.display())
+            }
+            Fate::Failed(said) => format!("`{path}` could not be copied ({said}); take it along: {why}."),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let fate = match &self.fate {
+            Fate::Shared => "shared",
+            Fate::Copied(_) => "copied",
+            Fate::Another(_) => "another_is_there",
+            Fate::Failed(_) => "failed",
+        };
+        json!({ "file": self.path, "fate": fate })
+    }
+}
+
+/// Copies what lies beside the store that was copied from, where the other is a file too.
+fn take_along(from: &StoreUrl, to: &StoreUrl) -> Vec<Key> {
+    let (StoreUrl::Embedded(from), StoreUrl::Embedded(to)) = (from, to) else { return Vec::new() };
+    let there =
+        BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), to.with_file_name(name), why));
+    let there = there.filter(|(path, ..)| path.exists());
+    there.map(|(path, to, why)| Key { fate: copy_key(&path, to), path, why }).collect()
+}
+
+fn copy_key(from: &Path, to: PathBuf) -> Fate {
+    if to.canonicalize().is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to)) {
+        return Fate::Shared;
+    }
+    match copy_private(from, &to) {
+        Ok(()) => Fate::Copied(to),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let same =
+                std::fs::read(from).is_ok_and(|ours| std::fs::read(&to).is_ok_and(|theirs| ours == theirs));
+            if same { Fate::Copied(to) } else { Fate::Another(to) }
+        }
+        Err(error) => Fate::Failed(error.to_string()),
+    }
+}
+
+/// For the service's account only, as the file that it is copied from.
+fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut from = File::open(from)?;
+    let mut copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut from, &mut copy)?;
+    copy.sync_all()
+}
+
+fn not_opened(error: &AtRestError) -> Failure {
+    let failure = Failure::of("the store cannot be opened", error);
+    match error {
+        AtRestError::Files(OpenError::InUse { .. }) => failure.hint("stop the service that uses it, and try again"),
+        AtRestError::Files(OpenError::Absent { .. }) => failure.hint("check the path after `embedded:`"),
+        _ => failure.hint("check the path, the rights on the file and its folder, and the free space"),
+    }
+}
+
+fn not_copied(error: &CopyError) -> Failure {
+    let failure = Failure::of("the store was not copied", error);
+    match error {
+        CopyError::InUse { .. } => failure.hint("stop every service that uses it, and try again"),
+        CopyError::SourceIncomplete { .. } => failure.hint("copy from the store that it was copied from"),
+        CopyError::TargetNotEmpty { .. } => {
+            failure.hint("name a store with nothing in it; move this one away if it is not wanted")
+        }
+        CopyError::Store { .. } => {
+            failure.hint("`narvaro store check` says whether the store holds together; then copy again")
+        }
+        CopyError::Differs { .. } => {
+            failure.hint("copy again, while nothing else writes to either; report it if it stays")
+        }
+    }
+}
+
+async fn check(url: &StoreUrl, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+    let store = open_at_rest(url).await.map_err(|error| not_opened(&error))?;
+    if let Some(by) = store.in_use().await.ok().flatten() {
+        return Err(Failure::new(format!("`{}` is in use: {by}", store.name()))
+            .hint("stop every service that uses it, and try again"));
+    }
+    let mut progress = Progress::new();
+    let checked = check_at_rest(&*store, &mut |mailboxes| {
+        progress.tell(&format!("{} read", counted(mailboxes, "mailbox", "mailboxes")), streams);
+    })
+    .await;
+    progress.end();
+    if json {
+        streams.json(&json!({
+            "store": store.name(),
+            "counts": checked.summary.map(|summary| summary.counts),
+            "digest": checked.summary.map(|summary| summary.digest.to_string()),
+            "faults": checked.faults,
+        }))?;
+    } else {
+        streams.data(&found(&store.name(), &checked));
+    }
+    Ok(if checked.faults.is_empty() { Ended::Done } else { Ended::FoundTrouble })
+}
+
+fn found(name: &str, checked: &Checked) -> String {
+    let mut lines = Vec::new();
+    for fault in &checked.faults {
+        lines.push(format!("FAIL  {}: {}", fault.place, fault.said));
+        lines.push(format!("      next: {}", fault.remedy));
+    }
+    if !checked.faults.is_empty() {
+        lines.push(String::new());
+    }
+    if let Some(summary) = &checked.summary {
+        lines.push(format!("`{name}` has {}.", summary.counts));
+        lines.push(format!("digest {}", summary.digest));
+    }
+    lines.push(match checked.faults.len() {
+        0 => "It holds together.".to_owned(),
+        some => format!("{}.", counted(some, "thing does not fit", "things do not fit")),
+    });
+    lines.join("\n")
+}
+
+/// How far it is: drawn on a terminal, and in lines now and then where there is none.
+struct Progress {
+    bar: ProgressBar,
+    told: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        Self { bar, told: Instant::now() }
+    }
+
+    fn tell(&mut self, line: &str, streams: &mut Streams<'_>) {
+        self.bar.set_message(line.to_owned());
+        self.bar.tick();
+        if self.bar.is_hidden() && self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            streams.note(line);
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
