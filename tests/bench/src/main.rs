@@ -9,8 +9,10 @@ mod ack;
 mod matching;
 mod process;
 mod renew;
+mod redis;
 mod report;
 mod service;
+mod shared;
 mod turns;
 
 use std::process::ExitCode;
