@@ -6,13 +6,18 @@
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
 
 mod ack;
+mod chaos;
+mod dice;
+mod fleet;
 mod matching;
 mod process;
-mod renew;
 mod redis;
+mod relay;
+mod renew;
 mod report;
 mod service;
 mod shared;
+mod site;
 mod turns;
 
 use std::process::ExitCode;
@@ -36,6 +41,8 @@ enum Command {
     Turns(turns::Options),
     /// All subscriptions renewed at once, with a restart on the way
     Renew(renew::Options),
+    /// Replicas in the middle of everything that can go wrong: nothing is lost, nothing is done twice
+    Chaos(chaos::Options),
     /// One of the two servers that `ack` compares
     #[command(hide = true)]
     Serve(ack::serve::Options),
@@ -47,6 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Match(options) => matching::run(&options)?,
         Command::Turns(options) => turns::run(&options)?,
         Command::Renew(options) => renew::run(&options)?,
+        Command::Chaos(options) => chaos::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

@@ -122,7 +122,9 @@ fn run(folder: &Path, arguments: &[String], core: Option<usize>) -> anyhow::Resu
     let log = std::fs::File::options().create(true).append(true).open(folder.join("redis.log"))?;
     let mut command = crate::process::on_core(PROGRAM, core);
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    command.spawn().with_context(|| format!("`{PROGRAM}` cannot be started; on Debian: apt-get install redis-server"))
+    command
+        .spawn()
+        .with_context(|| format!("`{PROGRAM}` cannot be started; on Debian: apt-get install redis-server"))
 }
 
 /// Which version `redis-server` is.

@@ -218,8 +218,11 @@ impl Contest {
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
             let (sent, posts) = (sent as f64, posts as f64);
             let each = |time: Duration| time.as_secs_f64() * 1e6 / posts;
-            let cost =
-                Cost { server: each(server_now - server), redis: each(redis_now - redis), sent: sent / posts };
+            let cost = Cost {
+                server: each(server_now - server),
+                redis: each(redis_now - redis),
+                sent: sent / posts,
+            };
             self.check_stored(*place, requests.len() * notifications)?;
             costs.push((*place, cost));
         }
@@ -271,7 +274,8 @@ impl Contest {
         };
         println!("\nmedians (µs a POST; of that, Redis; sent to Redis a POST)");
         for (kind, costs) in [("1 notification", single), ("100", large), ("1, one connection", alone)] {
-            for (contender, costs) in self.contenders.iter().zip(costs).filter(|(_, costs)| !costs.is_empty()) {
+            for (contender, costs) in self.contenders.iter().zip(costs).filter(|(_, costs)| !costs.is_empty())
+            {
                 println!(
                     "  {kind:<18} {:<18} {:>9.1} {:>9.1} {:>7.3}",
                     contender.name,
@@ -288,7 +292,8 @@ impl Contest {
         let marked = super::ratio(self.stored, self.sent);
         println!("\nstored: {} of {} notifications ({:.3} %)", self.stored, self.sent, 100.0 * marked);
         let (shared, lonely) = (ratios(&single[0], &single[1])?, ratios(&alone[0], &alone[1])?);
-        let extra = |costs: &Costs| anyhow::Ok(middle(&costs[1], |c| c.total())? - middle(&costs[0], |c| c.total())?);
+        let extra =
+            |costs: &Costs| anyhow::Ok(middle(&costs[1], |c| c.total())? - middle(&costs[0], |c| c.total())?);
         let (extra_shared, extra_lonely) = (extra(single)?, extra(alone)?);
         println!(
             "pipelining across requests {}: a POST costs {extra_shared:.1} µs more than the bare route where many come at once \
@@ -300,12 +305,19 @@ impl Contest {
         );
         let of_batch = large[1].iter().map(|large| large.total() / BATCH as f64);
         let of_batch = of_batch.zip(&single[1]).map(|(large, single)| large / single.total()).collect();
-        let best = |places: [usize; 2]| anyhow::Ok(f64::min(
-            ratios(&single[places[0]], &single[1])?,
-            ratios(&single[places[1]], &single[1])?,
-        ));
+        let best = |places: [usize; 2]| {
+            anyhow::Ok(f64::min(
+                ratios(&single[places[0]], &single[1])?,
+                ratios(&single[places[1]], &single[1])?,
+            ))
+        };
         let promises = [
-            Promise::at_least("share of the notifications that were really stored", marked, MARKED_AT_LEAST, ""),
+            Promise::at_least(
+                "share of the notifications that were really stored",
+                marked,
+                MARKED_AT_LEAST,
+                "",
+            ),
             Promise::at_least(
                 "processor time of the bare route / ours with Redis, 1 notification a POST",
                 shared,

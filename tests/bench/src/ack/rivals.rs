@@ -45,7 +45,8 @@ impl Rivals {
         fs::write(folder.join("client-states.json"), client_states)?;
         let rivals = Self(folder.to_owned());
         rivals.run("python3", &["-m", "venv", "venv"])?;
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS.0];
+        let install =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS.0];
         rivals.run(rivals.python(), &install)?;
         rivals.run("npm", &["install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"])?;
         Ok(rivals)
