@@ -19,6 +19,7 @@ mod service;
 mod shared;
 mod site;
 mod turns;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -43,7 +44,9 @@ enum Command {
     Renew(renew::Options),
     /// Replicas in the middle of everything that can go wrong: nothing is lost, nothing is done twice
     Chaos(chaos::Options),
-    /// One of the two servers that `ack` compares
+    /// How soon a turn begins on another replica
+    Wake(wake::Options),
+    /// One of the servers that `ack` and `wake` compare
     #[command(hide = true)]
     Serve(ack::serve::Options),
 }
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Turns(options) => turns::run(&options)?,
         Command::Renew(options) => renew::run(&options)?,
         Command::Chaos(options) => chaos::run(&options)?,
+        Command::Wake(options) => wake::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

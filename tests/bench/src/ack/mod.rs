@@ -7,8 +7,8 @@
 //! What the kernel does for the disk in threads of its own is charged to no process.
 
 mod contest;
-mod deliveries;
-mod load;
+pub(crate) mod deliveries;
+pub(crate) mod load;
 mod rivals;
 pub(crate) mod serve;
 

@@ -68,6 +68,8 @@ pub(crate) enum Kind {
     Bare,
     /// Verifies, stores and answers 202.
     Ack,
+    /// Takes turns, and no notifications.
+    Turns,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,8 +101,12 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     metrics::set_global_recorder(counts.clone())
         .map_err(|_| anyhow::anyhow!("counters are set up already"))?;
     let mut side = Router::new();
+    if let (Kind::Turns, Some(url)) = (options.kind, &options.redis) {
+        return crate::wake::serve(url).await;
+    }
     let router = match options.kind {
         Kind::Bare => Router::new().route("/graph/v1/notify", post(async |_: Bytes| StatusCode::ACCEPTED)),
+        Kind::Turns => anyhow::bail!("turns are taken from a store that is shared: `--redis`"),
         Kind::Ack => {
             let store = open(options).await?;
             let due = Arc::clone(&counts.drain_due);
