@@ -81,14 +81,7 @@ impl Site {
         for number in 0..3 {
             self.sentinels.push(Sentinel::start(&folder.join(format!("sentinel-{number}")), port)?);
         }
-        let known = |sentinel: &Sentinel| {
-            let answer = Client::connect(sentinel.port)?.ask(&["SENTINEL", "CKQUORUM", MASTER])?;
-            let replicas = Client::connect(sentinel.port)?.ask(&["SENTINEL", "REPLICAS", MASTER])?;
-            anyhow::Ok(answer.text().starts_with("OK 3") && replicas.list().len() == 2)
-        };
-        until("sentinels know each other and the replicas", || {
-            self.sentinels.iter().all(|sentinel| known(sentinel).unwrap_or(false))
-        })
+        self.until_whole()
     }
 
     fn start_cluster(&mut self, folder: &Path) -> anyhow::Result<()> {
@@ -113,16 +106,15 @@ impl Site {
             .context("`redis-cli` is not there; on Debian: apt-get install redis-tools")?;
         let said = String::from_utf8_lossy(&joined.stdout);
         ensure!(joined.status.success(), "the servers did not become a Cluster: {said}");
-        let whole = |server: &RedisServer| {
-            let mut client = server.client()?;
-            let info = client.ask(&["CLUSTER", "INFO"])?;
-            let fine = info.text().contains("cluster_state:ok");
-            let replicates = client.info("replication")?;
-            let is_replica = replicates.get("role").is_some_and(|role| role == "slave");
-            let linked = replicates.get("master_link_status").is_some_and(|status| status == "up");
-            anyhow::Ok(fine && (!is_replica || linked))
-        };
-        until("the Cluster is whole", || self.servers.iter().all(|server| whole(server).unwrap_or(false)))
+        self.until_whole()
+    }
+
+    /// Waits until every server could take over: after one has come back that takes a while.
+    fn until_whole(&self) -> anyhow::Result<()> {
+        until("all servers of Redis are linked again", || {
+            self.servers.iter().all(|server| is_linked(server, self.form).unwrap_or(false))
+                && self.sentinels.iter().all(|sentinel| sentinel.knows_all().unwrap_or(false))
+        })
     }
 
     /// As `store.url`; of a single server it may be reached through a relay at another port.
@@ -154,6 +146,7 @@ impl Site {
     /// Kills the server that has the keys. One that is alone is started again after `down`; else it comes back as soon as
     /// another has taken over. How long it was until one took commands again.
     pub(crate) fn fail(&mut self, down: Duration) -> anyhow::Result<Duration> {
+        self.until_whole()?;
         let place = self.master()?;
         let before = self.servers[place].port;
         let began = Instant::now();
@@ -224,7 +217,31 @@ impl Site {
     }
 }
 
+/// Whether a server follows its master, or has followers.
+fn is_linked(server: &RedisServer, form: Form) -> anyhow::Result<bool> {
+    let mut client = server.client()?;
+    if form == Form::Cluster && !client.ask(&["CLUSTER", "INFO"])?.text().contains("cluster_state:ok") {
+        return Ok(false);
+    }
+    let replication = client.info("replication")?;
+    let says = |name: &str, value: &str| replication.get(name).is_some_and(|said| said == value);
+    Ok(match form {
+        Form::Embedded | Form::Single => true,
+        Form::Sentinel if says("role", "master") => says("connected_slaves", "2"),
+        Form::Cluster if says("role", "master") => says("connected_slaves", "1"),
+        Form::Sentinel | Form::Cluster => says("master_link_status", "up"),
+    })
+}
+
 impl Sentinel {
+    /// Whether it could have another server take over.
+    fn knows_all(&self) -> anyhow::Result<bool> {
+        let mut client = Client::connect(self.port)?;
+        let quorum = client.ask(&["SENTINEL", "CKQUORUM", MASTER])?;
+        let replicas = client.ask(&["SENTINEL", "REPLICAS", MASTER])?;
+        Ok(quorum.text().starts_with("OK 3") && replicas.list().len() == 2)
+    }
+
     fn start(folder: &Path, master: u16) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         let port = free_port()?;
