@@ -148,11 +148,6 @@ impl Fleet {
         &self.inner.places[place].folder
     }
 
-    /// Where one takes notifications itself, past the load balancer.
-    pub(crate) fn public(&self, place: usize) -> u16 {
-        self.inner.places[place].public
-    }
-
     /// Ends one at once, as a failure of the machine would.
     pub(crate) fn kill(&self, place: usize) -> anyhow::Result<()> {
         let mut replica = lock(&self.inner.places[place].replica);
@@ -237,11 +232,6 @@ impl Fleet {
             Some((name.to_owned(), value.parse().ok()?))
         };
         Ok(lines.filter_map(value).collect())
-    }
-
-    /// What one of them, asked as an operator would, knows of all mailboxes: how many are in which state.
-    pub(crate) async fn get(&self, place: usize, path: &str) -> anyhow::Result<String> {
-        Ok(self.inner.get(place, path).await?.error_for_status()?.text().await?)
     }
 
     /// All that all lives of all replicas have logged.

@@ -72,11 +72,6 @@ impl RedisServer {
         Client::connect(self.port)
     }
 
-    /// Its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Processor time of all its threads, and of children that it has waited for (rewrites of its file).
     pub(crate) fn cpu_time(&self) -> anyhow::Result<CpuTime> {
         cpu_time(self.child.id())

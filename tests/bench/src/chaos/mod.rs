@@ -129,7 +129,7 @@ async fn measure(options: &Options) -> anyhow::Result<bool> {
     });
     let watch = Watch::from_now(&sim, &town);
     let run = Run { sim: Arc::new(sim), town: Arc::new(Mutex::new(town)), stage, watch };
-    run.to_the_end(options, seed).await
+    run.go(options, seed).await
 }
 
 async fn set_up(
@@ -177,7 +177,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(mut self, options: &Options, seed: u64) -> anyhow::Result<bool> {
+    async fn go(mut self, options: &Options, seed: u64) -> anyhow::Result<bool> {
         let began = Instant::now();
         let end = began + Duration::from_secs_f64(60.0 * options.minutes);
         let over = Arc::new(AtomicBool::new(false));
