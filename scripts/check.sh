@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-sections=(packages toolchain format scripts lints dependencies asterisk tests documents demo load)
+sections=(packages toolchain format scripts lints dependencies asterisk tests redis documents demo load)
 
 # The release that is installed where there is none; a few minutes of compiling, once per machine.
 cargo_deny=0.20.2
@@ -26,6 +26,9 @@ packages=(
     "/usr/sbin/debootstrap debootstrap"
     "/usr/sbin/nginx nginx-light"
     "/usr/bin/shellcheck shellcheck"
+    "/usr/bin/redis-server redis-server"
+    "/usr/bin/redis-sentinel redis-sentinel"
+    "/usr/bin/redis-cli redis-tools"
 )
 
 die() {
@@ -118,8 +121,17 @@ asterisk() {
 
 tests() {
     mkdir -p "$(dirname "$test_log")"
-    rm -f "$test_log"
+    rm -f "$test_log" "$test_log-redis"
     cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$test_log"
+}
+
+# The whole service once more, its store in Redis: what does not start one of its own anyway.
+redis() {
+    mkdir -p "$(dirname "$test_log")"
+    rm -f "$test_log-redis"
+    NARVARO_TEST_ON_REDIS=1 cargo test --locked --no-fail-fast --test it -- --skip store_contract --skip redis_ \
+        --skip killed --skip month --skip asterisk --skip readme --skip architecture --skip moving --skip replicas \
+        2>&1 | tee "$test_log-redis"
 }
 
 documents() {
@@ -170,9 +182,11 @@ table() {
 # All test programs together, as the last line.
 total() {
     [[ " ${names[*]} " == *" tests "* ]] && [ -e "$test_log" ] || return 0
+    local logs=("$test_log")
+    [ ! -e "$test_log-redis" ] || logs+=("$test_log-redis")
     printf '\n'
     awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
-        END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$test_log"
+        END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "${logs[@]}"
 }
 
 known() {

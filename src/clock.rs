@@ -13,6 +13,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Completes when `now` has reached `at`.
     fn sleep_until(&self, at: Timestamp) -> Sleep;
+    /// Whether this is the time that other machines go by too; not so in a test that moves it.
+    fn is_real(&self) -> bool {
+        false
+    }
 }
 
 /// A clock that is shared.
@@ -23,6 +27,10 @@ pub type SharedClock = Arc<dyn Clock>;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    fn is_real(&self) -> bool {
+        true
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()

@@ -61,6 +61,14 @@
 //! 11:00 is due and is applied first; what may have been missed is read after it. A write that was announced
 //! and not settled is recognised on the PBX as ours.
 //!
+//! **Another process applies a company.** The store makes its mailboxes due in the same step, and each lease says of which
+//! revision the company is by then. Whoever gets one seats the company as it is stored before the turn begins, so that none goes by
+//! older rules; the rest follows by being woken ([`app`]).
+//!
+//! **One of several processes is stopped, or dies.** Stopped, it closes its listeners, ends its turns, and hands back what it
+//! holds: another goes on at once. Dead, its leases and duties run out, and what it had announced to write is known
+//! as ours. Jobs, removals and the night's comparison go on where the store says they are.
+//!
 //! **The disk is full.** A mark cannot be made durable, the answer is 503, Graph delivers again for four hours.
 //!
 //! # Who may know whom

@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) many: bool,
     /// Whether the application's credential ends soon.
     pub(crate) credential_ends: bool,
+    /// Processes that share the store.
+    pub(crate) replicas: Vec<ReplicaInfo>,
 }
 
 /// The fake behind the real router, on a port of its own; it ends with the value.
@@ -189,7 +191,7 @@ impl Operations for Fake {
         let companies = if self.empty { vec![] } else { vec![status] };
         let end = Health::CredentialExpires { at: at("2026-12-01T00:00:00Z") };
         let notices = self.credential_ends.then(|| HealthReport::of(end, language)).into_iter().collect();
-        Ok(Status { at: at("2026-11-23T13:30:00Z"), notices, companies })
+        Ok(Status { at: at("2026-11-23T13:30:00Z"), notices, replicas: self.replicas.clone(), companies })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {

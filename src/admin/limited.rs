@@ -61,6 +61,11 @@ impl Limited {
     }
 }
 
+/// On which machines the service runs is its operator's business.
+fn without_replicas(status: Status) -> Status {
+    Status { replicas: Vec::new(), ..status }
+}
+
 #[async_trait]
 impl Operations for Limited {
     fn on_behalf_of(&self, who: &str) -> Arc<dyn Operations> {
@@ -81,20 +86,20 @@ impl Operations for Limited {
         let Scope { company, language } = scope;
         let of = |company| Scope { company, language };
         if let Some(company) = company {
-            return self.whole.status(of(Some(self.own(company)?))).await;
+            return Ok(without_replicas(self.whole.status(of(Some(self.own(company)?))).await?));
         }
         let known = self.companies().await?;
         let mut companies = known.into_iter();
         let Some(first) = companies.next() else {
             // Nothing of the token's is here yet. Only what is the service's own is told.
             let status = self.whole.status(of(None)).await?;
-            return Ok(Status { companies: Vec::new(), ..status });
+            return Ok(without_replicas(Status { companies: Vec::new(), ..status }));
         };
         let mut status = self.whole.status(of(Some(first.id))).await?;
         for company in companies {
             status.companies.extend(self.whole.status(of(Some(company.id))).await?.companies);
         }
-        Ok(status)
+        Ok(without_replicas(status))
     }
 
     async fn users(&self, company: CompanyId, page: PageRequest) -> Result<Page<UserInfo>, OperationError> {

@@ -41,6 +41,6 @@ pub use router::{Surface, router};
 pub use types::{
     ApplyReport, ApplyRequest, CheckLine, CheckReport, CompanyStatus, CompanySummary, Consent, ConsentUrl,
     ExplainRequest, Explained, Exported, JobId, MailboxStatus, PbxLink, RemoveReport, RemoveRequest,
-    RenewRequest, Scope, ShownPresence, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
-    UserInfo,
+    RenewRequest, ReplicaInfo, Scope, ShownPresence, Status, SubscriptionInfo, SyncRequest, Synced, Tried,
+    TryRequest, UserInfo,
 };

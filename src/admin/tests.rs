@@ -133,6 +133,22 @@ async fn every_route_is_closed_to_lesser_roles_and_open_to_its_own() {
 }
 
 #[tokio::test]
+async fn where_the_service_runs_is_told_to_nobody_who_is_limited_to_a_company() {
+    let now = "2026-11-23T13:29:58Z".parse().unwrap();
+    let (name, version) = ("one-1f2e3d4c".to_owned(), "1.2.3".to_owned());
+    let replicas = vec![ReplicaInfo { name, version, started: now, seen: now, answers: true }];
+    let running = Running::start(Fake { replicas, ..Fake::default() }).await;
+    for (token, told) in [("reads-all", true), ("reads-acme", false)] {
+        for path in ["/status", "/status?company=acme"] {
+            let address = format!("{}/admin/v1{path}", running.url);
+            let (status, _, document) = answer(client().get(address).bearer_auth(token)).await;
+            assert_eq!(status, StatusCode::OK, "{document}");
+            assert_eq!(document.to_string().contains("one-1f2e3d4c"), told, "{path} as {token}: {document}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn i14_a_token_for_one_company_does_all_there_and_sees_nothing_of_another() {
     let running = Running::start(Fake::default()).await;
     for route in routes() {

@@ -150,6 +150,21 @@ pub struct Scope {
     pub language: Option<Language>,
 }
 
+/// One of several processes that share a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaInfo {
+    /// Its name: its host's, and something random.
+    pub name: String,
+    /// The version of the service that it runs.
+    pub version: String,
+    /// Since when it runs.
+    pub started: Timestamp,
+    /// When it was last heard of.
+    pub seen: Timestamp,
+    /// Whether it is the one that gave this answer.
+    pub answers: bool,
+}
+
 /// How the service stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -158,6 +173,9 @@ pub struct Status {
     /// What concerns the whole service and not one company, as a secret that is about to expire.
     #[serde(default)]
     pub notices: Vec<HealthReport>,
+    /// The processes that share the store, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaInfo>,
     /// The companies asked for.
     pub companies: Vec<CompanyStatus>,
 }

@@ -112,7 +112,14 @@ impl ConsentDesk {
             Err(ConsentError::Forged) => return (Outcome::NotOurs, Language::En),
             Err(ConsentError::Expired) => return (Outcome::TooLate, Language::En),
         };
-        let Some(office) = self.offices.get(&ticket.company) else { return (Outcome::NotOurs, Language::En) };
+        let office = match self.offices.find(&ticket.company).await {
+            Ok(Some(office)) => office,
+            Ok(None) => return (Outcome::NotOurs, Language::En),
+            Err(error) => {
+                warn!(error = %Chain(&error), "A company cannot be looked up");
+                return (Outcome::StoreAway, Language::En);
+            }
+        };
         let language = office.company.language();
         let desk = Arc::clone(self);
         // The link is spent before the consent is kept: a page that is closed in between must not lose it.

@@ -28,7 +28,7 @@ impl Service {
         company: &CompanyId,
         page: &PageRequest,
     ) -> Result<Page<UserInfo>, OperationError> {
-        let (_, Page { items, next }) = self.piece_of(company, page)?;
+        let (_, Page { items, next }) = self.piece_of(company, page).await?;
         let info = |user: User| UserInfo {
             extension: user.extension,
             alias: user.alias,
@@ -44,7 +44,7 @@ impl Service {
         language: Language,
         page: &PageRequest,
     ) -> Result<Page<MailboxStatus>, OperationError> {
-        let office = self.office(company)?;
+        let office = self.office(company).await?;
         let users = office.company.users().iter().map(Row::User);
         let mut rows: Vec<Row<'_>> =
             users.chain(self.offices.being_left(&office).map(Row::Leaving)).collect();
@@ -68,7 +68,7 @@ impl Service {
         language: Language,
         page: &PageRequest,
     ) -> Result<Page<SubscriptionInfo>, OperationError> {
-        let (office, Page { items: users, next }) = self.piece_of(company, page)?;
+        let (office, Page { items: users, next }) = self.piece_of(company, page).await?;
         let mut items = Vec::with_capacity(users.len());
         for user in &users {
             let state = self.state_of(&office, user).await?;
@@ -77,12 +77,12 @@ impl Service {
         Ok(Page { items, next })
     }
 
-    fn piece_of(
+    async fn piece_of(
         &self,
         company: &CompanyId,
         page: &PageRequest,
     ) -> Result<(super::offices::OpenOffice, Page<User>), OperationError> {
-        let office = self.office(company)?;
+        let office = self.office(company).await?;
         let mut users: Vec<&User> = office.company.users().iter().collect();
         users.sort_by(|a, b| a.extension.as_str().cmp(b.extension.as_str()));
         let Page { items, next } = Page::cut(page, users, |user| user.extension.to_string());

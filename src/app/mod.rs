@@ -3,8 +3,12 @@
 //!
 //! Starting: the store is opened, companies are seated from what was applied, PBX links and the two listeners
 //! come up, turns begin. Stopping: listeners close first, so that no new work is promised; turns under way show what they
-//! are about to show and read no further; then PBX links; the store last. What does not end in time is cut off and
-//! repeated after the next start, as after a crash: an orderly stop is over within 30 s.
+//! are about to show and read no further; then PBX links; the store last, to which leases and duties are handed back.
+//! What does not end in time is cut off and repeated by whoever gets it next, as after a crash: an orderly stop is over
+//! within 30 s.
+//!
+//! Several processes may share a store. Each takes turns, answers notifications and operators, and seats what any of
+//! them applied ([`offices`]); what is done once for all, one of them does ([`membership`]).
 
 mod consent;
 mod credential;
@@ -13,6 +17,7 @@ mod feeder;
 mod leaving;
 pub mod listener;
 mod lists;
+mod membership;
 mod offices;
 mod operations;
 mod renewal;
@@ -32,17 +37,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use tasks::Tasks;
 
 use self::{
-    consent::ConsentDesk, credential::CredentialEnd, offices::Offices, operations::Service,
-    self_test::SelfTest, upkeep::Upkeep,
+    consent::ConsentDesk, credential::CredentialEnd, membership::Membership, offices::Offices,
+    operations::Service, self_test::SelfTest, upkeep::Upkeep,
 };
 use crate::{
     admin::{self, Caller, Operations, Surface},
     calendar::SweepPlan,
+    chain::Chain,
     clock::{SharedClock, SystemClock},
     config::{self, Config, Environment},
     graph::{
@@ -53,10 +59,14 @@ use crate::{
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings, OpenError},
+        redis::{Redis, RedisSettings},
     },
     subscription::{LONGEST_LIFE, WatchPlan},
     telemetry,
-    turn::{RetryPlan, TurnSettings, Turns, roster::Roster},
+    turn::{
+        RetryPlan, TurnSettings, Turns,
+        roster::{Roster, SeatsCompanies},
+    },
     webhook::{
         Receiver, ReceiverLimits,
         client_state::{KeyError, StateKey, StateKeys},
@@ -76,6 +86,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long PBX links may take to say goodbye.
 const UNLINK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the store may take to hear that this process is gone; what it does not hear it finds out by time.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +117,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[source] OpenError),
+    /// The store in Redis cannot be used.
+    #[error("the store in Redis cannot be used")]
+    Redis(#[source] crate::store::redis::OpenError),
     /// What is stored cannot be loaded.
     #[error("the stored companies cannot be loaded")]
     Load(#[source] crate::queue::StoreError),
@@ -130,6 +146,7 @@ pub struct App {
     public: SocketAddr,
     private: SocketAddr,
     operations: Arc<Service>,
+    store: Arc<dyn Store>,
 }
 
 /// Starts the service and runs it until it is told to stop (SIGTERM, SIGINT).
@@ -199,6 +216,23 @@ impl App {
         sockets: Sockets,
     ) -> Result<Self, StartError> {
         config.complete().map_err(StartError::Incomplete)?;
+        let store = open(&config, Arc::clone(&clock)).await?;
+        Self::start_on(store, config, environment, clock, metrics, sockets).await
+    }
+
+    /// The same on a store that is open: whatever shares it with other processes has to know this one from them.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way.
+    pub async fn start_on(
+        store: Arc<dyn Store>,
+        config: Config,
+        environment: Environment,
+        clock: SharedClock,
+        metrics: Option<PrometheusHandle>,
+        sockets: Sockets,
+    ) -> Result<Self, StartError> {
+        config.complete().map_err(StartError::Incomplete)?;
         let Sockets { public, private } = sockets;
         let secret = client_state_secret(&config)?;
         let keys = state_keys(&config, &secret)?;
@@ -207,7 +241,6 @@ impl App {
         let credential_end = CredentialEnd::of(&config, &credential);
         credential_end.announce();
         let graph = graph(&config, credential, Arc::clone(&clock))?;
-        let store: Arc<Embedded> = Arc::new(open(&config, Arc::clone(&clock))?);
 
         let brought = SealedBox::new(BoxLimits::default(), Arc::clone(&clock));
         let rich = Rich::new(Arc::clone(&graph), Arc::clone(&brought), config.encryption_keys_file())
@@ -216,9 +249,11 @@ impl App {
         let tasks = Tasks::default();
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
-        let queue: Arc<dyn DueStore> = Arc::clone(&store) as Arc<dyn DueStore>;
+        let queue: Arc<dyn DueStore> = Arc::clone(&store) as _;
+        let membership = Membership::new(Arc::clone(&store), Arc::clone(&clock));
+        membership.show_up().await;
         let offices = Offices::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&roster),
             rich,
             environment,
@@ -231,15 +266,16 @@ impl App {
         let public_url = public_url(&config);
         let settings = turn_settings(&config, &public_url, &keys);
         let upkeep = Upkeep::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&offices),
-            Arc::clone(&clock),
+            Arc::clone(&membership),
             settings.watches.notification_url.clone(),
         );
         let self_test = SelfTest::new(public_url.clone(), Arc::clone(&clock));
         let turns = Turns::new(
             Arc::clone(&queue),
             Arc::clone(&roster),
+            Arc::clone(&offices) as Arc<dyn SeatsCompanies>,
             Arc::clone(&clock),
             settings,
             tasks.shutdown(),
@@ -263,18 +299,16 @@ impl App {
             &public_url,
         );
         let operations = Service::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&offices),
             Arc::clone(&consent),
             Arc::clone(&turns),
-            Arc::clone(&clock),
+            Arc::clone(&membership),
             tasks.clone(),
             Arc::clone(&self_test),
         );
         let operations = Arc::new(operations.with_credential_end(credential_end));
-        operations.resume_jobs().await.map_err(StartError::Load)?;
-
-        operations.go_on_removing();
+        operations.tend_jobs().await.map_err(StartError::Load)?;
 
         let (public_address, private_address) = (address_of(&public), address_of(&private));
         let routes = public_routes(&receiver, &consent);
@@ -291,14 +325,19 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("companies", Arc::clone(&offices).follow(tasks.shutdown()));
+        tasks.spawn("jobs", Arc::clone(&operations).keep_jobs(tasks.shutdown()));
+        let gone = leaving::see_off(offices, Arc::clone(&membership), Arc::clone(&clock), tasks.shutdown());
+        tasks.spawn("removals", gone);
         tasks.spawn("upkeep", upkeep.run(tasks.shutdown()));
+        tasks.spawn("membership", membership.run(tasks.shutdown()));
         if let Some(every) = config.webhook.self_test_every() {
             tasks.spawn("self-test", self_test.keep(every, tasks.shutdown()));
         }
         if let Some(metrics) = &metrics {
             tasks.spawn("metrics", telemetry::upkeep(metrics.clone(), tasks.shutdown()));
         }
-        Ok(Self { tasks, links, public: public_address, private: private_address, operations })
+        Ok(Self { tasks, links, public: public_address, private: private_address, operations, store })
     }
 
     /// Where the public listener is.
@@ -324,10 +363,17 @@ impl App {
         self.operations.depth().await
     }
 
-    /// Stops in order: no new work, turns under way, PBX links, the store.
+    /// Stops in order: no new work, turns under way, PBX links, the store, which gets back what is still held.
     pub async fn stop(self) {
         self.tasks.end_within(STOP_WITHIN).await;
         self.links.end_within(UNLINK_WITHIN).await;
+        match tokio::time::timeout(LEAVE_WITHIN, self.store.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(error = %Chain(&error), "The store could not be told that this process is gone")
+            }
+            Err(_) => warn!("The store did not hear in time that this process is gone"),
+        }
     }
 }
 
@@ -350,14 +396,19 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("a bound socket has an address")
 }
 
-fn open(config: &Config, clock: SharedClock) -> Result<Embedded, StartError> {
-    let config::StoreUrl::Embedded(path) = &config.store.url;
-    let settings = EmbeddedSettings {
-        path: path.clone(),
-        shares: Shares::of(config.queue.workers),
-        trail_entries: config.admin.audit_entries,
-    };
-    Embedded::open(&settings, clock).map_err(StartError::Store)
+async fn open(config: &Config, clock: SharedClock) -> Result<Arc<dyn Store>, StartError> {
+    let shares = Shares::of(config.queue.workers);
+    let trail_entries = config.admin.audit_entries;
+    if let config::StoreUrl::Embedded(path) = &config.store.url {
+        let settings = EmbeddedSettings { path: path.clone(), shares, trail_entries };
+        return Ok(Arc::new(Embedded::open(&settings, clock).map_err(StartError::Store)?));
+    }
+    let link = config.store.link_settings().map_err(StartError::Secret)?;
+    #[expect(clippy::expect_used, reason = "proven")]
+    let link = link.expect("what is not embedded is in Redis");
+    let prefix = config.store.prefix.clone();
+    let store = Redis::open(&RedisSettings { link, prefix, shares, trail_entries }, clock).await;
+    Ok(Arc::new(store.map_err(StartError::Redis)?))
 }
 
 fn client_state_secret(config: &Config) -> Result<SecretString, StartError> {

@@ -4,10 +4,13 @@
 //! at work (I13).
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -17,7 +20,7 @@ use crate::{
     clock::SharedClock,
     company::{
         Company, PbxKind, PbxTarget, SettingsError, User,
-        records::{CompanyRecord, MailboxRecord},
+        records::{Applied, CompanyRecord, MailboxRecord},
         trail::Deed,
     },
     config::{self, Environment},
@@ -31,11 +34,17 @@ use crate::{
     queue::{Mark, Reason, StoreError},
     store::Store,
     timetable::RuleError,
-    turn::roster::{Integration, Office, Roster, Ruleset, Seat},
+    turn::roster::{Integration, Office, Roster, Ruleset, Seat, SeatsCompanies},
 };
 
 /// In the audit trail: whoever opened one. Microsoft tells no name.
 const CONSENT_LINK: &str = "consent link";
+
+/// When a company that cannot be set up as it is stored is tried again: a secret may have come meanwhile.
+const UNFIT: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a store that failed is left alone before companies are followed on.
+const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Why a company cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +92,19 @@ struct Link {
     stop: CancellationToken,
 }
 
+/// Tells of changes.
+pub(super) struct Followed(watch::Receiver<u64>);
+
+impl Followed {
+    /// Returns when something has changed since the last time.
+    pub(super) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Whoever could tell is gone, and so will this be.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// All companies at work.
 pub(super) struct Offices {
     store: Arc<dyn Store>,
@@ -93,6 +115,12 @@ pub(super) struct Offices {
     clock: SharedClock,
     links: Tasks,
     open: Mutex<HashMap<CompanyId, OpenOffice>>,
+    /// Companies that could not be set up, by which revision, and when.
+    unfit: Mutex<HashMap<CompanyId, (u64, Timestamp)>>,
+    /// For what outlives a call.
+    me: Weak<Self>,
+    /// Counts how often what sits was brought in step with the store.
+    followed: watch::Sender<u64>,
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -106,7 +134,7 @@ impl Offices {
         clock: SharedClock,
         links: Tasks,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             store,
             roster,
             rich,
@@ -115,6 +143,9 @@ impl Offices {
             clock,
             links,
             open: Mutex::default(),
+            unfit: Mutex::default(),
+            me: Weak::clone(me),
+            followed: watch::Sender::new(0),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -141,7 +172,7 @@ impl Offices {
     }
 
     /// Seats what is stored. A company that cannot be set up is told of and left out; the others work.
-    pub(super) async fn load(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn load(&self) -> Result<(), StoreError> {
         let mut mailboxes: HashMap<CompanyId, Vec<MailboxRecord>> = HashMap::new();
         for mailbox in self.store.mailboxes().await? {
             mailboxes.entry(mailbox.company.clone()).or_default().push(mailbox);
@@ -153,13 +184,150 @@ impl Offices {
         Ok(())
     }
 
-    fn load_one(self: &Arc<Self>, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) {
-        let Some(applied) = record.applied.as_deref() else { return };
+    /// Keeps in step with the store until `shutdown`: with what this process applies, and what others do that share it.
+    pub(super) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow_on() => {}
+        }
+    }
+
+    async fn follow_on(&self) {
+        loop {
+            let caught_up = async {
+                // Asked first: what changes while the rest is read is followed next.
+                let revision = self.store.revision().await?;
+                self.catch_up().await?;
+                Ok::<_, StoreError>(revision)
+            };
+            match caught_up.await {
+                Ok(revision) => {
+                    self.followed.send_modify(|times| *times += 1);
+                    self.store.changed(revision).await;
+                }
+                Err(error) => {
+                    warn!(error = %Chain(&error), "What is stored of companies cannot be followed, will retry");
+                    self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Tells when companies, mailboxes or jobs have changed, once what sits is in step with that.
+    pub(super) fn followed(&self) -> Followed {
+        Followed(self.followed.subscribe())
+    }
+
+    /// Brings what sits in step with the store: companies that have changed, are gone, or have lost mailboxes.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        let stored = self.store.revisions().await?;
+        for (company, revision) in &stored {
+            if self.sits_by(company) < *revision {
+                self.bring_up(company, *revision).await?;
+            }
+        }
+        let stored: HashSet<CompanyId> = stored.into_iter().map(|(company, _)| company).collect();
+        for office in self.all() {
+            let company = office.company.id();
+            if !stored.contains(company) {
+                self.bring_up(company, u64::MAX).await?;
+            } else if self.being_left(&office).next().is_some() {
+                self.unseat_gone(&office).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the seats away of mailboxes of which nothing is left.
+    async fn unseat_gone(&self, office: &OpenOffice) -> Result<(), StoreError> {
+        let stored = self.store.company(office.company.id()).await?;
+        let left = stored.map(|(_, mailboxes)| mailboxes).unwrap_or_default();
+        let left: HashSet<MailboxId> = left.into_iter().map(|mailbox| mailbox.id).collect();
+        for mailbox in self.being_left(office).filter(|mailbox| !left.contains(&mailbox.id)) {
+            self.roster.unseat_retired(mailbox.id);
+        }
+        Ok(())
+    }
+
+    /// Companies that are leaving.
+    pub(super) fn leaving(&self) -> Vec<CompanyId> {
+        let leaving = self.all().into_iter().filter(|office| office.company.is_leaving());
+        leaving.map(|office| office.company.id().clone()).collect()
+    }
+
+    /// One company; one that does not sit is looked for in the store, as another process may have just taken it in.
+    pub(super) async fn find(&self, company: &CompanyId) -> Result<Option<OpenOffice>, StoreError> {
+        if let Some(known) = self.get(company) {
+            return Ok(Some(known));
+        }
+        self.bring_up(company, u64::MAX).await?;
+        Ok(self.get(company))
+    }
+
+    /// As [`SeatsCompanies::bring_up`], for whoever holds [`changing`](Self::changing).
+    pub(super) async fn bring_up_held(&self, company: &CompanyId, revision: u64) -> Result<(), StoreError> {
+        if self.sits_by(company) >= revision || self.is_unfit(company, revision) {
+            return Ok(());
+        }
+        match self.store.company(company).await? {
+            Some((record, _)) if self.sits_by(company) >= record.revision => {}
+            Some((record, mailboxes)) => self.load_one(&record, mailboxes),
+            None => self.close(company),
+        }
+        Ok(())
+    }
+
+    /// The revision by which a company sits; 0 where it does not.
+    fn sits_by(&self, company: &CompanyId) -> u64 {
+        self.open().get(company).map_or(0, |open| open.office.revision)
+    }
+
+    fn unfit(&self) -> MutexGuard<'_, HashMap<CompanyId, (u64, Timestamp)>> {
+        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_unfit(&self, company: &CompanyId, revision: u64) -> bool {
+        let now = self.clock.now();
+        self.unfit().get(company).is_some_and(|(tried, at)| *tried >= revision && now < *at + UNFIT)
+    }
+
+    /// Puts what has just been applied to work, and whatever else is stored of the company by now. `false` where it cannot be
+    /// set up.
+    pub(super) async fn seat_applied(&self, company: Company, standing: Standing, applied: Applied) -> bool {
+        let id = company.id().clone();
+        if let Err(error) = self.bring_up_held(&id, applied.revision).await {
+            // It is stored. Turns read it back before they go by it.
+            warn!(company.id = %id, error = %Chain(&error), "Company `{id}` cannot be read back");
+            return self.seat(Arc::new(company), standing, applied.mailboxes, self.sits_by(&id)).is_ok();
+        }
+        self.sits_by(&id) >= applied.revision
+    }
+
+    /// Takes a company that is not stored any more from its work.
+    fn close(&self, company: &CompanyId) {
+        self.roster.seat_company(company, []);
+        self.unfit().remove(company);
+        let closed = self.open().remove(company);
+        if let Some(link) = closed.and_then(|office| office.link) {
+            link.stop.cancel();
+        }
+    }
+
+    fn load_one(&self, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) {
+        if self.set_up(record, mailboxes) {
+            self.unfit().remove(&record.id);
+        } else {
+            self.unfit().insert(record.id.clone(), (record.revision, self.clock.now()));
+        }
+    }
+
+    fn set_up(&self, record: &CompanyRecord, mailboxes: Vec<MailboxRecord>) -> bool {
+        let Some(applied) = record.applied.as_deref() else { return true };
         let company = match Company::from_json(&String::from_utf8_lossy(applied)) {
             Ok(company) => company,
             Err(error) => {
                 error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be loaded and is left out", record.id);
-                return;
+                return false;
             }
         };
         let standing = record.standing.as_deref().map_or_else(Standing::default, |document| {
@@ -168,9 +336,11 @@ impl Offices {
                 Standing::default()
             })
         });
-        if let Err(error) = self.seat(Arc::new(company), standing, mailboxes) {
-            error!(company.id = %record.id, error = %Chain(&error), "Company `{}` cannot be set up and is left out", record.id);
+        let seated = self.seat(Arc::new(company), standing, mailboxes, record.revision);
+        if let Err(error) = &seated {
+            error!(company.id = %record.id, error = %Chain(error), "Company `{}` cannot be set up and is left out", record.id);
         }
+        seated.is_ok()
     }
 
     /// Whether the company could be set up: everything is tried, nothing is kept.
@@ -184,11 +354,12 @@ impl Offices {
     }
 
     /// Puts a company to work in place of what was there before under its id.
-    pub(super) fn seat(
-        self: &Arc<Self>,
+    fn seat(
+        &self,
         company: Arc<Company>,
         standing: Standing,
         mailboxes: Vec<MailboxRecord>,
+        revision: u64,
     ) -> Result<(), SetupError> {
         let id = company.id().clone();
         let before = self.get(&id);
@@ -208,6 +379,7 @@ impl Offices {
             declared.zip(tenant).map(|(declared, tenant)| self.integration(declared.rich, tenant));
         let office = Arc::new(Office {
             company: id.clone(),
+            revision,
             language: company.language(),
             common,
             integration,
@@ -271,7 +443,9 @@ impl Offices {
         }
     }
 
-    fn start_link(self: &Arc<Self>, company: CompanyId, link: Link) {
+    fn start_link(&self, company: CompanyId, link: Link) {
+        // Gone only once the service is.
+        let Some(offices) = self.me.upgrade() else { return };
         let shutdown = self.links.shutdown();
         let stop = link.stop.clone();
         let ended = CancellationToken::new();
@@ -279,7 +453,6 @@ impl Offices {
         // Listening before the link comes up, so that its first signal is not missed.
         let heard = driver.signals();
         self.links.spawn("pbx link", async move { driver.run(run_until).await });
-        let offices = Arc::clone(self);
         self.links.spawn("pbx signals", async move {
             let _ends_the_link = ended.drop_guard();
             let marks = |extension: Option<&Extension>, reason| offices.marks(&company, extension, reason);
@@ -307,12 +480,9 @@ impl Offices {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: the consent is not noted.
-    pub(super) async fn consented(
-        self: &Arc<Self>,
-        company: &CompanyId,
-        tenant: TenantId,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn consented(&self, company: &CompanyId, tenant: TenantId) -> Result<(), StoreError> {
         let _one_at_a_time = self.changing().await;
+        self.bring_up_held(company, u64::MAX).await?;
         let Some(office) = self.get(company) else { return Ok(()) };
         let now = self.clock.now();
         let standing = office.standing.clone().consented(tenant, now);
@@ -323,19 +493,9 @@ impl Offices {
             company: Some(company.clone()),
             outcome: "the company's administrator has consented".to_owned(),
         };
-        self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
+        let revision = self.store.set_standing_noted(company, standing.write(), Some(deed)).await?;
         let mailboxes = office.mailboxes.as_ref().clone();
-        if let Err(error) = self.seat(Arc::clone(&office.company), standing, mailboxes) {
-            error!(company.id = %company, error = %Chain(&error), "Company `{company}` cannot be set up");
-        }
-        let marks = self.marks(company, None, Reason::Consent);
-        if !marks.is_empty()
-            && let Err(error) = self.store.mark(marks).await
-        {
-            // The consent holds and its link is spent: nobody is to be asked for it again because of that.
-            warn!(company.id = %company, error = %Chain(&error), "Company `{company}` consented, and its mailboxes could not be marked");
-            self.store.make_due(&office.mailboxes);
-        }
+        self.seat_applied(Company::clone(&office.company), standing, Applied { revision, mailboxes }).await;
         Ok(())
     }
 
@@ -363,22 +523,23 @@ impl Offices {
         office.mailboxes.iter().filter(|mailbox| mailbox.retired && self.is_seated(mailbox.id))
     }
 
-    /// Forgets a company that is leaving and of which nothing is left; `true` once there is nothing more to wait for.
-    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<bool, StoreError> {
+    /// Forgets a company that is leaving, once nothing is left of it.
+    pub(super) async fn forget_left(&self, company: &CompanyId) -> Result<(), StoreError> {
         let _one_at_a_time = self.changing().await;
-        let Some(office) = self.get(company).filter(|office| office.company.is_leaving()) else {
-            return Ok(true);
-        };
+        if self.get(company).is_none_or(|office| !office.company.is_leaving()) {
+            return Ok(());
+        }
         if !self.roster.seats(Some(company)).is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         self.store.forget(company).await?;
-        self.open().remove(company);
-        if let Some(link) = office.link {
-            link.stop.cancel();
+        if self.store.company(company).await?.is_some() {
+            // Another process took it back meanwhile.
+            return Ok(());
         }
+        self.close(company);
         info!(company.id = %company, "Company `{company}` was removed");
-        Ok(true)
+        Ok(())
     }
 
     /// Spends a consent ticket; `false` where it was spent before.
@@ -392,6 +553,14 @@ impl Offices {
         open.values()
             .find(|office| office.company.id() != company && office.tenant() == Some(tenant))
             .map(|office| office.company.id().clone())
+    }
+}
+
+#[async_trait]
+impl SeatsCompanies for Offices {
+    async fn bring_up(&self, company: &CompanyId, revision: u64) -> Result<(), StoreError> {
+        let _one_at_a_time = self.changing().await;
+        self.bring_up_held(company, revision).await
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     consent::ConsentDesk,
     credential::CredentialEnd,
     feeder::Piece,
-    leaving,
+    membership::Membership,
     offices::{Offices, OpenOffice, SetupError},
     renewal::Jobs,
     self_test::SelfTest,
@@ -23,8 +23,8 @@ use crate::{
         ApplyReport, ApplyRequest, AuditLine, AuditRequest, CheckLine, CheckReport, CompanyStatus,
         CompanySummary, ConsentUrl, ExplainRequest, Explained, Exported, HealthReport, JobId, JobInfo,
         JobProgress, JobStarted, MailboxStatus, OperationError, Operations, Page, PageRequest, RemoveReport,
-        RemoveRequest, RenewRequest, Scope, Status, SubscriptionInfo, SyncRequest, Synced, Tried, TryRequest,
-        UserInfo,
+        RemoveRequest, RenewRequest, ReplicaInfo, Scope, Status, SubscriptionInfo, SyncRequest, Synced,
+        Tried, TryRequest, UserInfo,
     },
     chain::Chain,
     clock::SharedClock,
@@ -34,7 +34,7 @@ use crate::{
     decide::decide,
     health::Health,
     model::{CompanyId, Extension, Language, MailboxId},
-    queue::{Depth, Mark, Reason, StoreError},
+    queue::{Depth, Mark, Reason, ReplicaRecord, StoreError},
     store::Store,
     turn::{Turns, roster::Ruleset, state::MailboxState},
 };
@@ -49,6 +49,7 @@ pub(super) struct Service {
     pub(super) offices: Arc<Offices>,
     consent: Arc<ConsentDesk>,
     pub(super) turns: Arc<Turns>,
+    pub(super) membership: Arc<Membership>,
     pub(super) clock: SharedClock,
     pub(super) tasks: Tasks,
     self_test: Arc<SelfTest>,
@@ -64,7 +65,7 @@ impl Service {
         offices: Arc<Offices>,
         consent: Arc<ConsentDesk>,
         turns: Arc<Turns>,
-        clock: SharedClock,
+        membership: Arc<Membership>,
         tasks: Tasks,
         self_test: Arc<SelfTest>,
     ) -> Self {
@@ -73,7 +74,8 @@ impl Service {
             offices,
             consent,
             turns,
-            clock,
+            clock: membership.clock(),
+            membership,
             tasks,
             self_test,
             jobs: Arc::default(),
@@ -105,25 +107,26 @@ impl Service {
         self.store.depth().await
     }
 
-    pub(super) fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
-        self.offices.get(company).ok_or_else(|| OperationError::NoSuchCompany(company.clone()))
+    pub(super) async fn office(&self, company: &CompanyId) -> Result<OpenOffice, OperationError> {
+        let found = self.offices.find(company).await.map_err(store)?;
+        found.ok_or_else(|| OperationError::NoSuchCompany(company.clone()))
     }
 
-    fn offices(&self, company: Option<&CompanyId>) -> Result<Vec<OpenOffice>, OperationError> {
+    async fn offices(&self, company: Option<&CompanyId>) -> Result<Vec<OpenOffice>, OperationError> {
         match company {
-            Some(company) => Ok(vec![self.office(company)?]),
+            Some(company) => Ok(vec![self.office(company).await?]),
             None => Ok(self.offices.all()),
         }
     }
 
     /// The one user of that name, in the company named or in whichever has it.
-    fn find_user(
+    async fn find_user(
         &self,
         company: Option<&CompanyId>,
         user: &str,
     ) -> Result<(OpenOffice, User), OperationError> {
         let mut found = Vec::new();
-        for office in self.offices(company)? {
+        for office in self.offices(company).await? {
             if let Some(known) = office.company.user(user).cloned() {
                 found.push((office, known));
             }
@@ -192,18 +195,19 @@ impl Service {
     }
 
     /// Mailboxes that a request is about, with what to call them.
-    pub(super) fn pieces(
+    pub(super) async fn pieces(
         &self,
         company: Option<&CompanyId>,
         user: Option<&str>,
     ) -> Result<Vec<Piece>, OperationError> {
         let chosen: Vec<(OpenOffice, Vec<User>)> = match user {
             Some(user) => {
-                let (office, user) = self.find_user(company, user)?;
+                let (office, user) = self.find_user(company, user).await?;
                 vec![(office, vec![user])]
             }
             None => self
-                .offices(company)?
+                .offices(company)
+                .await?
                 .into_iter()
                 .map(|office| {
                     let users = office.company.users().to_vec();
@@ -244,6 +248,20 @@ impl Service {
             self.store.mark(part.to_vec()).await.map_err(store)?;
         }
         Ok(count)
+    }
+
+    /// The processes that share the store, where there are several.
+    async fn replicas(&self) -> Result<Vec<ReplicaInfo>, OperationError> {
+        let all = self.store.replicas().await.map_err(store)?;
+        let several = all.len() > 1;
+        let told = all.into_iter().filter(|_| several).map(|ReplicaRecord { replica, seen }| ReplicaInfo {
+            answers: replica.name == self.membership.name(),
+            name: replica.name,
+            version: replica.version,
+            started: replica.started,
+            seen,
+        });
+        Ok(told.collect())
     }
 
     async fn ask_store(&self) -> Result<(), String> {
@@ -343,6 +361,9 @@ impl Service {
     ) -> Result<ApplyReport, OperationError> {
         let id = company.id().clone();
         let _one_at_a_time = self.offices.changing().await;
+        if !dry_run {
+            self.offices.bring_up_held(&id, u64::MAX).await.map_err(store)?;
+        }
         let before = self.offices.get(&id);
         let live = before.as_ref().map(|office| office.company.as_ref());
         let changes: Vec<String> = diff(live, &company).iter().map(ToString::to_string).collect();
@@ -367,7 +388,11 @@ impl Service {
     /// Has a company leave, or tells what would go with it.
     async fn take_out(self, company: CompanyId, dry_run: bool) -> Result<RemoveReport, OperationError> {
         let _one_at_a_time = self.offices.changing().await;
-        let office = self.office(&company)?;
+        if !dry_run {
+            self.offices.bring_up_held(&company, u64::MAX).await.map_err(store)?;
+        }
+        let office = self.offices.get(&company);
+        let office = office.ok_or_else(|| OperationError::NoSuchCompany(company.clone()))?;
         let live = &office.company;
         let report = |leaving| RemoveReport {
             company: company.clone(),
@@ -387,7 +412,6 @@ impl Service {
         let deed = self.deed("remove", Some(&company), outcome);
         self.make_live(leaving, office.standing.clone(), deed).await?;
         info!(company.id = %company, users = live.users().len(), "Company `{company}` is being removed");
-        self.see_off(company.clone());
         Ok(report(true))
     }
 
@@ -402,25 +426,10 @@ impl Service {
         let document = company.to_json().into_bytes();
         let applied = self.store.apply_noted(company.id(), document, users, Some(deed)).await;
         let applied = applied.map_err(store)?;
-        self.offices
-            .seat(Arc::new(company), standing, applied.mailboxes.clone())
-            .map_err(|error| OperationError::Internal(Box::new(error)))?;
-        self.store.make_due(&applied.mailboxes);
-        Ok(())
-    }
-
-    /// Goes on with the removals that were under way when the service ended.
-    pub(super) fn go_on_removing(&self) {
-        for office in self.offices.all().iter().filter(|office| office.company.is_leaving()) {
-            self.see_off(office.company.id().clone());
+        if self.offices.seat_applied(company, standing, applied).await {
+            return Ok(());
         }
-    }
-
-    fn see_off(&self, company: CompanyId) {
-        let offices = Arc::clone(&self.offices);
-        let clock = Arc::clone(&self.clock);
-        let gone = leaving::see_off(company, offices, clock, self.turns.ended(), self.tasks.shutdown());
-        self.tasks.spawn("removal", gone);
+        Err(OperationError::Internal("it is stored, and cannot be set up: the log says why".into()))
     }
 
     fn prepare(&self, request: &ApplyRequest) -> Result<(Company, Vec<Finding>), OperationError> {
@@ -531,12 +540,12 @@ impl Operations for Service {
     async fn status(&self, scope: Scope) -> Result<Status, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
         let mut companies = Vec::new();
-        for office in self.offices(scope.company.as_ref())? {
+        for office in self.offices(scope.company.as_ref()).await? {
             companies.push(self.company_status(&office, language).await?);
         }
         let now = self.clock.now();
         let notices = self.credential.notice(now, language).into_iter().collect();
-        Ok(Status { at: now, notices, companies })
+        Ok(Status { at: now, notices, replicas: self.replicas().await?, companies })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
@@ -558,12 +567,12 @@ impl Operations for Service {
     }
 
     async fn export(&self, company: CompanyId) -> Result<Exported, OperationError> {
-        let office = self.office(&company)?;
+        let office = self.office(&company).await?;
         Ok(Exported { toml: export(&office.company), company })
     }
 
     async fn consent_url(&self, company: CompanyId) -> Result<ConsentUrl, OperationError> {
-        let office = self.office(&company)?;
+        let office = self.office(&company).await?;
         if office.company.file().integration.is_none() {
             return Err(OperationError::Refused(format!(
                 "company `{company}` reads no calendars from Microsoft 365"
@@ -580,7 +589,7 @@ impl Operations for Service {
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<Explained, OperationError> {
-        let (office, user) = self.find_user(request.company.as_ref(), &request.user)?;
+        let (office, user) = self.find_user(request.company.as_ref(), &request.user).await?;
         let now = self.clock.now();
         let at = request.at.unwrap_or(now);
         let language = request.language.unwrap_or_else(|| office.company.language());
@@ -629,9 +638,9 @@ impl Operations for Service {
     }
 
     async fn try_subject(&self, request: TryRequest) -> Result<Tried, OperationError> {
-        let office = self.office(&request.company)?;
+        let office = self.office(&request.company).await?;
         let user = match &request.user {
-            Some(user) => Some(self.find_user(Some(&request.company), user)?.1),
+            Some(user) => Some(self.find_user(Some(&request.company), user).await?.1),
             None => None,
         };
         let ruleset = ruleset_of(&office, user.as_ref())?;
@@ -647,7 +656,7 @@ impl Operations for Service {
     async fn subscriptions(&self, scope: Scope) -> Result<Vec<SubscriptionInfo>, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
         let mut all = Vec::new();
-        for office in self.offices(scope.company.as_ref())? {
+        for office in self.offices(scope.company.as_ref()).await? {
             for user in office.company.users() {
                 let state = self.state_of(&office, user).await?;
                 all.push(views::subscription(&office, user, &state, self.clock.now(), language));
@@ -684,9 +693,9 @@ impl Operations for Service {
 
     async fn jobs(&self, company: Option<CompanyId>) -> Result<Vec<JobInfo>, OperationError> {
         if let Some(company) = &company {
-            self.office(company)?;
+            self.office(company).await?;
         }
-        let mut jobs = self.jobs.all();
+        let mut jobs = self.all_jobs().await?;
         jobs.retain(|job| company.is_none() || job.company == company);
         Ok(jobs)
     }
@@ -700,29 +709,34 @@ impl Operations for Service {
         let page = self.read_trail(request).await?;
         // Of a company that was removed the trail still tells who did it.
         if let Some(company) = company.filter(|_| page.items.is_empty()) {
-            self.office(&company)?;
+            self.office(&company).await?;
         }
         Ok(page)
     }
 
     async fn job(&self, job: JobId) -> Result<JobProgress, OperationError> {
-        self.jobs.find(&job).map(|job| job.info().progress).ok_or(OperationError::NoSuchJob(job))
+        Ok(self.job_info(&job).await?.progress)
     }
 
     async fn check(&self, scope: Scope) -> Result<CheckReport, OperationError> {
         let language = scope.language.unwrap_or(Language::En);
-        let mut checks = vec![self.check_store(language).await];
+        let store = self.check_store(language).await;
+        let store_answers = store.ok;
+        let mut checks = vec![store];
         checks.extend(self.check_turns(language).await);
         checks.push(self.check_public_url(language).await);
         checks.extend(self.credential.check(self.clock.now(), language));
-        for office in self.offices(scope.company.as_ref())? {
-            self.check_company(&office, language, &mut checks).await?;
+        // How companies and their mailboxes stand is in the store: what is wrong with that comes first.
+        if store_answers {
+            for office in self.offices(scope.company.as_ref()).await? {
+                self.check_company(&office, language, &mut checks).await?;
+            }
         }
         Ok(CheckReport { checks })
     }
 
     async fn sync_now(&self, request: SyncRequest) -> Result<Synced, OperationError> {
-        let pieces = self.pieces(request.company.as_ref(), request.user.as_deref())?;
+        let pieces = self.pieces(request.company.as_ref(), request.user.as_deref()).await?;
         let marked = self.mark(pieces.iter().map(|piece| piece.mailbox), Reason::Asked).await?;
         // As with a renewal: a user is in one company, named or not.
         let only = request.user.as_ref().and_then(|_| pieces.first().map(|piece| piece.company.clone()));

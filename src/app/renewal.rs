@@ -5,10 +5,16 @@
 //! off: a mailbox counts once its state says that what was asked for was tried after it was asked for. What the job is
 //! not done with, and how far it has come, is in the store: after a restart it goes on, and nothing is counted twice.
 //! Marks outlive a restart too: what they have brought about before the job goes on is not asked for again.
+//!
+//! Of several processes one works the jobs off, whichever has that duty; any of them starts one, tells how far it has
+//! come and ends it early, by what is in the store.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,23 +27,21 @@ use tracing::{info, warn};
 
 use super::{
     feeder::{Feeder, Pace, Piece},
+    membership::Membership,
     offices::Offices,
     views,
 };
 use crate::{
-    admin::{JobId, JobInfo, JobProgress},
+    admin::{JobInfo, JobProgress},
     chain::Chain,
     clock::SharedClock,
     company::trail::{Deed, JobRecord},
     health::Health,
-    model::{CompanyId, Language, MailboxId, SubscriptionId},
+    model::{CompanyId, Language, MailboxId, Others, SubscriptionId},
     queue::{Mark, Reason, StoreError},
     store::Store,
     turn::state::{MailboxState, Trouble},
 };
-
-/// Ended jobs that are remembered; the store keeps as many.
-const KEPT: usize = 100;
 
 /// Failures that are told in words; the rest is only counted.
 const TOLD: usize = 50;
@@ -51,18 +55,32 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// How long to wait for a store that does not answer.
 const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
-/// All jobs that are remembered.
+/// How often mailboxes are looked at whose turns another process takes: nobody tells here when those end.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// The jobs that this process works off.
 #[derive(Default)]
 pub(super) struct Jobs {
-    jobs: Mutex<Vec<Arc<Job>>>,
+    at_work: Mutex<HashMap<String, AtWork>>,
     pub(super) pace: Arc<Mutex<Pace>>,
     /// Held from looking whether a job is under way until it is.
     pub(super) starting: tokio::sync::Mutex<()>,
+    /// Held from looking which jobs nobody works off until this process does.
+    pub(super) tending: tokio::sync::Mutex<()>,
 }
 
-/// A job, under way or ended.
+struct AtWork {
+    job: Arc<Job>,
+    let_go: CancellationToken,
+}
+
+/// A job that is worked off here.
 pub(super) struct Job {
     info: Mutex<JobInfo>,
+    /// What another version keeps with it.
+    others: Others,
+    /// Of what is stored of it.
+    version: AtomicU64,
     cancel: CancellationToken,
 }
 
@@ -85,46 +103,56 @@ impl Job {
         info.progress.clone()
     }
 
-    fn record(&self) -> JobRecord {
-        let info = self.held();
-        JobRecord { id: info.job.0.clone(), document: document(&info) }
+    fn record(&self, info: &JobInfo) -> JobRecord {
+        let version = self.version.load(Ordering::Relaxed);
+        JobRecord { version, ..JobRecord::new(info.job.0.clone(), document(info, &self.others)) }
+    }
+
+    fn is_stored(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Jobs {
-    fn held(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, HashMap<String, AtWork>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a job; the oldest that has ended goes, beyond as many as are kept.
-    pub(super) fn enter(&self, info: JobInfo) -> Arc<Job> {
-        let job = Arc::new(Job { info: Mutex::new(info), cancel: CancellationToken::new() });
-        let mut jobs = self.held();
-        jobs.push(Arc::clone(&job));
-        let oldest = jobs.iter().position(|job| job.held().progress.finished);
-        if let Some(oldest) = oldest.filter(|_| jobs.len() > KEPT) {
-            jobs.remove(oldest);
-        }
-        job
+    /// Enters a job; it counts as worked off here until what is returned is dropped.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        info: JobInfo,
+        record: JobRecord,
+        let_go: CancellationToken,
+    ) -> (Arc<Job>, Entered) {
+        let others = others(&record);
+        let JobRecord { id, version, .. } = record;
+        let (info, version) = (Mutex::new(info), AtomicU64::new(version));
+        let job = Arc::new(Job { info, others, version, cancel: CancellationToken::new() });
+        self.held().insert(id.clone(), AtWork { job: Arc::clone(&job), let_go });
+        (job, Entered { jobs: Arc::clone(self), id })
     }
 
-    pub(super) fn find(&self, id: &JobId) -> Option<Arc<Job>> {
-        self.held().iter().find(|job| job.held().job == *id).cloned()
+    /// The job of that name, where it is worked off here.
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Job>> {
+        self.held().get(id).map(|at_work| Arc::clone(&at_work.job))
     }
 
-    /// The job that is under way for these mailboxes.
-    pub(super) fn under_way(&self, company: Option<&CompanyId>, user: Option<&str>) -> Option<Arc<Job>> {
-        let same = |job: &&Arc<Job>| {
-            let info = job.held();
-            let ends = info.progress.finished || info.progress.cancelled;
-            !ends && info.company.as_ref() == company && info.user.as_deref() == user
-        };
-        self.held().iter().find(same).cloned()
+    /// Leaves all of them to whoever has the duty now.
+    pub(super) fn let_go(&self) {
+        self.held().values().for_each(|at_work| at_work.let_go.cancel());
     }
+}
 
-    /// All, the newest first.
-    pub(super) fn all(&self) -> Vec<JobInfo> {
-        self.held().iter().rev().map(|job| job.info()).collect()
+/// A job that is worked off here for as long as this is.
+pub(super) struct Entered {
+    jobs: Arc<Jobs>,
+    id: String,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.jobs.held().remove(&self.id);
     }
 }
 
@@ -133,7 +161,9 @@ impl Jobs {
 /// # Errors
 /// Where the document is none.
 pub(super) fn stored(record: &JobRecord) -> Result<JobInfo, serde_json::Error> {
-    serde_json::from_slice(&record.document)
+    let mut info: JobInfo = serde_json::from_slice(&record.document)?;
+    info.progress.cancelled |= record.cancelled;
+    Ok(info)
 }
 
 /// Whom a job needs.
@@ -143,7 +173,9 @@ pub(super) struct Means {
     pub(super) offices: Arc<Offices>,
     pub(super) clock: SharedClock,
     pub(super) pace: Arc<Mutex<Pace>>,
-    pub(super) shutdown: CancellationToken,
+    pub(super) membership: Arc<Membership>,
+    /// The service stops, or another process works the jobs off.
+    pub(super) let_go: CancellationToken,
 }
 
 impl Means {
@@ -227,6 +259,10 @@ pub(super) struct Runner {
     flights: HashMap<MailboxId, Flight>,
     /// Counted, and not stored yet.
     unsaved: Vec<MailboxId>,
+    /// Whether somebody else works it off.
+    lost: bool,
+    /// When to look at what is on its way, whoever took its turns.
+    look_at: Option<Timestamp>,
     /// Not before then is the store asked again.
     store_rests_until: Option<Timestamp>,
 }
@@ -246,6 +282,8 @@ impl Runner {
             feeder,
             flights: HashMap::new(),
             unsaved: Vec::new(),
+            lost: false,
+            look_at: None,
             store_rests_until: None,
         }
     }
@@ -256,14 +294,15 @@ impl Runner {
         self.step_unless_store_rests(&mut Vec::new(), now).await;
     }
 
-    /// Works until all is done, it is cancelled, or the service stops: then it goes on at the next start.
+    /// Works until all is done, it is cancelled, or it is let go of: then it goes on at whoever takes it up.
     pub(super) async fn run(mut self) {
         let mut ended = Vec::new();
         loop {
             self.take_ended(&mut ended);
             let now = self.means.clock.now();
+            self.take_unheard(&mut ended, now);
             self.step_unless_store_rests(&mut ended, now).await;
-            if self.job.held().progress.finished {
+            if self.job.held().progress.finished || self.lost {
                 return;
             }
             let wake_at = self.wake_at(now);
@@ -275,7 +314,7 @@ impl Runner {
                 }
             };
             tokio::select! {
-                () = self.means.shutdown.cancelled() => return,
+                () = self.means.let_go.cancelled() => return,
                 () = self.job.cancel.cancelled(), if self.store_rests_until.is_none() => {}
                 () = wake => {}
                 turn = self.ended.recv() => match turn {
@@ -299,6 +338,17 @@ impl Runner {
         }
     }
 
+    /// Takes all mailboxes that may have had a turn in another process.
+    fn take_unheard(&mut self, ended: &mut Vec<MailboxId>, now: Timestamp) {
+        if self.look_at.is_some_and(|at| at <= now) {
+            ended.extend(self.flights.keys().copied());
+            self.look_at = None;
+        }
+        if self.look_at.is_none() && !self.flights.is_empty() && !self.means.membership.is_alone() {
+            self.look_at = Some(now + LOOK_EVERY);
+        }
+    }
+
     async fn step_unless_store_rests(&mut self, ended: &mut Vec<MailboxId>, now: Timestamp) {
         if self.store_rests_until.is_some_and(|until| now < until) {
             return;
@@ -316,7 +366,8 @@ impl Runner {
             return self.store_rests_until;
         }
         let next = self.feeder.next_at(&mut self.means.pace(), now);
-        next.into_iter().chain(self.flights.values().map(|flight| flight.until)).min()
+        let flights = self.flights.values().map(|flight| flight.until);
+        next.into_iter().chain(flights).chain(self.look_at).min()
     }
 
     /// Counts what has ended, feeds what may follow, and keeps how far it has come.
@@ -334,7 +385,12 @@ impl Runner {
             return self.close().await;
         }
         if !self.unsaved.is_empty() {
-            self.means.store.advance_job(self.job.record(), self.unsaved.clone()).await?;
+            let record = self.job.record(&self.job.info());
+            if !self.means.store.advance_job(record, self.unsaved.clone()).await? {
+                self.lost = true;
+                return Ok(());
+            }
+            self.job.is_stored();
             self.unsaved.clear();
         }
         Ok(())
@@ -466,8 +522,11 @@ impl Runner {
             company: ending.company.clone(),
             outcome: summary(&ending),
         };
-        let record = JobRecord { id: ending.job.0.clone(), document: document(&ending) };
-        self.means.store.close_job(record, deed).await?;
+        if !self.means.store.close_job(self.job.record(&ending), deed).await? {
+            self.lost = true;
+            return Ok(());
+        }
+        self.job.is_stored();
         info!(job = %ending.job, "{}", summary(&ending));
         *self.job.held() = ending;
         Ok(())
@@ -500,10 +559,19 @@ fn summary(info: &JobInfo) -> String {
     format!("job {}: {renewed} renewed, {made_anew} made anew, {failed} failed of {total}{early}", info.job)
 }
 
-/// A job's document in the store.
-pub(super) fn document(info: &JobInfo) -> Vec<u8> {
+/// What a stored job says beyond what this version knows.
+pub(super) fn others(record: &JobRecord) -> Others {
+    let known = serde_json::from_slice::<JobInfo>(&record.document).ok().map(serde_json::to_value);
+    let document = serde_json::from_slice(&record.document).unwrap_or_default();
+    known.and_then(Result::ok).map_or_else(Others::default, |known| Others::of(document, &known))
+}
+
+/// A job's document in the store, with what another version keeps there.
+pub(super) fn document(info: &JobInfo, others: &Others) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "proven")]
-    serde_json::to_vec(info).expect("keys are texts and no value can refuse")
+    let mut document = serde_json::to_value(info).expect("keys are texts and no value can refuse");
+    others.put_back(&mut document);
+    document.to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -587,29 +655,5 @@ mod tests {
         };
         let until = at("2026-11-23T08:05:00Z");
         assert_eq!(judge(&before, Some(&throttled)), Some(Outcome::Throttled(until)));
-    }
-
-    #[test]
-    fn a_hundred_jobs_are_remembered_and_none_that_is_under_way_is_forgotten() {
-        let jobs = Jobs::default();
-        let enter = |number: usize, finished| {
-            jobs.enter(JobInfo {
-                job: JobId(number.to_string()),
-                by: "admin".into(),
-                started: at("2026-11-23T08:00:00Z"),
-                company: None,
-                user: None,
-                language: None,
-                progress: JobProgress { finished, ..JobProgress::default() },
-            });
-        };
-        enter(0, false);
-        (1..=KEPT + 5).for_each(|number| enter(number, true));
-        let known = jobs.all();
-        assert_eq!((known.len(), known[0].job.0.as_str()), (KEPT, "105"));
-        assert!(jobs.find(&JobId("0".into())).is_some() && jobs.find(&JobId("1".into())).is_none());
-        assert_eq!(jobs.under_way(None, None).unwrap().info().job.0, "0");
-        jobs.find(&JobId("0".into())).unwrap().cancel();
-        assert!(jobs.under_way(None, None).is_none());
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Lists are what Microsoft 365 allows least of: each tenant has its own moment of the night, one tenant is read at a
 //! time, and pages are asked for slowly. A night that fails is made up for the next; one that a restart went over, soon
-//! after it.
+//! after it. Of several processes one does it, and whoever takes over from it does as after a start.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,12 +22,12 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::offices::Offices;
+use super::{membership::Membership, offices::Offices};
 use crate::{
     chain::Chain,
     clock::SharedClock,
     model::{CompanyId, Disposition, MailboxId, SubscriptionId, TenantId},
-    queue::{Mark, Reason, StoreError},
+    queue::{Duty, Mark, Reason, StoreError},
     store::Store,
     subscription::{ListedWatch, WatchError, WatchKeeper},
     turn::state::{MailboxState, WatchKept},
@@ -123,6 +123,7 @@ impl Beliefs {
 pub(super) struct Upkeep {
     store: Arc<dyn Store>,
     offices: Arc<Offices>,
+    membership: Arc<Membership>,
     clock: SharedClock,
     notification_url: String,
 }
@@ -131,10 +132,11 @@ impl Upkeep {
     pub(super) fn new(
         store: Arc<dyn Store>,
         offices: Arc<Offices>,
-        clock: SharedClock,
+        membership: Arc<Membership>,
         notification_url: String,
     ) -> Self {
-        Self { store, offices, clock, notification_url }
+        let clock = membership.clock();
+        Self { store, offices, membership, clock, notification_url }
     }
 
     /// Runs until `shutdown`. It may be cut off anywhere: what it has not done is found the next time.
@@ -147,7 +149,14 @@ impl Upkeep {
 
     async fn nights(&self) {
         let mut plan: HashMap<TenantId, Planned> = HashMap::new();
+        let mut duties = self.membership.changes();
         loop {
+            if self.membership.hold(Duty::Upkeep).await.is_none() {
+                // Whoever does it may leave halfway: then all of it is planned anew here, as after a start.
+                plan.clear();
+                duties.changed().await;
+                continue;
+            }
             let tenants = self.tenants();
             plan.retain(|known, _| tenants.iter().any(|tenant| tenant.id == *known));
             for tenant in &tenants {
@@ -155,13 +164,16 @@ impl Upkeep {
                 let planned = plan
                     .entry(tenant.id.clone())
                     .or_insert_with(|| Planned { task: Task::Compare, at: tenant.first_time(now) });
-                if planned.at <= now {
+                if planned.at <= now && self.membership.hold(Duty::Upkeep).await.is_some() {
                     *planned = self.work(tenant, &planned.task).await;
                 }
             }
             let look = self.clock.now() + LOOK_EVERY;
             let next = plan.values().map(|planned| planned.at).fold(look, Timestamp::min);
-            self.clock.sleep_until(next).await;
+            tokio::select! {
+                () = self.clock.sleep_until(next) => {}
+                () = duties.changed() => {}
+            }
         }
     }
 
@@ -286,11 +298,12 @@ impl Upkeep {
             }
             let document = self.store.look(mailbox.id).await.map_err(Failure::Store)?;
             match MailboxState::read(&document.unwrap_or_default()) {
-                Ok(state) => {
+                // A subscription may be among what could not be read.
+                Ok(state) if state.unread.is_empty() => {
                     let belief = |watch| Belief { mailbox: mailbox.id, watch, is_of_tenant };
                     beliefs.kept.extend(state.watch.map(belief));
                 }
-                Err(_) => beliefs.complete = false,
+                Ok(_) | Err(_) => beliefs.complete = false,
             }
         }
         Ok(beliefs)

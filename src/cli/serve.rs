@@ -19,6 +19,9 @@ fn hint(error: &StartError) -> &'static str {
         StartError::Store(_) => {
             "one process at a time; check `store.url`, the folder's rights and free space"
         }
+        StartError::Redis(_) => {
+            "check `store.url` and the keys beside it, and that Redis runs and can be reached from here"
+        }
         StartError::Incomplete(_)
         | StartError::Secret(_)
         | StartError::Key(_)

@@ -9,7 +9,9 @@ use super::{
     time::{shown, shown_or_dash},
 };
 use crate::{
-    admin::{self, CompanyStatus, Consent, HealthReport, MailboxStatus, PbxLink, Scope, Severity},
+    admin::{
+        self, CompanyStatus, Consent, HealthReport, MailboxStatus, PbxLink, ReplicaInfo, Scope, Severity,
+    },
     model::{CompanyId, Language},
 };
 
@@ -41,6 +43,10 @@ impl Status {
         if !notices.is_empty() {
             streams.data(&(notices.join("\n") + "\n"));
         }
+        if !status.replicas.is_empty() {
+            streams.data(&replicas(&status.replicas, language));
+            streams.data("");
+        }
         if status.companies.is_empty() {
             streams.note(language.say("Det finns inget företag än. `narvaro company new` skriver en fil att börja med; `narvaro apply` verkställer den.",
                 "There is no company yet. `narvaro company new` prints a file to start from; `narvaro apply` makes it live.",
@@ -53,6 +59,26 @@ impl Status {
         }
         Ok(Ended::Done)
     }
+}
+
+/// The processes that share the store, a line each, with times in UTC: they are nobody's in particular.
+fn replicas(all: &[ReplicaInfo], language: Language) -> String {
+    let head = match language {
+        Language::Sv => ["PROCESS", "VERSION", "SEDAN", "HÖRDES", ""],
+        Language::En => ["PROCESS", "VERSION", "SINCE", "LAST HEARD", ""],
+    };
+    let answers = language.say("svarade på detta", "answered this");
+    let row = |one: &ReplicaInfo| {
+        [
+            one.name.clone(),
+            one.version.clone(),
+            one.started.strftime("%Y-%m-%d %H:%MZ").to_string(),
+            one.seen.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            if one.answers { answers.to_owned() } else { String::new() },
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    table(head, &rows).join("\n")
 }
 
 /// Says how things stand in the language asked for.

@@ -416,6 +416,29 @@ warning: Service: credential expires
 }
 
 #[tokio::test]
+async fn the_processes_that_share_the_store_stand_before_the_companies() {
+    let replica = |name: &str, answers| crate::admin::ReplicaInfo {
+        name: name.into(),
+        version: "1.2.3".into(),
+        started: "2026-11-20T06:00:00Z".parse().unwrap(),
+        seen: "2026-11-23T13:29:58Z".parse().unwrap(),
+        answers,
+    };
+    let replicas = vec![replica("one-1f2e3d4c", false), replica("two-5b6a7988", true)];
+    let desk = Desk::with(Fake { replicas, ..Fake::default() }).await;
+    let told = "\
+PROCESS       VERSION  SINCE              LAST HEARD
+one-1f2e3d4c  1.2.3    2026-11-20 06:00Z  2026-11-23 13:29:58Z
+two-5b6a7988  1.2.3    2026-11-20 06:00Z  2026-11-23 13:29:58Z  answered this
+
+";
+    assert_eq!(desk.data(&["status"]).await, format!("{told}{STATUS}"));
+    let out = desk.data(&["status", "--lang", "sv"]).await;
+    assert!(out.starts_with("PROCESS       VERSION  SEDAN              HÖRDES\n"), "{out}");
+    assert!(out.contains("13:29:58Z  svarade på detta\n"), "{out}");
+}
+
+#[tokio::test]
 async fn sync_tells_how_many() {
     let out = Desk::new().await.data(&["sync", "--company", "acme"]).await;
     assert_eq!(out, "2 calendars are being read anew; `narvaro status` shows when.\n");

@@ -14,6 +14,9 @@ use crate::{
 pub struct CompanyRecord {
     /// Which company.
     pub id: CompanyId,
+    /// Grows with each apply, with what becomes known and with the company's end: the same number, the same documents. A company
+    /// that was forgotten and comes back goes on above what it had; 0 is before everything.
+    pub revision: u64,
     /// The document the service runs on; `None` while there is only a draft.
     pub applied: Option<Vec<u8>>,
     /// What was saved and not applied.
@@ -38,6 +41,8 @@ pub struct MailboxRecord {
 /// What applying a company did to its mailboxes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
+    /// The company's revision by now.
+    pub revision: u64,
     /// All mailboxes of the company, the retired ones too.
     pub mailboxes: Vec<MailboxRecord>,
 }
@@ -50,6 +55,31 @@ pub trait Records: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn companies(&self) -> Result<Vec<CompanyRecord>, StoreError>;
+
+    /// One company with all its mailboxes, both of the same moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn company(
+        &self,
+        company: &CompanyId,
+    ) -> Result<Option<(CompanyRecord, Vec<MailboxRecord>)>, StoreError>;
+
+    /// The revision of each company.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn revisions(&self) -> Result<Vec<(CompanyId, u64)>, StoreError>;
+
+    /// A number that grows whenever the revision of some company does, a company is forgotten, a mailbox is
+    /// [gone](crate::queue::Settled::Gone), or a [job](super::trail::Trail) is opened or cancelled.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn revision(&self) -> Result<u64, StoreError>;
+
+    /// Returns once [`revision`](Self::revision) is greater than `since`: woken, without polling.
+    async fn changed(&self, since: u64);
 
     /// All mailboxes of all companies.
     ///
@@ -64,7 +94,8 @@ pub trait Records: Send + Sync + 'static {
     async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError>;
 
     /// Makes a document live in one step: the document, a mailbox for each extension in `users`, retirement of the
-    /// others, and the draft gone. All of it or nothing. Nobody is due because of it before [`make_due`](Self::make_due).
+    /// others, and the draft gone. All its mailboxes are due because of it, the retired ones
+    /// ([`Retired`](crate::queue::Reason::Retired)) too. All of it or nothing.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing has changed.
@@ -89,15 +120,12 @@ pub trait Records: Send + Sync + 'static {
         deed: Option<Deed>,
     ) -> Result<Applied, StoreError>;
 
-    /// Makes mailboxes due because of what was applied, once turns go by that: a turn by the old rules would have to be
-    /// repeated. Need not survive a restart, which makes every mailbox due.
-    fn make_due(&self, mailboxes: &[MailboxRecord]);
-
-    /// Stores what became known while running.
+    /// Stores what became known while running, and makes the company's mailboxes due because of that
+    /// ([`Consent`](crate::queue::Reason::Consent)), in one step. Returns the company's revision by now.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<(), StoreError> {
+    /// [`StoreError::Unavailable`]: nothing has changed.
+    async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<u64, StoreError> {
         self.set_standing_noted(company, standing, None).await
     }
 
@@ -110,9 +138,9 @@ pub trait Records: Send + Sync + 'static {
         company: &CompanyId,
         standing: Vec<u8>,
         deed: Option<Deed>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<u64, StoreError>;
 
-    /// Takes a company out that has no mailboxes left.
+    /// Takes a company out that has no mailboxes left; one that has some stays as it is.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

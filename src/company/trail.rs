@@ -63,6 +63,17 @@ pub struct JobRecord {
     pub id: String,
     /// How far it has come.
     pub document: Vec<u8>,
+    /// How often that was stored since it was opened.
+    pub version: u64,
+    /// Whether somebody wants it ended.
+    pub cancelled: bool,
+}
+
+impl JobRecord {
+    /// A job that is about to be opened.
+    pub fn new(id: String, document: Vec<u8>) -> Self {
+        Self { id, document, version: 0, cancelled: false }
+    }
 }
 
 /// The store's side of both.
@@ -81,30 +92,47 @@ pub trait Trail: Send + Sync + 'static {
     async fn trail(&self, query: TrailQuery) -> Result<Vec<TrailEntry>, StoreError>;
 
     /// Keeps a new job with the mailboxes it is about, and who started it. Of jobs that have no mailboxes left only
-    /// the newest hundred are kept.
+    /// the newest hundred are kept. [`Records::revision`](super::records::Records::revision) grows.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: there is no such job.
     async fn open_job(&self, job: JobRecord, mailboxes: Vec<MailboxId>, deed: Deed)
     -> Result<(), StoreError>;
 
-    /// Keeps how far a job has come, and takes off the mailboxes that it is done with.
+    /// Keeps how far a job has come, and takes off the mailboxes that it is done with. What is stored has the next version;
+    /// whether it is cancelled stays as it is. `false`, and nothing has changed, where the stored version is not `job`'s:
+    /// somebody else works it off.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing has changed.
-    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<(), StoreError>;
+    /// [`StoreError::Unavailable`].
+    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<bool, StoreError>;
 
-    /// Keeps how a job ended, takes off all its mailboxes, and writes it down.
+    /// Keeps how a job ended, takes off all its mailboxes, and writes it down. As [`advance_job`](Self::advance_job)
+    /// where somebody else works it off.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<bool, StoreError>;
+
+    /// Wants a job ended, and writes down who wants it; whoever works it off sees to it.
+    /// [`Records::revision`](super::records::Records::revision) grows. `false`, and nothing has changed, where there is no such
+    /// job, it has no mailboxes left, or it was cancelled before.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing has changed.
-    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<(), StoreError>;
+    async fn cancel_job(&self, id: &str, deed: Deed) -> Result<bool, StoreError>;
 
     /// All jobs, the oldest first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn jobs(&self) -> Result<Vec<JobRecord>, StoreError>;
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn job(&self, id: &str) -> Result<Option<JobRecord>, StoreError>;
 
     /// Mailboxes that a job is not done with.
     ///

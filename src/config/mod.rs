@@ -19,6 +19,7 @@ mod graph;
 mod layers;
 mod listen;
 mod process;
+mod redis_url;
 mod secret;
 mod store;
 mod sweep;
@@ -39,6 +40,7 @@ pub use finding::{Finding, Findings};
 pub use graph::{Cloud, Credential, Endpoints, Graph};
 pub use listen::Listen;
 pub use process::{Admin, Keys, Log, LogFormat, Pbx, Queue};
+pub use redis_url::RedisUrl;
 pub use secret::{SecretError, SecretRef, read_or_create_secret, read_secret, replace_secret};
 pub use store::{Store, StoreUrl};
 pub use sweep::Sweep;
@@ -111,6 +113,7 @@ impl Config {
         let config: Self = layers.read()?;
         let mut checks = Checks::new(&layers);
         config.listen.check(&mut checks);
+        config.store.check(&mut checks);
         config.webhook.check(config.graph.allow_plain_http_loopback, &mut checks);
         config.graph.check(&mut checks);
         config.keys.check(&mut checks);
@@ -145,6 +148,14 @@ impl Config {
                 "graph.client_secret_file",
                 "the app registration's secret is needed, or its certificate, or a workload identity",
             )),
+            Err(error) => findings.push(self.unreadable(&error)),
+        }
+        match self.store.link_settings() {
+            Ok(Some(_)) if matches!(self.keys.client_state(), Ok(None)) => findings.push(self.missing(
+                "keys.client_state_file",
+                "the store is one that several processes share, and all of them have to know notifications by the same key: `openssl rand -hex 32` makes one",
+            )),
+            Ok(_) => {}
             Err(error) => findings.push(self.unreadable(&error)),
         }
         for error in

@@ -162,9 +162,38 @@ const REFUSED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[store]\nurl = 'redis://x'",
+        "[store]\nurl = 'sqlite:x'",
         &[
-            "narvaro.toml, line 2: `store.url` does not hold: `redis://x` is no store -- write `embedded:` and the path of a file, as `embedded:/var/lib/narvaro/narvaro.db`",
+            "narvaro.toml, line 2: `store.url` does not hold: `sqlite:x` is no store -- write `embedded:` and the path of a file, as `embedded:/var/lib/narvaro/narvaro.db`, or the address of a Redis, as `redis://127.0.0.1:6379`",
+        ],
+    ),
+    (
+        "[store]\nurl = 'redis://u:s3cret@h/x'",
+        &[
+            "narvaro.toml, line 2: `store.url` does not hold: `redis://…@h/x` is no address -- after the last `/` stands the number of a database, as `/0`",
+        ],
+    ),
+    (
+        "[store]\nurl = 'redis://u:s3cret@h'\nusername = 'u'\nca_file = 'x'\nprefix = 'a{b}'\nsentinel_username = 'x'",
+        &[
+            "narvaro.toml, line 5: `store.prefix` cannot be `a{b}` -- use 1 to 40 letters, digits, `-`, `_`, `.` and `:`",
+            "narvaro.toml, line 2: `store.url` has a password in it, and this file is no secret -- write the password into a file and name that as `store.password_file`, or set `NARVARO__STORE__URL` in the environment",
+            "narvaro.toml, line 3: `store.username` is set, and stands in `store.url` too -- keep one",
+            "narvaro.toml, line 4: `store.ca_file` is set, and the way to Redis is not TLS -- begin `store.url` with `rediss` (two s), or remove the file",
+            "narvaro.toml, line 6: `store.sentinel_username` is set, and `store.url` names no sentinels -- remove it, or write `redis+sentinel://HOST,HOST/MASTER`",
+        ],
+    ),
+    (
+        "[store]\npassword_file = 'x'\ncall_timeout_ms = 5",
+        &[
+            "narvaro.toml, line 3: `store.call_timeout_ms` cannot be 5 -- use 100 to 30000: Microsoft 365 wants an answer within 3 s",
+            "narvaro.toml, line 2: `store.password_file` is set, and `store.url` is a file on this machine -- remove it, or name a Redis as `store.url`",
+        ],
+    ),
+    (
+        "[store]\nurl = 'redis://anna@h'",
+        &[
+            "narvaro.toml, line 2: `store.url` names a user, and no password is set -- set `store.password_file`",
         ],
     ),
 ];
@@ -258,6 +287,46 @@ fn relative_paths_count_from_the_files_folder() {
     std::fs::write(folder.path().join("secret.txt"), " s3cret\n").unwrap();
     let Some(Credential::Secret(secret)) = config.graph.credential().unwrap() else { panic!() };
     assert_eq!(secret.expose_secret(), "s3cret");
+}
+
+#[test]
+fn the_files_beside_a_redis_lie_where_it_is_said_else_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("n.toml");
+    let read = |text: &str, environment: &Environment| {
+        std::fs::write(&file, text).unwrap();
+        Config::load(Some(&file), environment).unwrap()
+    };
+    let redis = read("[store]\nurl = 'redis://h'", &Environment::default());
+    assert_eq!(redis.token_file(), folder.path().join("admin.token"));
+    let elsewhere = read("[store]\nurl = 'redis://h'\ndata_dir = 'data'", &Environment::default());
+    assert_eq!(elsewhere.token_file(), folder.path().join("data/admin.token"));
+    let embedded = read("[store]\ndata_dir = 'data'", &Environment::default());
+    assert_eq!(embedded.token_file(), folder.path().join("data/admin.token"));
+}
+
+#[test]
+fn a_password_of_the_store_comes_from_environment_or_file_and_is_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("n.toml");
+    std::fs::write(folder.path().join("sentinel"), "s3cret-2\n").unwrap();
+    std::fs::write(&file, "[store]\nsentinel_password_file = 'sentinel'\nusername = 'anna'").unwrap();
+    let environment =
+        Environment::of([("NARVARO__STORE__URL", "rediss+sentinel://:s3cret-1@a,b/mymaster/2")]);
+    let config = Config::load(Some(&file), &environment).unwrap();
+    let settings = config.store.link_settings().unwrap().unwrap();
+    let secret = |login: &crate::store::redis::Login| {
+        login.password.as_ref().map(|one| one.expose_secret().to_owned())
+    };
+    assert_eq!(secret(&settings.login).as_deref(), Some("s3cret-1"));
+    assert_eq!(secret(&settings.sentinel_login).as_deref(), Some("s3cret-2"));
+    assert_eq!((settings.login.username.as_deref(), settings.database), (Some("anna"), 2));
+    assert!(settings.tls && settings.call_timeout.as_millis() == 1500);
+    assert!(!format!("{config:?}{settings:?}").contains("s3cret"));
+
+    std::fs::remove_file(folder.path().join("sentinel")).unwrap();
+    let told = config.complete().unwrap_err().findings;
+    assert!(told.iter().any(|one| one.key == "store.sentinel_password_file"), "{told:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod disposition;
 pub mod event;
 pub mod ids;
 pub mod interval;
+mod others;
 pub mod presence;
 pub mod profile;
 pub mod rules;
@@ -18,6 +19,7 @@ pub use ids::{
     CompanyId, EventId, Extension, Generation, IdError, MailboxId, ProfileId, SubscriptionId, TenantId,
 };
 pub use interval::Interval;
+pub use others::Others;
 pub use presence::{Outward, Readback, Shown, Wanted};
 pub use profile::{AsteriskState, AsteriskTerms, PbxTerms, Profile};
 pub use rules::{

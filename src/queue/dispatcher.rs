@@ -91,6 +91,8 @@ impl Dispatcher {
                     },
                 };
                 let turns = Arc::clone(&self.turns);
+                let store = Arc::clone(&self.store);
+                let (mailbox, generation) = (lease.mailbox, lease.generation);
                 let span = info_span!("turn", mailbox.id = %lease.mailbox, generation = %lease.generation);
                 under_way.spawn(
                     async move {
@@ -100,6 +102,7 @@ impl Dispatcher {
                             Ok(Err(error)) => {
                                 metrics::counter!("narvaro_turns_unsettled_total").increment(1);
                                 warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
+                                store.abandon(mailbox, generation);
                             }
                             Err(_) => {
                                 metrics::counter!("narvaro_turns_panicked_total").increment(1);

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_HINTS, Urgency};
 use crate::model::{EventId, ItemVersion, MailboxId};
 
-/// Why a mailbox is due, when it is not its own timetable that says so.
+/// Why a mailbox is due, when it is not its own timetable that says so. Numbers are stored and below 63; a version side by
+/// side with this one may know more of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
+#[serde(into = "u8", from = "u64")]
 #[repr(u8)]
 pub enum Reason {
     /// The calendar server says that an item changed.
@@ -35,8 +36,11 @@ pub enum Reason {
     Retired = 10,
     /// The company's consent changed.
     Consent = 11,
+    /// Something that only a newer version knows: everything is read.
+    Unknown = 63,
 }
 
+/// Those that this version knows, each at its number.
 const REASONS: [Reason; 12] = [
     Reason::Notification,
     Reason::Missed,
@@ -68,6 +72,7 @@ impl Reason {
             Self::RenewAsked => "renew_asked",
             Self::Retired => "retired",
             Self::Consent => "consent",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -77,7 +82,9 @@ impl Reason {
             Self::Notification | Self::PbxChanged | Self::PbxLinkUp | Self::Asked | Self::Retired => {
                 Urgency::Now
             }
-            Self::Missed | Self::Removed | Self::Applied | Self::Started | Self::Consent => Urgency::Soon,
+            Self::Missed | Self::Removed | Self::Applied | Self::Started | Self::Consent | Self::Unknown => {
+                Urgency::Soon
+            }
             Self::Reauthorize | Self::RenewAsked => Urgency::Upkeep,
         }
     }
@@ -89,20 +96,23 @@ impl From<Reason> for u8 {
     }
 }
 
-impl TryFrom<u8> for Reason {
-    type Error = String;
-    fn try_from(number: u8) -> Result<Self, String> {
-        REASONS.get(usize::from(number)).copied().ok_or_else(|| format!("{number} is no reason known here"))
+impl From<u64> for Reason {
+    fn from(number: u64) -> Self {
+        let known = usize::try_from(number).ok().and_then(|number| REASONS.get(number));
+        known.copied().unwrap_or(Self::Unknown)
     }
 }
 
 /// Most subscriptions of one mailbox that are told apart; more than can be speaking at a time.
 const MOST_WATCHES: usize = 8;
 
+/// The bits of those that this version knows.
+const KNOWN: u64 = (1 << REASONS.len()) - 1;
+
 /// A set of reasons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Reasons(u32);
+pub struct Reasons(u64);
 
 impl Reasons {
     /// No reason.
@@ -110,19 +120,19 @@ impl Reasons {
 
     /// Adds one.
     pub fn insert(&mut self, reason: Reason) {
-        self.0 |= 1 << (reason as u32);
+        self.0 |= 1 << (reason as u64);
     }
 
     /// Takes one out; whether it was among them.
     pub fn remove(&mut self, reason: Reason) -> bool {
         let had = self.contains(reason);
-        self.0 &= !(1 << (reason as u32));
+        self.0 &= !bits_of(reason);
         had
     }
 
     /// Whether it is among them.
     pub fn contains(self, reason: Reason) -> bool {
-        self.0 & (1 << (reason as u32)) != 0
+        self.0 & bits_of(reason) != 0
     }
 
     /// Whether any of these is among them.
@@ -143,7 +153,15 @@ impl Reasons {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Reason> {
-        REASONS.into_iter().filter(move |reason| self.contains(*reason))
+        REASONS.into_iter().chain([Reason::Unknown]).filter(move |reason| self.contains(*reason))
+    }
+}
+
+/// By which bits a reason is told. What newer versions say is one thing here.
+fn bits_of(reason: Reason) -> u64 {
+    match reason {
+        Reason::Unknown => !KNOWN,
+        known => 1 << (known as u64),
     }
 }
 
@@ -197,6 +215,7 @@ impl Mark {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gathered {
     /// All their reasons.
+    #[serde(default)]
     pub reasons: Reasons,
     /// Items that changed, each once; meaningful only while `overflow` is false.
     #[serde(default)]
@@ -382,8 +401,25 @@ mod tests {
     #[test]
     fn every_reason_survives_its_number() {
         for reason in REASONS {
-            assert_eq!(Reason::try_from(u8::from(reason)), Ok(reason));
+            assert_eq!(Reason::from(u64::from(u8::from(reason))), reason);
         }
-        assert!(Reason::try_from(99).is_err());
+        assert_eq!(Reason::from(u64::from(u8::from(Reason::Unknown))), Reason::Unknown);
+    }
+
+    #[test]
+    fn what_only_a_newer_version_knows_is_one_reason_here() {
+        let document = br#"{"reasons":1152921504606846985,"watches":[[3,1],[60,2],[1000,3]],"mood":"new"}"#;
+        let mut gathered: Gathered = serde_json::from_slice(document).unwrap();
+        let reasons: Vec<_> = gathered.reasons.iter().collect();
+        assert_eq!(reasons, [Reason::Notification, Reason::Removed, Reason::Unknown]);
+        assert_eq!(gathered.take_watches(Reason::Removed), [1]);
+        assert_eq!(gathered.take_watches(Reason::Unknown), [2, 3]);
+        assert!(gathered.reasons.remove(Reason::Unknown) && !gathered.reasons.contains(Reason::Unknown));
+        let mark = br#"{"mailbox":1,"at":"2026-11-23T08:00:00Z","reason":42,"mood":"new"}"#;
+        let mark: Mark = serde_json::from_slice(mark).unwrap();
+        assert_eq!(mark.reason, Reason::Unknown);
+        gathered.add(mark);
+        let again: Gathered = serde_json::from_slice(&serde_json::to_vec(&gathered).unwrap()).unwrap();
+        assert!(again.reasons.contains(Reason::Unknown));
     }
 }

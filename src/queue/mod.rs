@@ -28,6 +28,7 @@
 
 mod dispatcher;
 mod mark;
+mod replicas;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use jiff::Timestamp;
 
 pub use dispatcher::{Dispatcher, DispatcherSettings, TakesTurns};
 pub use mark::{Gathered, Hint, Mark, Reason, Reasons, Tally};
+pub use replicas::{ANNOUNCE_EVERY, Duty, GONE_AFTER, Replica, ReplicaRecord, Replicas};
 
 use crate::model::{CompanyId, Generation, MailboxId};
 
@@ -60,6 +62,8 @@ pub struct Lease {
     pub mailbox: MailboxId,
     /// Whose.
     pub company: CompanyId,
+    /// The company's revision when the lease was given: no turn goes by what was stored before it.
+    pub revision: u64,
     /// Greater than that of every lease of this mailbox before.
     pub generation: Generation,
     /// When the lease ends unless extended, by the store's clock.
@@ -194,6 +198,10 @@ pub trait DueStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::LeaseLost`].
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// A turn is over and could not be settled: what the store still holds for it, it takes back as soon as it can. A store
+    /// whose leases only end by time does nothing.
+    fn abandon(&self, _mailbox: MailboxId, _generation: Generation) {}
 
     /// The stored document of a mailbox, for a look from outside a turn.
     ///

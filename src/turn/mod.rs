@@ -29,7 +29,7 @@ use tracing::{debug, error, warn};
 
 pub use self::retry::RetryPlan;
 use self::{
-    roster::{Roster, Seat},
+    roster::{Roster, Seat, SeatsCompanies},
     state::{MailboxState, Trouble},
 };
 use crate::{
@@ -77,6 +77,12 @@ const UNSEATED: SignedDuration = SignedDuration::from_secs(60);
 /// another without end.
 const NOT_AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long a lease may have been on its way from the store, and by how much a clock here may run slower than the store's.
+const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long a store that is away is left alone.
+const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
 /// Marks behind which a person stands: they are asked for still when there is room to read at last.
 const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Reason::RenewAsked];
 
@@ -84,6 +90,7 @@ const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Rea
 pub struct Turns {
     store: Arc<dyn DueStore>,
     roster: Arc<Roster>,
+    offices: Arc<dyn SeatsCompanies>,
     clock: SharedClock,
     settings: TurnSettings,
     shutdown: CancellationToken,
@@ -113,6 +120,8 @@ struct Turn<'a> {
     put_off: bool,
     /// Whether what was found makes the whole company's push doubtful.
     company_doubted: bool,
+    /// Until when the lease that it began with surely stands, though the store were away.
+    stands_until: Timestamp,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
     decision: Option<Decision>,
@@ -152,21 +161,35 @@ enum Ended {
 }
 
 impl Turns {
-    /// Turns over `store` for whoever is in `roster`; from `shutdown` on they show, and read nothing any more.
+    /// Turns over `store` for whoever is in `roster`, kept in step with what is stored by `offices`; from `shutdown` on they show, and read nothing any more.
     pub fn new(
         store: Arc<dyn DueStore>,
         roster: Arc<Roster>,
+        offices: Arc<dyn SeatsCompanies>,
         clock: SharedClock,
         settings: TurnSettings,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         let ended = broadcast::Sender::new(ENDED_KEPT);
-        Arc::new(Self { store, roster, clock, settings, shutdown, ended })
+        Arc::new(Self { store, roster, offices, clock, settings, shutdown, ended })
     }
 
     /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
     pub fn ended(&self) -> broadcast::Receiver<MailboxId> {
         self.ended.subscribe()
+    }
+
+    /// The seat of a mailbox by the revision that its lease is of, or by a newer one (I13).
+    async fn seat(&self, lease: &Lease, stands_until: Timestamp) -> Result<Option<Seat>, StoreError> {
+        let sits = || self.roster.seat(lease.mailbox).filter(|seat| seat.office.revision >= lease.revision);
+        if let Some(seat) = sits() {
+            return Ok(Some(seat));
+        }
+        tokio::select! {
+            brought = self.offices.bring_up(&lease.company, lease.revision) => brought?,
+            lost = self.keep(lease, stands_until) => return Err(lost),
+        }
+        Ok(sits())
     }
 
     async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -186,7 +209,13 @@ impl Turns {
 
     /// The stored document; one that cannot be read is begun anew, so that the mailbox heals by reading its calendar.
     fn state_of(&self, lease: &Lease) -> MailboxState {
-        MailboxState::read(&lease.state).unwrap_or_else(|error| {
+        let read = MailboxState::read(&lease.state).inspect(|state| {
+            if !state.unread.is_empty() {
+                warn!(members = ?state.unread, "Some of the stored state of mailbox {} cannot be read; all of it is read anew", lease.mailbox);
+                metrics::counter!("narvaro_states_unreadable_total").increment(1);
+            }
+        });
+        read.unwrap_or_else(|error| {
             error!(error = %Chain(&error), "The stored state of mailbox {} cannot be read; it is built anew", lease.mailbox);
             metrics::counter!("narvaro_states_unreadable_total").increment(1);
             MailboxState::read(&[]).unwrap_or_default()
@@ -206,13 +235,46 @@ impl Turns {
         }
     }
 
-    /// Extends the lease while the turn lasts; returns when it is lost.
-    async fn keep(&self, lease: &Lease) -> StoreError {
+    /// Extends the lease while the turn lasts; returns when it is lost. A store that is away takes nothing from whom it gave
+    /// the lease to, until its time is over.
+    async fn keep(&self, lease: &Lease, stands_until: Timestamp) -> StoreError {
         let third = SignedDuration::try_from(self.settings.hold / 3).unwrap_or(SignedDuration::from_secs(1));
+        let mut until = stands_until;
+        let mut wait = third;
         loop {
-            self.clock.sleep_until(self.clock.now() + third).await;
-            if let Err(error) = self.store.extend(lease, self.settings.hold).await {
-                return error;
+            let now = self.clock.now();
+            self.clock.sleep_until(now + wait).await;
+            wait = third;
+            let asked = self.clock.now();
+            match self.store.extend(lease, self.settings.hold).await {
+                Ok(_) => until = self.stands_until(asked),
+                Err(StoreError::Unavailable(_)) if self.clock.now() < until => wait = STORE_PAUSE,
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Until when a lease that was asked for at `asked` surely stands.
+    fn stands_until(&self, asked: Timestamp) -> Timestamp {
+        let hold = SignedDuration::try_from(self.settings.hold).unwrap_or(SignedDuration::ZERO);
+        asked + hold - ON_ITS_WAY
+    }
+
+    /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
+    /// shown in the turn would have to be found out again.
+    async fn settle(
+        &self,
+        lease: &Lease,
+        settled: Settled,
+        stands_until: Timestamp,
+    ) -> Result<(), StoreError> {
+        loop {
+            match self.store.settle(lease, settled.clone()).await {
+                Err(StoreError::Unavailable(error)) if self.clock.now() + STORE_PAUSE < stands_until => {
+                    debug!(error = %Chain(&*error), "A turn of mailbox {} waits for the store", lease.mailbox);
+                    self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
+                }
+                outcome => return outcome,
             }
         }
     }
@@ -222,7 +284,16 @@ impl Turns {
 impl TakesTurns for Turns {
     async fn take(&self, lease: Lease) -> Result<(), StoreError> {
         metrics::counter!("narvaro_turns_total").increment(1);
-        let Some(seat) = self.roster.seat(lease.mailbox) else { return self.put_off(&lease).await };
+        // Before anything is asked for in it.
+        let stands_until = self.stands_until(self.clock.now());
+        let seat = match self.seat(&lease, stands_until).await {
+            Ok(Some(seat)) => seat,
+            Ok(None) => return self.put_off(&lease).await,
+            Err(error) => {
+                warn!(company.id = %lease.company, error = %Chain(&error), "What is stored of company `{}` cannot be read; mailbox {} waits", lease.company, lease.mailbox);
+                return self.store.release(&lease).await;
+            }
+        };
         let mut turn = Turn {
             turns: self,
             lease: &lease,
@@ -235,12 +306,13 @@ impl TakesTurns for Turns {
             pbx_unread: false,
             put_off: false,
             company_doubted: false,
+            stands_until,
             announced: Vec::new(),
             decision: None,
         };
         let ended = tokio::select! {
             ended = turn.run() => ended,
-            lost = self.keep(&lease) => Err(lost),
+            lost = self.keep(&lease, stands_until) => Err(lost),
         };
         // Told once, whatever became of the reading that found it, and so not within its bounds.
         if turn.company_doubted {
@@ -248,14 +320,15 @@ impl TakesTurns for Turns {
         }
         match ended? {
             Ended::Gone => {
-                self.store.settle(&lease, Settled::Gone).await?;
+                self.settle(&lease, Settled::Gone, stands_until).await?;
                 self.roster.unseat_retired(lease.mailbox);
             }
             Ended::GoesOn => {
                 let (due, urgency) = turn.next_due();
                 let to_read = turn.to_read();
                 let state = turn.state.write();
-                self.store.settle(&lease, Settled::Next { state, due, urgency, to_read }).await?;
+                let next = Settled::Next { state, due, urgency, to_read };
+                self.settle(&lease, next, stands_until).await?;
             }
         }
         // Nobody may be listening.

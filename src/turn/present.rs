@@ -240,8 +240,7 @@ impl Turn<'_> {
         shown.extend_from_slice(&self.announced);
         #[expect(clippy::expect_used, reason = "keys are texts and no value can refuse")]
         let document = serde_json::to_vec(&Intent { shown }).expect("maps of texts can always be written");
-        let store = &self.turns.store;
-        store.intend(self.lease, document).await?;
+        self.announce(document).await?;
         match self.write(&*driver, &decision.wanted).await {
             Ok(shown) => {
                 self.measure(decision, now);
@@ -260,6 +259,23 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Announces a write. Where the store is away, a lease that surely outlasts the write is enough: an edge that has begun to be
+    /// shown does not wait for the store, and nobody else can show anything meanwhile.
+    async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
+        let within =
+            SignedDuration::try_from(self.turns.settings.write_within).unwrap_or(SignedDuration::MAX);
+        match self.turns.store.intend(self.lease, document).await {
+            Err(StoreError::Unavailable(error))
+                if self.now().checked_add(within).is_ok_and(|end| end < self.stands_until) =>
+            {
+                warn!(error = %Chain(&*error), "Extension {} is changed though the store is away", self.seat.extension);
+                metrics::counter!("narvaro_writes_unannounced_total").increment(1);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// What the PBX shows once it shows what was decided, in words for people.
@@ -385,7 +401,9 @@ impl Turn<'_> {
                 told: self.state.told.take(),
                 watch_generation: self.state.watch_generation,
                 watches_kept: self.state.watches_kept,
-                schema: super::state::SCHEMA,
+                schema: self.state.schema,
+                others: std::mem::take(&mut self.state.others),
+                newer: std::mem::take(&mut self.state.newer),
                 ..MailboxState::default()
             };
             self.decision = None;

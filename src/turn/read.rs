@@ -34,7 +34,7 @@ use crate::{
 
 /// Marks that make a round from the start of the window necessary: whoever asks for it trusts nothing, and what
 /// is newly consented may be another calendar.
-const ASK_FOR_ALL: [Reason; 2] = [Reason::Asked, Reason::Consent];
+const ASK_FOR_ALL: [Reason; 3] = [Reason::Asked, Reason::Consent, Reason::Unknown];
 
 /// Marks that make a round necessary: something may have changed unheard.
 const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];

@@ -8,10 +8,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use async_trait::async_trait;
+
 use crate::{
     calendar::{BroughtEvents, CalendarSource},
     model::{CompanyId, Extension, Language, MailboxId, Rules, TenantId},
     presence::PbxDriver,
+    queue::StoreError,
     subscription::{Push, WatchKeeper},
     timetable::{Matcher, RuleError, digest_of},
 };
@@ -57,6 +60,8 @@ pub struct Integration {
 pub struct Office {
     /// Which company.
     pub company: CompanyId,
+    /// What of the company's story this is ([`CompanyRecord::revision`](crate::company::records::CompanyRecord::revision)).
+    pub revision: u64,
     /// Language of texts.
     pub language: Language,
     /// Rules of all who have no words of their own.
@@ -89,6 +94,17 @@ impl Seat {
     pub fn ruleset(&self) -> &Arc<Ruleset> {
         self.own.as_ref().unwrap_or(&self.office.common)
     }
+}
+
+/// Whoever seats companies as the store has them.
+#[async_trait]
+pub trait SeatsCompanies: Send + Sync + 'static {
+    /// Seats a company as it is stored by now, unless it sits by `revision` or something newer already. Where it cannot be set
+    /// up, it sits as before.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it sits as before.
+    async fn bring_up(&self, company: &CompanyId, revision: u64) -> Result<(), StoreError>;
 }
 
 /// All seats.

@@ -1,7 +1,9 @@
 //! What a mailbox's turns remember: the document that the store keeps for each mailbox.
 //!
 //! It holds no subject, body, attendee or location (I5). Members that this version does not know are kept
-//! as they are, so that an older and a newer version can work on the same store side by side.
+//! as they are, so that an older and a newer version can work on the same store side by side: a newer one adds members and
+//! names of what stands in the way, and changes nothing that there is. A member that cannot be read is left out, and
+//! everything is read anew.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,14 +12,15 @@ use crate::{
     calendar::{DeltaLink, MailboxRef, PushRecord},
     decide::Layers,
     health::Health,
-    model::{Disposition, Interval, MailboxId, ProfileId, Shown, SubscriptionId, Wanted},
-    queue::Gathered,
+    model::{Disposition, Interval, MailboxId, Others, ProfileId, Shown, SubscriptionId, Wanted},
+    queue::{Gathered, Reason},
     timetable::Timetable,
 };
 
 use super::retry::{RetryPlan, retry_at};
 
-/// The layout this version writes.
+/// The layout this version writes: grows with each member that is added inside of another, as those are looked for in
+/// newer documents only.
 pub const SCHEMA: u32 = 1;
 
 /// Everything a mailbox's turns remember.
@@ -106,6 +109,12 @@ pub struct MailboxState {
     /// Members of other versions.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
+    /// The same inside of members.
+    #[serde(skip)]
+    pub(crate) newer: Others,
+    /// Members that could not be read.
+    #[serde(skip)]
+    pub(crate) unread: Vec<String>,
 }
 
 /// Who an alias is.
@@ -235,13 +244,27 @@ impl MailboxState {
         if document.is_empty() {
             return Ok(Self { schema: SCHEMA, ..Self::default() });
         }
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(document))
+        let read = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(document));
+        let mut state: Self = read.or_else(|error| read_in_part(document).ok_or(error))?;
+        if state.schema > SCHEMA {
+            let known = serde_json::to_value(&state).unwrap_or_default();
+            state.newer = Others::of(serde_json::from_slice(document).unwrap_or_default(), &known);
+        }
+        state.schema = state.schema.max(SCHEMA);
+        Ok(state)
     }
 
     /// The document to be stored.
     pub(super) fn write(&self) -> Vec<u8> {
+        const PROOF: &str = "keys are texts and no value can refuse";
         #[expect(clippy::expect_used, reason = "proven")]
-        serde_json::to_vec(self).expect("keys are texts and no value can refuse")
+        if self.newer.is_empty() {
+            return serde_json::to_vec(self).expect(PROOF);
+        }
+        #[expect(clippy::expect_used, reason = "proven")]
+        let mut document = serde_json::to_value(self).expect(PROOF);
+        self.newer.put_back(&mut document);
+        document.to_string().into_bytes()
     }
 
     /// How the mailbox stands: the gravest of what stands in the way.
@@ -282,7 +305,7 @@ impl MailboxState {
     /// Forgets everything that was read under another alias; what people set by hand stays.
     pub(super) fn move_to_alias(&mut self, alias: &str) {
         *self = Self {
-            schema: SCHEMA,
+            schema: self.schema,
             alias: alias.to_owned(),
             layers: std::mem::take(&mut self.layers),
             watch_generation: self.watch_generation,
@@ -295,7 +318,100 @@ impl MailboxState {
             shows: self.shows.take(),
             owed: std::mem::take(&mut self.owed),
             others: std::mem::take(&mut self.others),
+            newer: std::mem::take(&mut self.newer),
             ..Self::default()
         };
+    }
+}
+
+/// What can be read of a document of which some members cannot; `None` where nothing can.
+fn read_in_part(document: &[u8]) -> Option<MailboxState> {
+    let mut members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(document).ok()?;
+    let mut unread = Vec::new();
+    loop {
+        let value = serde_json::Value::Object(members.clone());
+        let error = match serde_path_to_error::deserialize::<_, MailboxState>(value) {
+            Ok(mut state) => {
+                state.owed.reasons.insert(Reason::Unknown);
+                return Some(MailboxState { unread, ..state });
+            }
+            Err(error) => error,
+        };
+        let Some(serde_path_to_error::Segment::Map { key }) = error.path().iter().next() else { return None };
+        members.remove(key)?;
+        unread.push(key.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn document() -> Value {
+        json!({
+            "schema": SCHEMA + 1,
+            "alias": "anna@acme.example",
+            "mood": "new",
+            "owed": { "reasons": 1, "hints": [], "overflow": false, "tint": 7 },
+            "watch": {
+                "id": "a", "expires": "2026-11-30T08:00:00Z", "renew_at": "2026-11-26T08:00:00Z", "generation": 1,
+                "key": "k", "rich": false, "flavour": { "of": "newer" },
+            },
+            "watch_generation": 1,
+            "calendar_trouble": {
+                "health": { "state": "moonstruck", "phase": 3 },
+                "since": "2026-11-23T08:00:00Z", "attempts": 1, "retry_at": "2026-11-23T08:05:00Z",
+            },
+        })
+    }
+
+    fn written(state: &MailboxState) -> Value {
+        serde_json::from_slice(&state.write()).unwrap()
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_read_and_lost_by_no_turn() {
+        let mut state = MailboxState::read(document().to_string().as_bytes()).unwrap();
+        assert_eq!(state.alias, "anna@acme.example");
+        assert_eq!(state.watch.as_ref().unwrap().id.as_str(), "a");
+        state.watch.as_mut().unwrap().unconfirmed = true;
+        state.owed.reasons.insert(Reason::Asked);
+        let document = written(&state);
+        assert_eq!((&document["mood"], &document["schema"]), (&json!("new"), &json!(SCHEMA + 1)));
+        assert_eq!(document["owed"]["tint"], json!(7));
+        assert_eq!(document["watch"]["flavour"], json!({ "of": "newer" }));
+        assert_eq!(document["watch"]["unconfirmed"], json!(true));
+        // What they stood in has gone: so have they.
+        state.watch = None;
+        assert_eq!(written(&state).get("watch"), None);
+        state.move_to_alias("bo@acme.example");
+        let document = written(&state);
+        assert_eq!((&document["mood"], &document["schema"]), (&json!("new"), &json!(SCHEMA + 1)));
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_read_is_left_out_and_everything_read_anew() {
+        let state = MailboxState::read(document().to_string().as_bytes()).unwrap();
+        assert_eq!(state.unread, ["calendar_trouble"]);
+        assert_eq!(state.calendar_trouble, None);
+        assert!(
+            state.owed.reasons.contains(Reason::Unknown) && state.owed.reasons.contains(Reason::Notification)
+        );
+        let mut broken = document();
+        broken["timetable"] = json!("not a timetable");
+        broken["owed"] = json!([1, 2]);
+        let state = MailboxState::read(broken.to_string().as_bytes()).unwrap();
+        assert_eq!(state.unread.len(), 3);
+        assert!(state.watch.is_some() && state.owed.reasons.contains(Reason::Unknown));
+        assert!(MailboxState::read(b"[]").is_err() && MailboxState::read(b"{").is_err());
+    }
+
+    #[test]
+    fn a_document_of_this_version_is_written_as_it_is_read() {
+        let state = MailboxState { schema: SCHEMA, alias: "anna@acme.example".into(), ..Default::default() };
+        assert_eq!(MailboxState::read(&state.write()).unwrap(), state);
+        assert!(state.unread.is_empty());
     }
 }

@@ -109,7 +109,6 @@ async fn hook_with(limits: ReceiverLimits) -> Hook {
     let company = "acme".parse().unwrap();
     let records: &dyn Store = &inner;
     let applied = records.apply(&company, vec![], users).await.unwrap();
-    records.make_due(&applied.mailboxes);
     let mailbox = applied.mailboxes[0].id;
     let lease = inner.lease(1, Duration::from_secs(60)).await.unwrap().remove(0);
     let next = Settled::Next { state: vec![], due: None, urgency: Urgency::Now, to_read: None };

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::redis::{PLAIN, RedisServer};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 use narvaro::{
     admin::{
@@ -15,8 +16,12 @@ use narvaro::{
     app::{App, Sockets},
     clock::{Clock, ManualClock, SharedClock},
     config::{Config, Environment},
+    queue::Shares,
+    store::{Store, embedded::EmbeddedSettings},
 };
 use narvaro_sim::{AppSpec, EventSpec, PbxPresence, Sim, SimOptions, TenantSpec, UserSpec};
+
+use crate::support::shared::{Handle, Shared};
 
 /// How long a state may take to come about, in real time; far more than it ever needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -41,6 +46,27 @@ pub(crate) struct World {
     public: TcpListener,
     private: TcpListener,
     app: Option<App>,
+    /// Where the store is, if the whole run is to be on Redis.
+    redis: Option<RedisServer>,
+    /// The store, where other processes may share it, and what the service has of it.
+    shared: Option<(Arc<Shared>, Arc<Handle>)>,
+}
+
+/// With this set to `1` every [`World`] keeps its store in a Redis of its own: the same tests on the other form.
+const ON_REDIS: &str = "NARVARO_TEST_ON_REDIS";
+
+fn redis() -> Option<RedisServer> {
+    match std::env::var(ON_REDIS).as_deref() {
+        Ok("1") => Some(RedisServer::start(PLAIN)),
+        Ok(other) => panic!("{ON_REDIS} is `{other}`: set it to `1`, or not at all"),
+        Err(_) => None,
+    }
+}
+
+/// One more process on the store.
+pub(crate) struct Beside {
+    pub(crate) app: App,
+    pub(crate) handle: Arc<Handle>,
 }
 
 /// Which PBX the company has.
@@ -88,6 +114,30 @@ impl World {
 
     /// A service without companies, at some other time, with its store in `folder`.
     pub(crate) async fn bare_at(now: Timestamp, options: SimOptions, folder: tempfile::TempDir) -> Self {
+        let mut world = Self::unstarted(now, options, folder).await;
+        world.start().await;
+        world
+    }
+
+    /// A service with company `acme` as [`new`](Self::new) has it, on a store that others may share.
+    pub(crate) async fn shared() -> Self {
+        Self::shared_with(Pbx::Http).await
+    }
+
+    pub(crate) async fn shared_with(pbx: Pbx) -> Self {
+        let (now, folder) = (at("2026-11-23 08:00"), tempfile::tempdir().unwrap());
+        let mut world = Self::unstarted(now, SimOptions::default(), folder).await;
+        let path = world.folder.path().join("narvaro.db");
+        let settings = EmbeddedSettings { path, shares: Shares::of(8), trail_entries: 1_000 };
+        let shared = Shared::open(&settings, &world.clock);
+        let handle = shared.handle();
+        world.shared = Some((shared, handle));
+        world.start().await;
+        world.with_acme(pbx).await;
+        world
+    }
+
+    async fn unstarted(now: Timestamp, options: SimOptions, folder: tempfile::TempDir) -> Self {
         // Another test may have done it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock = ManualClock::at(now);
@@ -105,7 +155,7 @@ impl World {
         sim.add_app(app).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let (state_keys, more_config, outside) = Default::default();
-        let mut world = Self {
+        Self {
             sim,
             clock,
             tenant,
@@ -117,9 +167,9 @@ impl World {
             public,
             private,
             app: None,
-        };
-        world.start().await;
-        world
+            shared: None,
+            redis: redis(),
+        }
     }
 
     /// A service with company `acme`, consented, and its users 201 (anna) and 202 (bo) read.
@@ -129,18 +179,26 @@ impl World {
 
     pub(crate) async fn with(pbx: Pbx) -> Self {
         let world = Self::bare().await;
-        for alias in ["anna@acme.example", "bo@acme.example"] {
-            world.sim.add_user(&world.tenant, UserSpec::new(alias)).unwrap();
-        }
-        world.apply(&world.company(pbx, "")).await;
-        world.consent("acme").await;
-        world.until_fine("acme").await;
+        world.with_acme(pbx).await;
         world
+    }
+
+    async fn with_acme(&self, pbx: Pbx) {
+        for alias in ["anna@acme.example", "bo@acme.example"] {
+            self.sim.add_user(&self.tenant, UserSpec::new(alias)).unwrap();
+        }
+        self.apply(&self.company(pbx, "")).await;
+        self.consent("acme").await;
+        self.until_fine("acme").await;
     }
 
     pub(crate) fn config(&self) -> Config {
         let (public, private) = (self.public.local_addr().unwrap(), self.private.local_addr().unwrap());
-        let store = self.folder.path().join("narvaro.db");
+        let folder = self.folder.path().display();
+        let store = match &self.redis {
+            None => format!("url = \"embedded:{folder}/narvaro.db\""),
+            Some(redis) => format!("url = \"{}\"\ndata_dir = \"{folder}\"", redis.url()),
+        };
         let base = self.sim.base_url();
         let outside = self.outside.clone().unwrap_or_else(|| self.public_url());
         let text = format!(
@@ -151,7 +209,7 @@ impl World {
             [webhook]
             public_url = "{outside}"
             [store]
-            url = "embedded:{}"
+            {store}
             [graph]
             client_id = "{CLIENT_ID}"
             cloud = "custom"
@@ -160,7 +218,6 @@ impl World {
             allow_plain_http_loopback = true
             {}
             "#,
-            store.display(),
             self.more_config
         );
         Config::parse("world.toml", &text, &self.environment()).unwrap()
@@ -168,6 +225,9 @@ impl World {
 
     pub(crate) fn environment(&self) -> Environment {
         let [current, previous] = &self.state_keys;
+        // A store that may be shared wants a key that is.
+        let shared = if self.redis.is_some() { "a-key-that-all-replicas-of-this-world-know" } else { "" };
+        let current = if current.is_empty() { shared } else { current };
         Environment::of([
             ("NARVARO__GRAPH__CLIENT_SECRET", SECRET),
             ("PBX_SECRET", "secret"),
@@ -182,12 +242,56 @@ impl World {
             |socket: &TcpListener| tokio::net::TcpListener::from_std(socket.try_clone().unwrap()).unwrap();
         let sockets = Sockets { public: socket(&self.public), private: socket(&self.private) };
         let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
-        let app = App::start(self.config(), self.environment(), clock, None, sockets).await;
+        let (config, environment) = (self.config(), self.environment());
+        let app = match &self.shared {
+            Some((_, handle)) => {
+                let store = Arc::clone(handle) as Arc<dyn Store>;
+                App::start_on(store, config, environment, clock, None, sockets).await
+            }
+            None => App::start(config, environment, clock, None, sockets).await,
+        };
         self.app = Some(app.unwrap());
+    }
+
+    /// Starts one more process on the store, at the same public address.
+    pub(crate) async fn beside(&self) -> Beside {
+        let public = tokio::net::TcpListener::from_std(self.public.try_clone().unwrap()).unwrap();
+        let private = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (sockets, handle) = (Sockets { public, private }, self.shared.as_ref().unwrap().0.handle());
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        let store = Arc::clone(&handle) as Arc<dyn Store>;
+        let app = App::start_on(store, self.config(), self.environment(), clock, None, sockets).await;
+        Beside { app: app.unwrap(), handle }
+    }
+
+    /// What the service has of the shared store.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.shared.as_ref().unwrap().1
+    }
+
+    /// From now on the other process is asked; the one that was asked so far is returned.
+    pub(crate) fn ask(&mut self, other: Beside) -> Beside {
+        let app = self.app.replace(other.app).unwrap();
+        let handle = std::mem::replace(&mut self.shared.as_mut().unwrap().1, other.handle);
+        Beside { app, handle }
     }
 
     pub(crate) async fn stop(&mut self) {
         self.app.take().unwrap().stop().await;
+    }
+
+    pub(crate) fn is_on_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// Makes the store one that cannot be read, or one that can be again.
+    pub(crate) fn spoil_store(&self, spoiled: bool) {
+        if let Some(redis) = &self.redis {
+            return if spoiled { redis.stop() } else { redis.go_on() };
+        }
+        let file = rusqlite::Connection::open(self.folder.path().join("narvaro.db")).unwrap();
+        let (from, to) = if spoiled { ("company", "elsewhere") } else { ("elsewhere", "company") };
+        file.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []).unwrap();
     }
 
     /// Stops in order and starts again on the same store and addresses.

@@ -88,6 +88,7 @@ struct Slot {
 #[derive(Debug)]
 struct CompanyQueue {
     id: CompanyId,
+    revision: u64,
     lanes: [Lane; 2],
 }
 
@@ -103,6 +104,7 @@ struct Lane {
 pub(super) struct Taken {
     pub(super) mailbox: MailboxId,
     pub(super) company: CompanyId,
+    pub(super) revision: u64,
     pub(super) generation: Generation,
     pub(super) until: Timestamp,
     pub(super) gathered: Gathered,
@@ -184,9 +186,15 @@ impl DueIndex {
             return *number;
         }
         let number = u32::try_from(self.companies.len()).unwrap_or(u32::MAX);
-        self.companies.push(CompanyQueue { id: company.clone(), lanes: Default::default() });
+        self.companies.push(CompanyQueue { id: company.clone(), revision: 0, lanes: Default::default() });
         self.numbers.insert(company.clone(), number);
         number
+    }
+
+    /// A company has changed: leases from now on are of this revision.
+    pub(super) fn revise(&mut self, company: &CompanyId, revision: u64) {
+        let number = self.number(company);
+        self.companies[number as usize].revision = revision;
     }
 
     fn fingerprint(&self, mark: &Mark) -> Option<u64> {
@@ -431,9 +439,16 @@ impl DueIndex {
             }));
             self.leases.insert((until, mailbox));
             self.count(company, held_for, true);
-            let company = self.companies[company as usize].id.clone();
-            let gathered = waiting.gathered;
-            taken.push(Taken { mailbox, company, generation, until, gathered, reads });
+            let CompanyQueue { id: company, revision, .. } = &self.companies[company as usize];
+            taken.push(Taken {
+                mailbox,
+                company: company.clone(),
+                revision: *revision,
+                generation,
+                until,
+                gathered: waiting.gathered,
+                reads,
+            });
         }
         taken
     }
@@ -563,6 +578,17 @@ impl DueIndex {
             self.take_back(mailbox, now);
         }
         holds
+    }
+
+    /// Hands all leases back, but those of turns that are being stored.
+    pub(super) fn release_all(&mut self, now: Timestamp) {
+        let held: Vec<MailboxId> = self.leases.iter().map(|(_, mailbox)| *mailbox).collect();
+        for mailbox in held {
+            let settling = self.slots.get(&mailbox).and_then(|slot| slot.held.as_deref());
+            if settling.is_some_and(|held| !held.settling) {
+                self.take_back(mailbox, now);
+            }
+        }
     }
 
     /// The first entry of the log that is still needed; `None`: none is.

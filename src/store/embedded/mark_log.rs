@@ -342,7 +342,7 @@ fn take_mark(rest: &mut &[u8]) -> Option<Mark> {
         })
     };
     let at = Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
-    Some(Mark { mailbox, at, reason: Reason::try_from(reason).ok()?, watch, hint })
+    Some(Mark { mailbox, at, reason: Reason::from(u64::from(reason)), watch, hint })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

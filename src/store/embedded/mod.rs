@@ -19,6 +19,8 @@
 mod due;
 mod mark_log;
 mod marker;
+mod records;
+mod replicas;
 mod schema;
 mod trail;
 mod writer;
@@ -33,11 +35,11 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use tokio::sync::{
     Notify,
     mpsc::{self, error::TrySendError},
-    oneshot,
+    oneshot, watch,
 };
 
 use self::{
@@ -46,16 +48,14 @@ use self::{
 };
 use due::DueIndex;
 pub use schema::SchemaError;
-use writer::{Command, Writer, mailboxes_of, maybe, parsed};
+use writer::{Command, Revised, Writer, maybe, parsed};
 
 use crate::{
     clock::SharedClock,
-    company::{
-        records::{Applied, CompanyRecord, MailboxRecord, Records},
-        trail::Deed,
+    model::{CompanyId, MailboxId},
+    queue::{
+        Depth, DueStore, Lease, Mark, Reason, ReplicaRecord, Settled, Shares, StoreError, Tally, Urgency,
     },
-    model::{CompanyId, Extension, MailboxId},
-    queue::{Depth, DueStore, Lease, Mark, Reason, Settled, Shares, StoreError, Tally, Urgency},
 };
 
 /// Commands that may wait for each of the two threads: at 10 µs each the last waits 80 ms, far below Graph's 3 s.
@@ -110,6 +110,10 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 struct Shared {
     index: Mutex<DueIndex>,
     changed: Notify,
+    /// The newest revision of all.
+    revision: watch::Sender<u64>,
+    /// Who is there, and when it said so: nobody else could be.
+    announced: Mutex<Option<ReplicaRecord>>,
     clock: SharedClock,
 }
 
@@ -117,6 +121,19 @@ impl Shared {
     /// The index. A panic while it was held has been counted where it happened; the index itself is never left half changed by the code here.
     fn index(&self) -> MutexGuard<'_, DueIndex> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announced(&self) -> MutexGuard<'_, Option<ReplicaRecord>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes whoever follows changes.
+    fn revised(&self, revision: u64) {
+        self.revision.send_if_modified(|newest| {
+            let newer = revision > *newest;
+            *newest = revision.max(*newest);
+            newer
+        });
     }
 }
 
@@ -161,7 +178,14 @@ impl Embedded {
             readers.push(Mutex::new(reader));
         }
 
-        let shared = Arc::new(Shared { index: Mutex::new(index), changed: Notify::new(), clock });
+        let revision = schema::revision(&connection).map_err(sqlite)?;
+        let shared = Arc::new(Shared {
+            index: Mutex::new(index),
+            changed: Notify::new(),
+            revision: watch::Sender::new(revision),
+            announced: Mutex::default(),
+            clock,
+        });
         let (commands, writes) = mpsc::channel(WAITING);
         let (appends, marks) = mpsc::channel(WAITING);
         let writer = Writer::new(connection, Arc::clone(&shared));
@@ -191,18 +215,12 @@ impl Embedded {
         self.send(|reply| Command::Write { write: Box::new(write), reply }).await
     }
 
-    /// Sets one of a company's documents.
-    async fn set(
+    /// Writes what gives something a new revision.
+    async fn revise(
         &self,
-        statement: &'static str,
-        company: &CompanyId,
-        document: Option<Vec<u8>>,
-    ) -> Result<(), StoreError> {
-        let company = company.clone();
-        let write = move |transaction: &rusqlite::Transaction<'_>| {
-            transaction.execute(statement, params![company.as_str(), document]).map(|rows| rows as u64)
-        };
-        self.write(write).await.map(drop)
+        write: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<Revised> + Send + 'static,
+    ) -> Result<Revised, StoreError> {
+        self.send(|reply| Command::Revise { write: Box::new(write), reply }).await
     }
 
     /// Reads from the committed file. Rows are few and in the page cache: cheaper than a hop to another thread.
@@ -293,6 +311,11 @@ fn fill(
         index.add(mailbox, &company, due.and_then(|due| Timestamp::from_microsecond(due).ok()), urgency, now);
         all.push(mailbox);
     }
+    let mut statement = connection.prepare("SELECT id, revision FROM company")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        index.revise(&parsed(0, &row.get::<_, String>(0)?)?, row.get::<_, i64>(1)?.cast_unsigned());
+    }
     for record in records {
         for mark in record.marks {
             index.enter(mark, Some(record.entry), now);
@@ -331,6 +354,7 @@ impl DueStore for Embedded {
                 leases.push(Lease {
                     mailbox: taken.mailbox,
                     company: taken.company.clone(),
+                    revision: taken.revision,
                     generation: taken.generation,
                     until: taken.until,
                     gathered: taken.gathered.clone(),
@@ -415,109 +439,4 @@ impl DueStore for Embedded {
 
 fn lost(lease: &Lease) -> StoreError {
     StoreError::LeaseLost { mailbox: lease.mailbox, generation: lease.generation }
-}
-
-#[async_trait]
-impl Records for Embedded {
-    async fn companies(&self) -> Result<Vec<CompanyRecord>, StoreError> {
-        self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT id, applied, draft, standing FROM company ORDER BY id")?;
-            let rows = statement.query_map([], |row| {
-                Ok(CompanyRecord {
-                    id: parsed(0, &row.get::<_, String>(0)?)?,
-                    applied: row.get(1)?,
-                    draft: row.get(2)?,
-                    standing: row.get(3)?,
-                })
-            })?;
-            rows.collect()
-        })
-    }
-
-    async fn mailboxes(&self) -> Result<Vec<MailboxRecord>, StoreError> {
-        self.read(|connection| mailboxes_of(connection, None))
-    }
-
-    async fn save_draft(&self, company: &CompanyId, draft: Option<Vec<u8>>) -> Result<(), StoreError> {
-        const SET: &str = "INSERT INTO company (id, draft) VALUES (?1, ?2)
-             ON CONFLICT (id) DO UPDATE SET draft = excluded.draft";
-        self.set(SET, company, draft).await
-    }
-
-    async fn apply_noted(
-        &self,
-        company: &CompanyId,
-        document: Vec<u8>,
-        users: Vec<Extension>,
-        deed: Option<Deed>,
-    ) -> Result<Applied, StoreError> {
-        let company = company.clone();
-        let deed = deed.map(|deed| (deed, self.trail_entries));
-        self.send(|reply| Command::Apply { company, document, users, deed, reply }).await
-    }
-
-    fn make_due(&self, mailboxes: &[MailboxRecord]) {
-        let now = self.shared.clock.now();
-        {
-            let mut index = self.shared.index();
-            for mailbox in mailboxes {
-                index.enter(Mark::new(mailbox.id, now, Reason::Applied), None, now);
-                if mailbox.retired {
-                    index.enter(Mark::new(mailbox.id, now, Reason::Retired), None, now);
-                }
-            }
-        }
-        self.shared.changed.notify_waiters();
-    }
-
-    async fn set_standing_noted(
-        &self,
-        company: &CompanyId,
-        standing: Vec<u8>,
-        deed: Option<Deed>,
-    ) -> Result<(), StoreError> {
-        const SET: &str = "INSERT INTO company (id, standing) VALUES (?1, ?2)
-             ON CONFLICT (id) DO UPDATE SET standing = excluded.standing";
-        let (company, kept) = (company.clone(), self.trail_entries);
-        let write = move |transaction: &rusqlite::Transaction<'_>| {
-            if let Some(deed) = deed {
-                trail::note(transaction, &deed, kept)?;
-            }
-            transaction.execute(SET, params![company.as_str(), standing]).map(|rows| rows as u64)
-        };
-        self.write(write).await.map(drop)
-    }
-
-    async fn forget(&self, company: &CompanyId) -> Result<(), StoreError> {
-        let company = company.clone();
-        self.write(move |transaction| {
-            let left: Option<i64> = transaction
-                .query_row("SELECT 1 FROM mailbox WHERE company = ?1 LIMIT 1", [company.as_str()], |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            if left.is_none() {
-                transaction.execute("DELETE FROM company WHERE id = ?1", [company.as_str()])?;
-            }
-            Ok(1)
-        })
-        .await
-        .map(drop)
-    }
-
-    async fn spend(&self, ticket: &str, expires: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
-        let ticket = ticket.to_owned();
-        let changed = self
-            .write(move |transaction| {
-                transaction.execute("DELETE FROM spent_ticket WHERE expires < ?1", [now.as_second()])?;
-                let changed = transaction.execute(
-                    "INSERT OR IGNORE INTO spent_ticket (ticket, expires) VALUES (?1, ?2)",
-                    params![ticket, expires.as_second()],
-                )?;
-                Ok(changed as u64)
-            })
-            .await?;
-        Ok(changed == 1)
-    }
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The layout this version writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -63,6 +63,15 @@ CREATE TABLE job_mailbox (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Since layout 4. What is there already has the first revision.
+const REVISIONS: &str = "
+ALTER TABLE company ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+UPDATE company SET revision = 1;
+INSERT INTO meta (name, value) VALUES ('revision', 1);
+ALTER TABLE job ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Pages that the writer keeps: the working set of the log and of the mailboxes that have turns now.
 pub(super) const WRITER_CACHE_KIB: i64 = 2_048;
 
@@ -87,10 +96,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), SchemaError> {
         return Err(SchemaError::Newer { found: version });
     }
     let steps = match version {
-        0 => &[TABLES, TRAIL][..],
+        0 => &[TABLES, TRAIL, REVISIONS][..],
         // Marks went to a log of their own. What waited here is covered by the complete reads that a start asks for.
-        1 => &["DROP TABLE mark_log", TRAIL],
-        2 => &[TRAIL],
+        1 => &["DROP TABLE mark_log", TRAIL, REVISIONS],
+        2 => &[TRAIL, REVISIONS],
+        3 => &[REVISIONS],
         _ => return Ok(()),
     };
     let transaction = connection.transaction()?;
@@ -126,4 +136,41 @@ pub(super) fn next_epoch(connection: &Connection) -> rusqlite::Result<u32> {
         [],
         |row| row.get(0),
     )
+}
+
+/// The last revision that any company, or the list of jobs, got.
+pub(super) fn revision(connection: &Connection) -> rusqlite::Result<u64> {
+    let value = connection
+        .query_row("SELECT value FROM meta WHERE name = 'revision'", [], |row| row.get::<_, i64>(0))?;
+    Ok(value.cast_unsigned())
+}
+
+/// The next one.
+pub(super) fn next_revision(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("UPDATE meta SET value = value + 1 WHERE name = 'revision' RETURNING value")?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_layout_before_gets_its_first_revisions() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&format!("{TABLES}{TRAIL} PRAGMA user_version = 3")).unwrap();
+        let rows = "INSERT INTO company (id, applied) VALUES ('acme', x'7b7d'), ('beta', x'7b7d');
+                    INSERT INTO job (id, document) VALUES ('job', x'7b7d')";
+        connection.execute_batch(rows).unwrap();
+        prepare(&mut connection).unwrap();
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("SELECT count(*) FROM company WHERE revision = 1"), 2);
+        assert_eq!(number("SELECT version + cancelled FROM job"), 0);
+        assert_eq!((revision(&connection).unwrap(), next_revision(&connection).unwrap()), (1, 2));
+        assert_eq!(number("PRAGMA user_version"), VERSION);
+        prepare(&mut connection).unwrap();
+        assert_eq!(revision(&connection).unwrap(), 2, "nothing is done twice");
+    }
 }

@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Embedded, writer::parsed};
+use super::{
+    Embedded, schema,
+    writer::{Revised, parsed},
+};
 use crate::{
     company::trail::{Deed, JobRecord, Trail, TrailEntry, TrailQuery},
     model::MailboxId,
@@ -29,11 +32,21 @@ pub(super) fn note(transaction: &Transaction<'_>, deed: &Deed, kept: u64) -> rus
     transaction.prepare_cached("DELETE FROM trail WHERE number <= ?1")?.execute([oldest]).map(drop)
 }
 
-fn keep(transaction: &Transaction<'_>, job: &JobRecord) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("UPDATE job SET document = ?2 WHERE id = ?1")?
-        .execute(params![job.id, job.document])
-        .map(drop)
+/// Keeps how far a job has come; `false` where somebody else has done so meanwhile.
+fn keep(transaction: &Transaction<'_>, job: &JobRecord) -> rusqlite::Result<bool> {
+    let kept = transaction
+        .prepare_cached("UPDATE job SET document = ?2, version = version + 1 WHERE id = ?1 AND version = ?3")?
+        .execute(params![job.id, job.document, job.version.cast_signed()])?;
+    Ok(kept == 1)
+}
+
+fn job_of(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+    Ok(JobRecord {
+        id: row.get(0)?,
+        document: row.get(1)?,
+        version: row.get::<_, i64>(2)?.cast_unsigned(),
+        cancelled: row.get(3)?,
+    })
 }
 
 #[async_trait]
@@ -76,7 +89,7 @@ impl Trail for Embedded {
         deed: Deed,
     ) -> Result<(), StoreError> {
         let kept = self.trail_entries;
-        self.write(move |transaction| {
+        self.revise(move |transaction| {
             transaction
                 .execute("INSERT INTO job (id, document) VALUES (?1, ?2)", params![job.id, job.document])?;
             let mut add =
@@ -89,44 +102,66 @@ impl Trail for Embedded {
                  (SELECT number FROM job ORDER BY number DESC LIMIT ?1)",
                 [JOBS_KEPT],
             )?;
-            note(transaction, &deed, kept).map(|()| 1)
+            note(transaction, &deed, kept)?;
+            Ok(Revised { revision: schema::next_revision(transaction)?, ..Revised::default() })
         })
         .await
         .map(drop)
     }
 
-    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<(), StoreError> {
-        self.write(move |transaction| {
-            keep(transaction, &job)?;
+    async fn advance_job(&self, job: JobRecord, done: Vec<MailboxId>) -> Result<bool, StoreError> {
+        let advance = move |transaction: &Transaction<'_>| {
+            if !keep(transaction, &job)? {
+                return Ok(0);
+            }
             let mut take =
                 transaction.prepare_cached("DELETE FROM job_mailbox WHERE job = ?1 AND mailbox = ?2")?;
             for mailbox in &done {
                 take.execute(params![job.id, mailbox.0.cast_signed()])?;
             }
             Ok(1)
-        })
-        .await
-        .map(drop)
+        };
+        Ok(self.write(advance).await? == 1)
     }
 
-    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<(), StoreError> {
+    async fn close_job(&self, job: JobRecord, deed: Deed) -> Result<bool, StoreError> {
         let kept = self.trail_entries;
-        self.write(move |transaction| {
-            keep(transaction, &job)?;
+        let close = move |transaction: &Transaction<'_>| {
+            if !keep(transaction, &job)? {
+                return Ok(0);
+            }
             transaction.execute("DELETE FROM job_mailbox WHERE job = ?1", [&job.id])?;
             note(transaction, &deed, kept).map(|()| 1)
-        })
-        .await
-        .map(drop)
+        };
+        Ok(self.write(close).await? == 1)
+    }
+
+    async fn cancel_job(&self, id: &str, deed: Deed) -> Result<bool, StoreError> {
+        const CANCEL: &str = "UPDATE job SET cancelled = 1 WHERE id = ?1 AND cancelled = 0
+             AND EXISTS (SELECT 1 FROM job_mailbox WHERE job = ?1)";
+        let (id, kept) = (id.to_owned(), self.trail_entries);
+        let cancel = move |transaction: &Transaction<'_>| {
+            if transaction.execute(CANCEL, [id])? == 0 {
+                return Ok(Revised::default());
+            }
+            note(transaction, &deed, kept)?;
+            Ok(Revised { revision: schema::next_revision(transaction)?, ..Revised::default() })
+        };
+        Ok(self.revise(cancel).await?.revision > 0)
     }
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT id, document FROM job ORDER BY number")?;
-            let rows =
-                statement.query_map([], |row| Ok(JobRecord { id: row.get(0)?, document: row.get(1)? }))?;
+            let mut statement = connection
+                .prepare_cached("SELECT id, document, version, cancelled FROM job ORDER BY number")?;
+            let rows = statement.query_map([], job_of)?;
             rows.collect()
         })
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<JobRecord>, StoreError> {
+        const JOB: &str = "SELECT id, document, version, cancelled FROM job WHERE id = ?1";
+        self.read(|connection| connection.prepare_cached(JOB)?.query_row([id], job_of).optional())
     }
 
     async fn left_of_job(&self, id: &str) -> Result<Vec<MailboxId>, StoreError> {

@@ -10,15 +10,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{Reply, Shared, trail};
+use super::{Reply, Shared, due::DueIndex, schema};
 use crate::{
     chain::Chain,
-    company::{
-        records::{Applied, MailboxRecord},
-        trail::Deed,
-    },
-    model::{CompanyId, Extension, Generation, MailboxId},
-    queue::{Settled, StoreError, Urgency},
+    company::records::MailboxRecord,
+    model::{CompanyId, Generation, MailboxId},
+    queue::{Mark, Reason, Settled, StoreError, Urgency},
 };
 
 /// Most commands in one transaction: bounds how long the first of a group waits for the last.
@@ -27,46 +24,41 @@ const GROUP: usize = 512;
 /// Statements of the caller's own; they return how many rows they changed.
 pub(super) type Statements = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<u64> + Send>;
 
+/// Statements that give something a new revision.
+pub(super) type Revision = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Revised> + Send>;
+
+/// What got a new revision.
+#[derive(Debug, Default)]
+pub(super) struct Revised {
+    /// The revision; 0 where nothing has changed after all.
+    pub(super) revision: u64,
+    /// Of which company; `None`: of none that is there.
+    pub(super) company: Option<CompanyId>,
+    /// Its mailboxes, and why they are due.
+    pub(super) mailboxes: Vec<MailboxRecord>,
+    pub(super) reason: Option<Reason>,
+}
+
 /// A piece of writing.
 pub(super) enum Command {
-    Intend {
-        mailbox: MailboxId,
-        generation: Generation,
-        intent: Vec<u8>,
-        reply: Reply<()>,
-    },
-    Settle {
-        mailbox: MailboxId,
-        generation: Generation,
-        settled: Settled,
-        reply: Reply<()>,
-    },
-    Apply {
-        company: CompanyId,
-        document: Vec<u8>,
-        users: Vec<Extension>,
-        /// Who did it, and how many entries of the trail are kept.
-        deed: Option<(Deed, u64)>,
-        reply: Reply<Applied>,
-    },
-    Write {
-        write: Statements,
-        reply: Reply<u64>,
-    },
+    Intend { mailbox: MailboxId, generation: Generation, intent: Vec<u8>, reply: Reply<()> },
+    Settle { mailbox: MailboxId, generation: Generation, settled: Settled, reply: Reply<()> },
+    Revise { write: Revision, reply: Reply<Revised> },
+    Write { write: Statements, reply: Reply<u64> },
 }
 
 /// What is to be done in memory, and answered, once the transaction is durable.
 enum After {
     Intended { reply: Reply<()> },
     Settled { mailbox: MailboxId, next: Next, reply: Reply<()> },
-    Applied { applied: Applied, reply: Reply<Applied> },
+    Revised { revised: Revised, reply: Reply<Revised> },
     Written { changed: u64, reply: Reply<u64> },
 }
 
 /// Where a mailbox stands once its turn is stored.
 enum Next {
     Due { due: Option<Timestamp>, urgency: Urgency, to_read: Option<Urgency> },
-    Gone,
+    Gone { revision: u64 },
 }
 
 pub(super) struct Writer {
@@ -146,12 +138,8 @@ impl Writer {
             let mut index = self.shared.index();
             for done in &after {
                 match done {
-                    After::Applied { applied, .. } => {
-                        for mailbox in &applied.mailboxes {
-                            index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
-                        }
-                    }
-                    After::Settled { mailbox, next: Next::Gone, .. } => index.remove(*mailbox),
+                    After::Revised { revised, .. } => revise(&mut index, revised, now),
+                    After::Settled { mailbox, next: Next::Gone { .. }, .. } => index.remove(*mailbox),
                     After::Settled { mailbox, next: Next::Due { due, urgency, to_read }, .. } => {
                         index.settled(*mailbox, *due, *urgency, *to_read, now);
                     }
@@ -160,13 +148,19 @@ impl Writer {
             }
         }
         self.shared.changed.notify_waiters();
+        let newest = after.iter().map(|done| match done {
+            After::Revised { revised, .. } => revised.revision,
+            After::Settled { next: Next::Gone { revision }, .. } => *revision,
+            _ => 0,
+        });
+        self.shared.revised(newest.max().unwrap_or(0));
         for done in after {
             // A receiver that has given up needs no answer.
             match done {
                 After::Intended { reply } | After::Settled { reply, .. } => {
                     drop(reply.send(Ok(())));
                 }
-                After::Applied { applied, reply } => drop(reply.send(Ok(applied))),
+                After::Revised { revised, reply } => drop(reply.send(Ok(revised))),
                 After::Written { changed, reply } => drop(reply.send(Ok(changed))),
             }
         }
@@ -182,7 +176,7 @@ impl Writer {
                     self.shared.index().not_settled(mailbox, now);
                     drop(reply.send(Err(unavailable())));
                 }
-                After::Applied { reply, .. } => drop(reply.send(Err(unavailable()))),
+                After::Revised { reply, .. } => drop(reply.send(Err(unavailable()))),
                 After::Written { reply, .. } => drop(reply.send(Err(unavailable()))),
             }
         }
@@ -195,7 +189,7 @@ fn refuse(command: Command) {
         Command::Intend { reply, .. } | Command::Settle { reply, .. } => {
             drop(reply.send(Err(StoreError::Busy)));
         }
-        Command::Apply { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
+        Command::Revise { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
         Command::Write { reply, .. } => drop(reply.send(Err(StoreError::Busy))),
     }
 }
@@ -226,20 +220,17 @@ fn write_one(
             }
             settle(transaction, mailbox, settled, reply, after)
         }
-        Command::Apply { company, document, users, deed, reply } => {
-            // The answer is made below; a failure must still reach whoever waits.
-            let noted = deed.map_or(Ok(()), |(deed, kept)| trail::note(transaction, &deed, kept));
-            match noted.and_then(|()| apply(transaction, &company, &document, &users)) {
-                Ok(applied) => {
-                    after.push(After::Applied { applied, reply });
-                    Ok(())
-                }
-                Err(error) => {
-                    after.push(After::Applied { applied: Applied::default(), reply });
-                    Err(error)
-                }
+        Command::Revise { write, reply } => match write(transaction) {
+            Ok(revised) => {
+                after.push(After::Revised { revised, reply });
+                Ok(())
             }
-        }
+            Err(error) => {
+                // A failure must still reach whoever waits.
+                after.push(After::Revised { revised: Revised::default(), reply });
+                Err(error)
+            }
+        },
         Command::Write { write, reply } => match write(transaction) {
             Ok(changed) => {
                 after.push(After::Written { changed, reply });
@@ -276,40 +267,37 @@ fn settle(
                 .map(drop)
         }
         Settled::Gone => {
-            let deleted = transaction
-                .prepare_cached("DELETE FROM mailbox WHERE id = ?1 AND retired = 1")
-                .and_then(|mut statement| statement.execute([mailbox.0.cast_signed()]));
+            let gone = delete_retired(transaction, mailbox);
             // A user who was taken in again meanwhile stays: what marked the mailbox then is still to be worked off.
-            let gone = deleted.as_ref().is_ok_and(|rows| *rows == 1);
             let stays = Next::Due { due: None, urgency: Urgency::Upkeep, to_read: None };
-            let next = if gone { Next::Gone } else { stays };
+            let next =
+                gone.as_ref().ok().copied().flatten().map_or(stays, |revision| Next::Gone { revision });
             after.push(After::Settled { mailbox, next, reply });
-            deleted.map(drop)
+            gone.map(drop)
         }
     }
 }
 
-fn apply(
-    transaction: &Transaction<'_>,
-    company: &CompanyId,
-    document: &[u8],
-    users: &[Extension],
-) -> rusqlite::Result<Applied> {
-    transaction.execute(
-        "INSERT INTO company (id, applied) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, draft = NULL",
-        params![company.as_str(), document],
-    )?;
-    transaction.execute("UPDATE mailbox SET retired = 1 WHERE company = ?1", [company.as_str()])?;
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO mailbox (company, extension) VALUES (?1, ?2)
-         ON CONFLICT (company, extension) DO UPDATE SET retired = 0",
-    )?;
-    for extension in users {
-        statement.execute(params![company.as_str(), extension.as_str()])?;
+/// The new revision once it is deleted; `None` where its user is in the company.
+fn delete_retired(transaction: &Transaction<'_>, mailbox: MailboxId) -> rusqlite::Result<Option<u64>> {
+    let deleted = transaction
+        .prepare_cached("DELETE FROM mailbox WHERE id = ?1 AND retired = 1")?
+        .execute([mailbox.0.cast_signed()])?;
+    (deleted == 1).then(|| schema::next_revision(transaction)).transpose()
+}
+
+/// Brings memory in step with what has got a new revision.
+fn revise(index: &mut DueIndex, revised: &Revised, now: Timestamp) {
+    if let Some(company) = &revised.company {
+        index.revise(company, revised.revision);
     }
-    let mailboxes = mailboxes_of(transaction, Some(company))?;
-    Ok(Applied { mailboxes })
+    for mailbox in &revised.mailboxes {
+        index.add(mailbox.id, &mailbox.company, None, Urgency::Soon, now);
+        let retired = mailbox.retired.then_some(Reason::Retired);
+        for reason in revised.reason.into_iter().chain(retired) {
+            index.enter(Mark::new(mailbox.id, now, reason), None, now);
+        }
+    }
 }
 
 /// Mailboxes of a company, or of all.

@@ -1,7 +1,10 @@
-//! What tests run against: a real Asterisk and a telephone that watches it; the built service as a process.
+//! What tests run against: real Redis servers; a real Asterisk and a telephone that watches it; the built service as a
+//! process; a store that several processes share.
 
 pub(crate) mod asterisk;
+pub(crate) mod redis;
 pub(crate) mod service;
+pub(crate) mod shared;
 pub(crate) mod sip;
 
 /// The items that notifications named, as they were gathered.

@@ -1,0 +1,161 @@
+//! This process among those that share the store: it says that it is there, and takes hold of what one of them does for all.
+//!
+//! Every process asks for every duty all the time, and whoever got one keeps it: which one it is does not matter, as long
+//! as there is one. What a duty is about starts over at whoever gets it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    chain::Chain,
+    clock::SharedClock,
+    queue::{ANNOUNCE_EVERY, Duty, GONE_AFTER, Replica, StoreError},
+    store::Store,
+};
+
+/// How long a duty is held after it was asked for: as long as a silent process counts as there.
+const HOLD: Duration = GONE_AFTER;
+
+/// A duty that this process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+/// This process among others.
+pub(super) struct Membership {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    me: Replica,
+    held: watch::Sender<HashMap<Duty, Held>>,
+    alone: AtomicBool,
+}
+
+impl Membership {
+    pub(super) fn new(store: Arc<dyn Store>, clock: SharedClock) -> Arc<Self> {
+        let me =
+            Replica { name: name(), version: env!("CARGO_PKG_VERSION").to_owned(), started: clock.now() };
+        let (held, alone) = (watch::Sender::default(), AtomicBool::new(true));
+        Arc::new(Self { store, clock, me, held, alone })
+    }
+
+    pub(super) fn clock(&self) -> SharedClock {
+        Arc::clone(&self.clock)
+    }
+
+    /// Its own name.
+    pub(super) fn name(&self) -> &str {
+        &self.me.name
+    }
+
+    /// Whether nobody else works on the store, as far as is known.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Tells when a duty is got or lost from now on.
+    pub(super) fn changes(&self) -> Changes {
+        Changes(self.held.subscribe())
+    }
+
+    /// Takes hold of a duty. Since when it has been held; `None` where another process has it. While the store does not
+    /// answer it stays held for as long as it was.
+    pub(super) async fn hold(&self, duty: Duty) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let before = self.held.borrow().get(&duty).copied();
+        match self.store.hold_duty(duty, HOLD).await {
+            Ok(true) => {
+                let since = before.map_or(now, |held| held.since);
+                let until = now.checked_add(HOLD).unwrap_or(Timestamp::MAX);
+                self.set(duty, Some(Held { since, until }));
+                Some(since)
+            }
+            Ok(false) => {
+                self.set(duty, None);
+                None
+            }
+            Err(error) => {
+                warn!(error = %Chain(&error), "The store does not say who has the duty `{}`", duty.name());
+                before.filter(|held| held.until > now).map(|held| held.since)
+            }
+        }
+    }
+
+    fn set(&self, duty: Duty, now: Option<Held>) {
+        self.held.send_if_modified(|all| {
+            let before = match now {
+                Some(held) => all.insert(duty, held),
+                None => all.remove(&duty),
+            };
+            if before.is_none() && now.is_some() {
+                info!("This process has the duty `{}`", duty.name());
+            }
+            before.is_some() != now.is_some()
+        });
+    }
+
+    /// Says that this process is there, and takes hold of whatever duty is free.
+    pub(super) async fn show_up(&self) {
+        if let Err(error) = self.announce().await {
+            warn!(error = %Chain(&error), "This process could not be announced to others on the store");
+        }
+        for duty in Duty::ALL {
+            self.hold(duty).await;
+        }
+    }
+
+    async fn announce(&self) -> Result<(), StoreError> {
+        self.store.announce(&self.me).await?;
+        let others = self.store.replicas().await?.iter().any(|one| one.replica.name != self.me.name);
+        self.alone.store(!others, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Does so again and again until `shutdown`.
+    pub(super) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let every = SignedDuration::try_from(ANNOUNCE_EVERY).unwrap_or(SignedDuration::from_secs(5));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.clock.sleep_until(self.clock.now() + every) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.show_up() => {}
+            }
+        }
+    }
+}
+
+/// Tells of duties that are got or lost.
+pub(super) struct Changes(watch::Receiver<HashMap<Duty, Held>>);
+
+impl Changes {
+    /// Returns when one was got or lost since the last time.
+    pub(super) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Whoever could tell is gone, and so will this be.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The host's name for people, and something random: containers may have one name and one process number.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "narvaro" } else { host.trim() };
+    let random: String = crate::graph::fresh_nonce().chars().take(8).collect();
+    format!("{host}-{random}")
+}

@@ -1,0 +1,300 @@
+//! Leases, and being woken.
+
+use std::{
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use redis::Value;
+
+use super::{
+    Redis, company_of, keys,
+    line::gathered,
+    value::{Answer, Args, bytes, is_found, number},
+    with_counts,
+};
+use crate::{
+    model::{Generation, MailboxId},
+    queue::{Depth, DueStore, Lease, Mark, Settled, StoreError, Tally},
+};
+
+/// A replica that waits looks again after this time, though nothing woke it: a message may get lost with a connection. In real
+/// time, because so do messages.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// When there is something to lease, as far as the last look told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NextLook {
+    /// How many messages had been heard when it was taken.
+    heard: u64,
+    /// By this process's clock.
+    at: Option<Timestamp>,
+}
+
+impl Redis {
+    /// What every call about one lease begins with.
+    fn about(&self, lease: &Lease) -> Args {
+        Args::with_capacity(8).add(self.inner.time()).add(lease.mailbox.0).add(lease.generation.0)
+    }
+
+    /// Counts a lease no longer.
+    fn let_go(&self, mailbox: MailboxId, generation: Generation) {
+        self.inner.holding().end(mailbox, generation);
+        self.look_now();
+    }
+
+    fn look_now(&self) {
+        *self.next_look() = None;
+        self.room.notify_one();
+    }
+
+    fn next_look(&self) -> MutexGuard<'_, Option<NextLook>> {
+        self.next_look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lease that was given for reading, if it still stands.
+    async fn still_reads(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let args = self.about(lease).add(0);
+        let answer = self.inner.run(&keys::READ, args).await?;
+        self.found(lease, answer).map(|_| true)
+    }
+
+    /// Hands back what an answer that got lost may have left behind, or, at a stop, all that nobody will settle any more.
+    pub(super) async fn tidy_up(&self) -> Result<(), StoreError> {
+        let _alone = self.leasing.lock().await;
+        self.hand_back().await
+    }
+
+    fn lost(&self, lease: &Lease) -> StoreError {
+        self.let_go(lease.mailbox, lease.generation);
+        StoreError::LeaseLost { mailbox: lease.mailbox, generation: lease.generation }
+    }
+
+    fn found(&self, lease: &Lease, answer: Value) -> Result<Value, StoreError> {
+        if is_found(&answer) { Ok(answer) } else { Err(self.lost(lease)) }
+    }
+
+    fn end(&self, lease: &Lease, answer: Value) -> Result<(), StoreError> {
+        self.found(lease, answer)?;
+        self.let_go(lease.mailbox, lease.generation);
+        Ok(())
+    }
+
+    /// Hands back what Redis holds for this process without its knowing, after an answer got lost.
+    async fn hand_back_unknown(&self) -> Result<(), StoreError> {
+        if !self.inner.may_hold_unknown.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let handed_back = self.hand_back().await;
+        if handed_back.is_err() {
+            self.inner.lost_an_answer();
+        }
+        handed_back
+    }
+
+    /// Hands back everything that Redis holds for this process and that it does not know of. Not while it leases: what it is just
+    /// being given it does not know of yet.
+    async fn hand_back(&self) -> Result<(), StoreError> {
+        let mut args = Args::default().add(self.inner.time()).add(&self.inner.replica);
+        for (mailbox, generation) in self.inner.holding().all() {
+            args = args.add(mailbox.0).add(generation.0);
+        }
+        self.inner.run(&keys::HAND_BACK, args).await.map(drop)
+    }
+
+    fn lease_args(&self, most: usize, hold: Duration) -> Args {
+        let now = self.inner.clock.now();
+        let mut holding = self.inner.holding();
+        let room = holding.reading_room(now);
+        let args = Args::default()
+            .add(self.inner.time())
+            .add(most)
+            .add(hold.as_micros())
+            .add(&self.inner.replica)
+            .add(room);
+        with_counts(args, &mut holding, now)
+    }
+
+    /// Reads an answer to a lease; `skew` is how far this process's clock is ahead of the store's.
+    fn leases(&self, answer: &mut Answer, skew: SignedDuration) -> Result<Vec<Lease>, StoreError> {
+        let mut leases = Vec::new();
+        while !answer.is_empty() {
+            let mailbox = MailboxId(answer.number()?);
+            let company = company_of(&answer.text()?)?;
+            let revision = answer.number()?;
+            let generation = Generation(answer.number()?);
+            let until = answer.time()?.unwrap_or(Timestamp::MAX);
+            let lines = answer.text()?;
+            let since = answer.time()?;
+            let reads = answer.number()? == 2;
+            let lease = Lease {
+                mailbox,
+                company,
+                revision,
+                generation,
+                until,
+                gathered: gathered(&lines, since),
+                reads,
+                state: answer.bytes()?,
+                intent: answer.maybe_bytes()?,
+            };
+            self.inner.holding().begin(
+                mailbox,
+                generation,
+                lease.company.clone(),
+                lease.until + skew,
+                lease.reads,
+            );
+            leases.push(lease);
+        }
+        Ok(leases)
+    }
+}
+
+#[async_trait]
+impl DueStore for Redis {
+    async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError> {
+        if marks.is_empty() {
+            return Ok(Tally::default());
+        }
+        self.marker.mark(marks).await
+    }
+
+    async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError> {
+        let _alone = self.leasing.lock().await;
+        self.hand_back_unknown().await?;
+        // Before the look: what is heard from here on may be news to it.
+        let heard = self.due.count();
+        let before = self.inner.clock.now();
+        let args = self.lease_args(most, hold);
+        let answer = match self.inner.run(&keys::LEASE, args).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.inner.lost_an_answer();
+                return Err(error);
+            }
+        };
+        let mut answer = Answer::list(answer)?;
+        let store_now = answer.time()?.unwrap_or_default();
+        let next = answer.time()?;
+        // From before the call: what it took makes this process look too early, never too late.
+        let skew = match self.inner.clock.is_real() {
+            true => before.duration_since(store_now),
+            false => SignedDuration::ZERO,
+        };
+        let leases = self.leases(&mut answer, skew);
+        if leases.is_err() {
+            self.inner.lost_an_answer();
+        }
+        *self.next_look() = Some(NextLook { heard, at: next.map(|at| at + skew) });
+        leases
+    }
+
+    async fn wait(&self) {
+        let Some(next) = *self.next_look() else { return };
+        let timed = async {
+            match next.at {
+                Some(at) => self.inner.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.due.heard_since(next.heard) => {}
+            () = self.room.notified() => {}
+            () = timed => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+
+    async fn extend(&self, lease: &Lease, hold: Duration) -> Result<Timestamp, StoreError> {
+        let before = self.inner.clock.now();
+        let answer = self.inner.run(&keys::HOLD, self.about(lease).add(hold.as_micros())).await?;
+        let answer = bytes(self.found(lease, answer)?)?.unwrap_or_default();
+        let until = String::from_utf8_lossy(&answer).parse().ok();
+        let until = until.and_then(|at| Timestamp::from_microsecond(at).ok()).unwrap_or(before);
+        self.inner.holding().extend(lease.mailbox, lease.generation, before + hold);
+        Ok(until)
+    }
+
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        let (mailbox, generation) = (lease.mailbox, lease.generation);
+        let now = self.inner.clock.now();
+        let reads_already = self.inner.holding().is_reading(mailbox, generation);
+        if reads_already {
+            return self.still_reads(lease).await;
+        }
+        let args = {
+            let mut holding = self.inner.holding();
+            if !holding.has_room_to_read(&lease.company, now) {
+                return Ok(false);
+            }
+            let mut args = self.about(lease).add(holding.shares().reading_per_company);
+            for (company, count) in holding.counts(now) {
+                args = args.add(company).add(count.reading);
+            }
+            // The place is taken while Redis is asked: others of this process ask too.
+            holding.set_reading(mailbox, generation, true);
+            args
+        };
+        let answer = self.inner.run(&keys::READ, args).await.and_then(|answer| self.found(lease, answer));
+        let begun = answer.and_then(number).map(|answer| answer == 1);
+        if matches!(begun, Ok(true)) {
+            // There is room for another one to show.
+            self.look_now();
+        } else {
+            self.inner.holding().set_reading(mailbox, generation, false);
+        }
+        begun
+    }
+
+    async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {
+        let answer = self.inner.run(&keys::INTEND, self.about(lease).bytes(intent)).await?;
+        self.found(lease, answer).map(drop)
+    }
+
+    async fn settle(&self, lease: &Lease, settled: Settled) -> Result<(), StoreError> {
+        let (script, args) = match settled {
+            Settled::Next { state, due, urgency, to_read } => {
+                let args = self
+                    .about(lease)
+                    .bytes(state)
+                    .maybe(due.map(Timestamp::as_microsecond))
+                    .add(urgency as u8)
+                    .maybe(to_read.map(|urgency| urgency as u8));
+                (&keys::SETTLE, args)
+            }
+            Settled::Gone => (&keys::GONE, self.about(lease)),
+        };
+        let answer = self.inner.run(script, args).await?;
+        self.end(lease, answer)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        let answer = self.inner.run(&keys::RELEASE, self.about(lease)).await?;
+        self.end(lease, answer)
+    }
+
+    fn abandon(&self, mailbox: MailboxId, generation: Generation) {
+        self.let_go(mailbox, generation);
+        self.inner.lost_an_answer();
+    }
+
+    async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
+        bytes(self.inner.run(&keys::LOOK, Args::default().add(mailbox.0)).await?)
+    }
+
+    async fn depth(&self) -> Result<Depth, StoreError> {
+        let args = {
+            let now = self.inner.clock.now();
+            let mut holding = self.inner.holding();
+            let room = u8::from(holding.reading_room(now) > 0);
+            with_counts(Args::default().add(self.inner.time()).add(room), &mut holding, now)
+        };
+        let mut answer = Answer::list(self.inner.run(&keys::DEPTH, args).await?)?;
+        let mut count = || answer.number().map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let (mailboxes, due, leased) = (count()?, count()?, count()?);
+        Ok(Depth { mailboxes, due, leased, oldest_due: answer.time()?, next: answer.time()? })
+    }
+}

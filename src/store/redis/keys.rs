@@ -1,0 +1,76 @@
+//! All keys, and the scripts that know them.
+//!
+//! Every key begins with the prefix `{narvaro}:` (`store.prefix`); its hash tag puts all of them into one slot, so that a script
+//! may touch any of them, in Redis Cluster too. Only scripts name keys: each is given the prefix and makes the rest.
+//!
+//! | key | type | holds | lives | size |
+//! |---|---|---|---|---|
+//! | `meta` | hash | layout, last numbers, how many mailboxes, run of Redis | always | 200 B |
+//! | `companies` | set | companies' ids | always | 60 B a company |
+//! | `company:ID` | hash | documents (`applied`, `draft`, `standing`), `revision` | with the company | its documents, some 10 kB |
+//! | `users:ID` | hash | extension → mailbox number, `r` behind it where retired | with the company | 20 to 80 B a mailbox |
+//! | `m:N` | hash, packed | a mailbox's times, place, lease and generation | with the mailbox | 200 to 300 B |
+//! | `state:N` | string | the turn's document, with the timetable | from the first turn on | the document and 70 B |
+//! | `waiting:N` | string | what has gathered, a line a mark | until it is leased | up to 25 lines of some 200 B |
+//! | `held:N` | string | what the lease has gathered | until the turn ends | as `waiting:N` |
+//! | `intent:N` | string | what a turn is about to write | until the turn ends | 200 B |
+//! | `timed` | sorted set | mailboxes that are due later, by time | always | 90 B a mailbox |
+//! | `ready:ID`, `to-read:ID` | sorted set | a company's mailboxes that are due, and that wait for room to read, by urgency and time | while some are | 90 B each |
+//! | `heads`, `reading-heads` | sorted set | companies that have any of these, by their first | while some have | 90 B a company |
+//! | `leases` | sorted set | leased mailboxes, by end | while some are | 90 B a worker |
+//! | `seen:WINDOW` | set | fingerprints of versions that were announced | 10 min | 60 B a notification of 4 to 8 min |
+//! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
+//! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
+//! | `ticket:T` | string | a consent link that was used | until it would have run out | 100 B |
+//! | `alive`, `replicas`, `duties` | sorted set, hash, hash | replicas by when they were heard of, what they say, who does what | 15 s after the last word | 300 B a replica |
+//!
+//! Channels: `due`, when something is due that was not; `companies`, with the number of a change.
+
+use std::sync::LazyLock;
+
+use super::script::Script;
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        $($(#[$doc])* pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new($file, &[include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $file, ".lua"))])
+        });)*
+    };
+}
+
+scripts! {
+    MARK = "mark";
+    LEASE = "lease";
+    HOLD = "hold";
+    READ = "read";
+    INTEND = "intend";
+    SETTLE = "settle";
+    GONE = "gone";
+    RELEASE = "release";
+    HAND_BACK = "hand_back";
+    LOOK = "look";
+    DEPTH = "depth";
+    APPLY = "apply";
+    DRAFT = "draft";
+    STANDING = "standing";
+    FORGET = "forget";
+    COMPANIES = "companies";
+    COMPANY = "company";
+    REVISIONS = "revisions";
+    USERS = "users";
+    REVISION = "revision";
+    SPEND = "spend";
+    NOTE = "note";
+    TRAIL = "trail";
+    OPEN_JOB = "open_job";
+    ADVANCE_JOB = "advance_job";
+    CLOSE_JOB = "close_job";
+    CANCEL_JOB = "cancel_job";
+    JOBS = "jobs";
+    LEFT_OF_JOB = "left_of_job";
+    ANNOUNCE = "announce";
+    REPLICAS = "replicas";
+    DUTY = "duty";
+    SIGN_OFF = "sign_off";
+    CAUGHT_UP = "caught_up";
+}

@@ -1,0 +1,191 @@
+//! The store of many replicas: a Redis, alone, behind Sentinels, or a Cluster.
+//!
+//! Everything is in Redis and every step is one Lua script there ([`keys`] has the table of keys), so replicas share one order
+//! of work and no two of them hold a mailbox at a time. Times are those of Redis: a replica whose clock is wrong takes
+//! nothing too early and keeps nothing too long.
+//!
+//! - [`marker`]: marks of many requests go in one call; a 202 rests on its answer.
+//! - [`due`]: leases, and being woken: a script that makes something due publishes it, and a replica that waits looks again.
+//!   What it holds itself it counts itself ([`holding`]): shares are those of a process, not of all.
+//! - [`records`], [`trail`], [`replicas`]: companies, what people did, and who else is there.
+//!
+//! **What a crash of Redis loses.** As much as its persistence says (the start says it too). Nothing of it is trusted
+//! afterwards: whoever finds that Redis was started anew, or that another server took over, makes every mailbox due once
+//! ([`replicas`]), so that what a notification had told is found in the calendar.
+//!
+//! **Away.** A call is bounded and never repeated blindly: its outcome may be unknown. Marks are refused then (503, and Graph
+//! comes again), turns go on with what they hold, and what they cannot settle is repeated once their lease has ended. A lease
+//! whose answer got lost on the way is handed back with the next call that succeeds.
+
+pub mod check;
+mod cluster;
+mod dial;
+mod due;
+mod holding;
+mod keys;
+mod line;
+pub mod link;
+mod listener;
+mod marker;
+mod node;
+mod records;
+mod replicas;
+pub mod script;
+pub mod settings;
+mod trail;
+mod value;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tracing::warn;
+
+pub use self::{
+    check::{CheckError, Server},
+    dial::DialError,
+    link::{Link, LinkError},
+    listener::Listener,
+    script::Script,
+    settings::{Address, Form, LinkSettings, Login},
+};
+use self::{due::NextLook, holding::Holding, marker::Marker, value::Args};
+use crate::{
+    clock::SharedClock,
+    model::CompanyId,
+    queue::{Shares, StoreError},
+};
+
+/// How to use Redis.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// Where it is.
+    pub link: LinkSettings,
+    /// First part of all keys.
+    pub prefix: String,
+    /// How many mailboxes this process may lease at a time.
+    pub shares: Shares,
+    /// Entries of the audit trail that are kept.
+    pub trail_entries: u64,
+}
+
+/// Why Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no way to it.
+    #[error(transparent)]
+    Link(#[from] link::OpenError),
+    /// It will not do.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+}
+
+/// The store in Redis, as one replica sees it.
+pub struct Redis {
+    inner: Arc<Inner>,
+    marker: Marker,
+    due: Listener,
+    companies: Listener,
+    /// Something became free in this process.
+    room: Notify,
+    next_look: Mutex<Option<NextLook>>,
+    /// Whether this process has announced itself.
+    signed_on: AtomicBool,
+    /// Held while leases are on their way here.
+    leasing: tokio::sync::Mutex<()>,
+}
+
+/// What the store and its marker share.
+struct Inner {
+    link: Link,
+    /// `{narvaro}:`.
+    prefix: String,
+    /// This process since this opening, told apart from all others.
+    replica: String,
+    clock: SharedClock,
+    holding: Mutex<Holding>,
+    trail_entries: u64,
+    /// Whether Redis may hold leases for this process of which it knows nothing: an answer got lost.
+    may_hold_unknown: AtomicBool,
+}
+
+impl Redis {
+    /// Connects and looks whether this Redis will do.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what stands in the way.
+    pub async fn open(settings: &RedisSettings, clock: SharedClock) -> Result<Self, OpenError> {
+        let link = Link::open(&settings.link).await?;
+        for warning in check::check(&link).await?.iter().filter_map(Server::warning) {
+            warn!("{warning}");
+        }
+        let prefix = format!("{{{}}}:", settings.prefix);
+        let due = link.listen(format!("{prefix}due"));
+        let companies = link.listen(format!("{prefix}companies"));
+        let inner = Arc::new(Inner {
+            link,
+            prefix,
+            replica: fresh_name(),
+            clock,
+            holding: Mutex::new(Holding::new(settings.shares)),
+            trail_entries: settings.trail_entries,
+            may_hold_unknown: AtomicBool::new(false),
+        });
+        let marker = Marker::start(Arc::clone(&inner));
+        Ok(Self {
+            inner,
+            marker,
+            due,
+            companies,
+            room: Notify::new(),
+            next_look: Mutex::default(),
+            signed_on: AtomicBool::new(false),
+            leasing: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+impl Inner {
+    async fn run(&self, script: &Script, args: Args) -> Result<redis::Value, StoreError> {
+        let answer = self.link.run(script, &self.prefix, args.into_inner()).await;
+        answer.map_err(|error| StoreError::Unavailable(Box::new(error)))
+    }
+
+    /// What a script is told of the time: nothing, so that it takes that of Redis, unless a test moves the clock.
+    fn time(&self) -> String {
+        if self.clock.is_real() { String::new() } else { self.clock.now().as_microsecond().to_string() }
+    }
+
+    fn holding(&self) -> MutexGuard<'_, Holding> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost_an_answer(&self) {
+        self.may_hold_unknown.store(true, Ordering::Release);
+    }
+}
+
+/// A name that nobody else has: sixteen random digits.
+fn fresh_name() -> String {
+    let mut bytes = [0_u8; 8];
+    // Only fails where the system has no randomness at all, and then nothing works; equal names cost a lease's time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Shares of this process and what it holds of them, as scripts want it.
+fn with_counts(mut args: Args, holding: &mut Holding, now: Timestamp) -> Args {
+    let shares = holding.shares();
+    args = args.add(shares.showing_per_company).add(shares.reading_per_company);
+    for (company, count) in holding.counts(now) {
+        args = args.add(company).add(count.showing).add(count.reading);
+    }
+    args
+}
+
+fn company_of(text: &str) -> Result<CompanyId, StoreError> {
+    text.parse().map_err(|error| StoreError::Corrupt { what: "company id", source: Box::new(error) })
+}

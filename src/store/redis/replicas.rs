@@ -1,0 +1,113 @@
+//! Who else is there, who does what only one may do, and what follows when Redis itself is no longer the one it was.
+//!
+//! Each announcement asks Redis for its `run_id` too, which is another after a restart and after a fail-over. Then the last that
+//! Redis acknowledged may be lost: marks, a settled turn, an apply. Calendars and PBXs are not lost, so every mailbox is made due
+//! once, as after a start of the service, and the new `run_id` is remembered when all of them are.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{
+    Redis, keys,
+    value::{Answer, Args, number},
+};
+use crate::{
+    company::records::Records,
+    queue::{DueStore, Duty, GONE_AFTER, Mark, Reason, Replica, ReplicaRecord, Replicas, StoreError},
+};
+
+/// Marks in one call while every mailbox is made due: some 3 ms of Redis, so that others come in between.
+const PIECE: usize = 500;
+
+/// What a replica says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    name: String,
+    version: String,
+    started: jiff::Timestamp,
+}
+
+impl Redis {
+    /// Makes every mailbox due, as a start does.
+    async fn make_all_due(&self) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let marks: Vec<Mark> = self
+            .mailboxes()
+            .await?
+            .into_iter()
+            .map(|mailbox| Mark::new(mailbox.id, now, Reason::Started))
+            .collect();
+        for piece in marks.chunks(PIECE) {
+            self.mark(piece.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs on; whoever is alone, and whoever finds another Redis than was there before, makes every mailbox due.
+    async fn sign_on(&self, said: Vec<u8>) -> Result<(), StoreError> {
+        let args = Args::default()
+            .add(self.inner.time())
+            .add(&self.inner.replica)
+            .bytes(said)
+            .add(GONE_AFTER.as_micros())
+            .add(u8::from(!self.signed_on.load(Ordering::Acquire)));
+        let mut answer = Answer::list(self.inner.run(&keys::ANNOUNCE, args).await?)?;
+        self.signed_on.store(true, Ordering::Release);
+        let (is_another, run) = (answer.number()? == 1, answer.text()?);
+        if run.is_empty() {
+            return Ok(());
+        }
+        if is_another {
+            warn!(
+                "Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at"
+            );
+            metrics::counter!("narvaro_store_changed_total").increment(1);
+        }
+        self.make_all_due().await?;
+        self.inner.run(&keys::CAUGHT_UP, Args::default().add(&run)).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Replicas for Redis {
+    async fn announce(&self, me: &Replica) -> Result<(), StoreError> {
+        let Replica { name, version, started } = me.clone();
+        let said = serde_json::to_vec(&Said { name, version, started }).unwrap_or_default();
+        self.sign_on(said).await?;
+        self.tidy_up().await
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+        let args = Args::default().add(self.inner.time()).add(GONE_AFTER.as_micros());
+        let mut answer = Answer::list(self.inner.run(&keys::REPLICAS, args).await?)?;
+        let mut replicas = Vec::new();
+        while !answer.is_empty() {
+            let said: Said = serde_json::from_slice(&answer.bytes()?)
+                .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
+            let seen = answer.time()?.unwrap_or_default();
+            let replica = Replica { name: said.name, version: said.version, started: said.started };
+            replicas.push(ReplicaRecord { replica, seen });
+        }
+        replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
+        Ok(replicas)
+    }
+
+    async fn hold_duty(&self, duty: Duty, hold: Duration) -> Result<bool, StoreError> {
+        let args = Args::default()
+            .add(self.inner.time())
+            .add(duty.name())
+            .add(&self.inner.replica)
+            .add(hold.as_micros());
+        Ok(number(self.inner.run(&keys::DUTY, args).await?)? == 1)
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.inner.holding().forget_all();
+        self.tidy_up().await?;
+        self.signed_on.store(false, Ordering::Release);
+        self.inner.run(&keys::SIGN_OFF, Args::default().add(&self.inner.replica)).await.map(drop)
+    }
+}

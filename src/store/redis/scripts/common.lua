@@ -1,0 +1,224 @@
+-- What all scripts share. KEYS[1] is the prefix of all keys, `{narvaro}:`; its hash tag keeps them in one slot, so the keys that a
+-- script makes from it are where the script runs. Times are in microseconds since 1970 and fit a double exactly; so
+-- do scores, in which the urgency stands above the time.
+local P = KEYS[1]
+local call = redis.call
+
+-- Above every time until 2049; twice it, plus a time, is below 2^53.
+local STEP = 2500000000000000
+
+-- The store's time: that of Redis, or what a test says it is.
+local function clock(given)
+    if given ~= '' then return tonumber(given) end
+    local t = call('TIME')
+    return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+local function number(value)
+    return value and tonumber(value) or nil
+end
+
+local function text(value)
+    return string.format('%.0f', value)
+end
+
+local function earlier(a, b)
+    if a and b then return math.min(a, b) end
+    return a or b
+end
+
+local function score(urgency, at)
+    return urgency * STEP + at
+end
+
+local woken = false
+
+-- Tells all replicas, once per script, that something is due that was not.
+local function wake()
+    if not woken then
+        woken = true
+        call('PUBLISH', P .. 'due', '')
+    end
+end
+
+-- Keeps the order of companies right after the first of a lane may have changed.
+local function refresh(heads, lane, company)
+    local first = call('ZRANGE', lane .. company, 0, 0, 'WITHSCORES')
+    if first[2] then
+        call('ZADD', heads, first[2], company)
+    else
+        call('ZREM', heads, company)
+    end
+end
+
+-- Takes a mailbox out of where it waits.
+local function leave_place(id, company, place, reading)
+    if place then
+        if string.sub(place, 1, 1) == 'r' then
+            call('ZREM', P .. 'ready:' .. company, id)
+            refresh(P .. 'heads', P .. 'ready:', company)
+        else
+            call('ZREM', P .. 'timed', id)
+        end
+    end
+    if reading then
+        call('ZREM', P .. 'to-read:' .. company, id)
+        refresh(P .. 'reading-heads', P .. 'to-read:', company)
+    end
+end
+
+-- Adds to a lane, and keeps the order of companies right.
+local function enter_lane(heads, lane, company, value, id)
+    call('ZADD', lane .. company, value, id)
+    local head = call('ZSCORE', heads, company)
+    if not head or tonumber(head) > value then
+        call('ZADD', heads, text(value), company)
+    end
+    wake()
+end
+
+-- Puts a mailbox where its due times say.
+--   c company | d u own due time and urgency | pd pu of what has gathered | t end of the lease | z place | zq place in the lane for
+--   reading | ru rs urgency of the reading that was put off, and since when
+local function place(id, now)
+    local key = P .. 'm:' .. id
+    local m = call('HMGET', key, 'c', 'd', 'u', 'pd', 'pu', 't', 'z', 'zq', 'ru', 'rs')
+    local company = m[1]
+    if not company then return end
+    local want, want_reading
+    if not m[6] then
+        local due, urgency = number(m[2]), number(m[3]) or 0
+        local gathered = number(m[4])
+        local gathered_urgency = gathered and (number(m[5]) or urgency)
+        local since, ready
+        if due and due <= now then since, ready = due, urgency end
+        if gathered and gathered <= now then
+            since = earlier(since, gathered)
+            ready = ready and math.min(ready, gathered_urgency) or gathered_urgency
+        end
+        if ready then
+            want = 'r' .. text(score(ready, since))
+        else
+            local at = earlier(due, gathered)
+            want = at and 't' .. text(at) or false
+        end
+        if m[9] then want_reading = text(score(tonumber(m[9]), tonumber(m[10]))) end
+    end
+    want, want_reading = want or false, want_reading or false
+    if want ~= m[7] then
+        leave_place(id, company, m[7], false)
+        if want then
+            local value = string.sub(want, 2)
+            if string.sub(want, 1, 1) == 'r' then
+                enter_lane(P .. 'heads', P .. 'ready:', company, tonumber(value), id)
+            else
+                local first = call('ZRANGE', P .. 'timed', 0, 0, 'WITHSCORES')[2]
+                call('ZADD', P .. 'timed', value, id)
+                if not first or tonumber(value) < tonumber(first) then wake() end
+            end
+            call('HSET', key, 'z', want)
+        else
+            call('HDEL', key, 'z')
+        end
+    end
+    if want_reading ~= m[8] then
+        leave_place(id, company, false, m[8])
+        if want_reading then
+            enter_lane(P .. 'reading-heads', P .. 'to-read:', company, tonumber(want_reading), id)
+            call('HSET', key, 'zq', want_reading)
+        else
+            call('HDEL', key, 'zq')
+        end
+    end
+end
+
+-- Whether a lease stands.
+local function holds(id, generation, now)
+    local m = call('HMGET', P .. 'm:' .. id, 'g', 't')
+    return m[1] == generation and m[2] and tonumber(m[2]) > now
+end
+
+-- Ends a lease; what it had gathered is done with.
+local function unhold(id)
+    call('HDEL', P .. 'm:' .. id, 't', 'w', 'f', 'hs', 'hu')
+    call('DEL', P .. 'held:' .. id)
+    call('ZREM', P .. 'leases', id)
+end
+
+-- Takes a lease back: what it had gathered is due again at once.
+local function take_back(id, now)
+    local key = P .. 'm:' .. id
+    local m = call('HMGET', key, 't', 'hs', 'hu', 'ps', 'pu')
+    if not m[1] then
+        call('ZREM', P .. 'leases', id)
+        return
+    end
+    local held, waiting = call('GET', P .. 'held:' .. id), call('GET', P .. 'waiting:' .. id)
+    if held then
+        -- Both begin and end with a line feed.
+        call('SET', P .. 'waiting:' .. id, waiting and held .. string.sub(waiting, 2) or held)
+    end
+    unhold(id)
+    call('HSET', key, 'pd', text(now))
+    local since, urgency = earlier(number(m[2]), number(m[4])), earlier(number(m[3]), number(m[5]))
+    if since then call('HSET', key, 'ps', text(since)) end
+    if urgency then call('HSET', key, 'pu', urgency) end
+    place(id, now)
+end
+
+-- More lines than this, and single items are no longer kept: the whole is read.
+local MOST_LINES = 24
+
+-- What `gather` has to know of a mailbox; the first is nothing where there is none.
+local function waiting_of(id)
+    return call('HMGET', P .. 'm:' .. id, 'c', 'pd', 'pu', 'ps')
+end
+
+-- Adds a mark to what waits. `line` says all of it, `short` all but the item. Whether that is anything new.
+local function gather(id, m, now, at, urgency, line, short)
+    local due, before = number(m[2]), number(m[3]) or urgency
+    local key = P .. 'waiting:' .. id
+    local waiting = call('GET', key)
+    local known = false
+    if waiting then
+        known = string.find(waiting, '\n' .. line .. '\n', 1, true)
+        if not known and line ~= short then
+            known = string.find(waiting, '\n' .. short .. '\n', 1, true)
+            if not known and select(2, string.gsub(waiting, '\n', '')) > MOST_LINES then line = short end
+        end
+        if not known then call('APPEND', key, line .. '\n') end
+    else
+        call('SET', key, '\n' .. line .. '\n')
+    end
+    if due and due <= at and before <= urgency then return not known end
+    call('HSET', P .. 'm:' .. id, 'pd', text(earlier(due, at)), 'ps', text(earlier(number(m[4]), at)),
+        'pu', math.min(before, urgency))
+    place(id, now)
+    return true
+end
+
+-- Writes an entry of the audit trail; `kept` of them stay.
+local function note(entry, kept)
+    if entry == '' then return end
+    local n = call('HINCRBY', P .. 'meta', 'trail', 1)
+    call('LPUSH', P .. 'trail', text(n) .. ' ' .. entry)
+    call('LTRIM', P .. 'trail', 0, tonumber(kept) - 1)
+end
+
+-- Counts a change of a company and tells all replicas. The number is greater than that of every change before, of any company.
+local function revise(company)
+    local revision = call('HINCRBY', P .. 'meta', 'revision', 1)
+    if company then call('HSET', P .. 'company:' .. company, 'revision', revision) end
+    call('PUBLISH', P .. 'companies', revision)
+    return revision
+end
+
+-- Makes all users of a company due: one mark for all of them, one more for those who were taken out.
+local function mark_users(company, now, urgency, line, retired_urgency, retired_line)
+    local users = call('HGETALL', P .. 'users:' .. company)
+    for n = 2, #users, 2 do
+        local id, retired = string.match(users[n], '^(%d+)(r?)$')
+        gather(id, waiting_of(id), now, now, tonumber(urgency), line, line)
+        if retired == 'r' then gather(id, waiting_of(id), now, now, tonumber(retired_urgency), retired_line, retired_line) end
+    end
+end

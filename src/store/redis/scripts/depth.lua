@@ -1,0 +1,34 @@
+-- How full the queue is. ARGV: time, `1` where there is room for reading, shares of one company for showing and for reading, then for each
+-- company of which this replica holds leases: company, for showing, for reading. Answers mailboxes, due, leased, since when something
+-- has been due that nobody took, the next due time.
+local now = clock(ARGV[1])
+local used = { {}, {} }
+for n = 5, #ARGV, 3 do
+    used[1][ARGV[n]], used[2][ARGV[n]] = tonumber(ARGV[n + 1]), tonumber(ARGV[n + 2])
+end
+local oldest
+local function look(lane, heads, share)
+    local heads = call('ZRANGE', heads, 0, -1, 'WITHSCORES')
+    for n = 1, #heads, 2 do
+        if (used[lane][heads[n]] or 0) < share then oldest = earlier(oldest, tonumber(heads[n + 1]) % STEP) end
+    end
+    return heads
+end
+local due = 0
+local showing = look(1, P .. 'heads', tonumber(ARGV[3]))
+for n = 1, #showing, 2 do due = due + call('ZCARD', P .. 'ready:' .. showing[n]) end
+local reading = look(2, P .. 'reading-heads', ARGV[2] == '1' and tonumber(ARGV[4]) or 0)
+for n = 1, #reading, 2 do
+    for _, id in ipairs(call('ZRANGE', P .. 'to-read:' .. reading[n], 0, -1)) do
+        local place = call('HGET', P .. 'm:' .. id, 'z')
+        local ready = place and string.sub(place, 1, 1) == 'r'
+        local overdue = place and not ready and tonumber(string.sub(place, 2)) <= now
+        if not ready and not overdue then due = due + 1 end
+    end
+end
+due = due + call('ZCOUNT', P .. 'timed', '-inf', text(now))
+local overdue = call('ZRANGEBYSCORE', P .. 'timed', '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 1)[2]
+local next = call('ZRANGEBYSCORE', P .. 'timed', '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+oldest = earlier(oldest, number(overdue))
+return { call('HGET', P .. 'meta', 'mailboxes') or '0', due, call('ZCARD', P .. 'leases'),
+    oldest and text(oldest) or '', next and text(tonumber(next)) or '' }

@@ -1,0 +1,88 @@
+-- Takes due mailboxes. ARGV: time, most, length of a lease, replica, `1` where there is room for reading, room for reading in all,
+-- shares of one company for showing and for reading, then for each company of which this replica holds leases: company, for
+-- showing, for reading. Answers: time, when there is something next (empty: nothing is known), then for each lease eleven values.
+local now = clock(ARGV[1])
+local most, hold, replica = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local reading_room = tonumber(ARGV[5])
+local shares = { tonumber(ARGV[6]), tonumber(ARGV[7]) }
+local HEADS = { P .. 'heads', P .. 'reading-heads' }
+local LANES = { P .. 'ready:', P .. 'to-read:' }
+local used = { {}, {} }
+local full = { 0, 0 }
+local function count(lane, company, by)
+    local before = used[lane][company] or 0
+    used[lane][company] = before + by
+    if before < shares[lane] and before + by >= shares[lane] then full[lane] = full[lane] + 1 end
+end
+for n = 8, #ARGV, 3 do
+    count(1, ARGV[n], tonumber(ARGV[n + 1]))
+    count(2, ARGV[n], tonumber(ARGV[n + 2]))
+end
+
+-- The first company of a lane that has room.
+local function head(lane)
+    if lane == 2 and reading_room <= 0 then return nil end
+    local heads = call('ZRANGE', HEADS[lane], 0, full[lane], 'WITHSCORES')
+    for n = 1, #heads, 2 do
+        if (used[lane][heads[n]] or 0) < shares[lane] then return heads[n], tonumber(heads[n + 1]) end
+    end
+end
+
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 100)) do
+    call('HINCRBY', P .. 'meta', 'expired', 1)
+    take_back(id, now)
+end
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'timed', '-inf', text(now), 'LIMIT', 0, math.max(100, 4 * most))) do
+    place(id, now)
+end
+
+local answer = { text(now), '' }
+local taken = 0
+local companies, scores = {}, {}
+companies[1], scores[1] = head(1)
+companies[2], scores[2] = head(2)
+while taken < most and (companies[1] or companies[2]) do
+    local lane = 1
+    if not companies[1] or (companies[2] and scores[2] < scores[1]) then lane = 2 end
+    local company = companies[lane]
+    local id = call('ZRANGE', LANES[lane] .. company, 0, 0)[1]
+    local key = P .. 'm:' .. id
+    local m = call('HMGET', key, 'g', 'z', 'zq', 'ps', 'pu')
+    leave_place(id, company, m[2], m[3])
+    local generation = math.max((number(m[1]) or 0) + 1, now)
+    local untl = now + hold
+    call('HDEL', key, 'z', 'zq', 'pd', 'ps', 'pu')
+    if lane == 2 then call('HDEL', key, 'ru', 'rs') end
+    call('HSET', key, 'g', text(generation), 't', text(untl), 'w', replica, 'f', lane)
+    if m[4] then call('HSET', key, 'hs', m[4]) end
+    if m[5] then call('HSET', key, 'hu', m[5]) end
+    call('ZADD', P .. 'leases', text(untl), id)
+    local gathered = call('GET', P .. 'waiting:' .. id)
+    if gathered then call('RENAME', P .. 'waiting:' .. id, P .. 'held:' .. id) end
+    local documents = call('MGET', P .. 'state:' .. id, P .. 'intent:' .. id)
+    answer[#answer + 1] = id
+    answer[#answer + 1] = company
+    answer[#answer + 1] = call('HGET', P .. 'company:' .. company, 'revision') or '0'
+    answer[#answer + 1] = text(generation)
+    answer[#answer + 1] = text(untl)
+    answer[#answer + 1] = gathered or ''
+    answer[#answer + 1] = m[4] or ''
+    answer[#answer + 1] = lane
+    answer[#answer + 1] = documents[1] or ''
+    answer[#answer + 1] = documents[2]
+    taken = taken + 1
+    count(lane, company, 1)
+    if lane == 2 then reading_room = reading_room - 1 end
+    companies[1], scores[1] = head(1)
+    companies[2], scores[2] = head(2)
+end
+
+if companies[1] or companies[2] then
+    answer[2] = text(now)
+else
+    local timed = call('ZRANGE', P .. 'timed', 0, 0, 'WITHSCORES')[2]
+    local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')[2]
+    local next = earlier(number(timed), number(lease))
+    if next then answer[2] = text(next) end
+end
+return answer

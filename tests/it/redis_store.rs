@@ -1,0 +1,390 @@
+//! What the contract does not ask of a store: several of them on one Redis, and a Redis that fails.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use narvaro::{
+    clock::SystemClock,
+    model::{CompanyId, Extension, Generation, ItemVersion, MailboxId},
+    queue::{
+        DueStore, Duty, Hint, Lease, Mark, Reason, Replica, Replicas, Settled, Shares, StoreError, Urgency,
+    },
+    store::{
+        Store,
+        redis::{LinkSettings, Redis, RedisSettings},
+    },
+};
+
+use crate::support::redis::{ClusterOf, PLAIN, Proxy, RedisServer, Watched, link_settings};
+
+const HOLD: Duration = Duration::from_secs(60);
+
+/// Longest wait for what comes about at once.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A setting that loses nothing of what was acknowledged.
+const DURABLE: &str = "save \"\"\nappendonly yes\nappendfsync always";
+
+async fn open(link: LinkSettings) -> Arc<Redis> {
+    let prefix = "narvaro".to_owned();
+    let settings = RedisSettings { link, prefix, shares: Shares::of(1_000), trail_entries: 10 };
+    Arc::new(Redis::open(&settings, Arc::new(SystemClock)).await.unwrap())
+}
+
+async fn on(server: &RedisServer) -> Arc<Redis> {
+    open(link_settings(&server.url())).await
+}
+
+fn acme() -> CompanyId {
+    "acme".parse().unwrap()
+}
+
+/// Applies a company of so many users, and works off that they are due.
+async fn company(store: &Redis, users: u32) -> Vec<MailboxId> {
+    let users: Vec<Extension> = (1_000..1_000 + users).map(|n| n.to_string().parse().unwrap()).collect();
+    let all: &dyn Store = store;
+    let applied = all.apply(&acme(), b"{}".to_vec(), users).await.unwrap();
+    drain(store).await;
+    applied.mailboxes.iter().map(|mailbox| mailbox.id).collect()
+}
+
+async fn drain(store: &Redis) {
+    loop {
+        let leases = store.lease(500, HOLD).await.unwrap();
+        if leases.is_empty() {
+            return;
+        }
+        for lease in leases {
+            settle(store, &lease).await.unwrap();
+        }
+    }
+}
+
+async fn settle(store: &Redis, lease: &Lease) -> Result<(), StoreError> {
+    let next = Settled::Next { state: b"done".to_vec(), due: None, urgency: Urgency::Now, to_read: None };
+    store.settle(lease, next).await
+}
+
+fn notification(mailbox: MailboxId, item: &str) -> Mark {
+    let hint = Hint { item: item.parse().unwrap(), version: Some(ItemVersion::from_bits(1)) };
+    let at = Timestamp::UNIX_EPOCH;
+    Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
+}
+
+/// The next lease, as a worker gets it: waits, and is woken.
+async fn next_lease(store: &Redis, hold: Duration) -> Lease {
+    let next = async {
+        loop {
+            store.wait().await;
+            // A store that is away is tried again, as a worker does.
+            if let Some(lease) = store.lease(1, hold).await.unwrap_or_default().pop() {
+                return lease;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, next).await.unwrap()
+}
+
+async fn announce(store: &Redis, name: &str) -> Result<(), StoreError> {
+    let me = Replica { name: name.into(), version: "1".into(), started: Timestamp::UNIX_EPOCH };
+    store.announce(&me).await
+}
+
+#[tokio::test]
+async fn a_mark_at_one_replica_wakes_another_that_waits() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    let mailbox = company(&one, 1).await[0];
+    assert!(other.lease(1, HOLD).await.unwrap().is_empty());
+    let waiting = tokio::spawn(async move { next_lease(&other, HOLD).await });
+    one.mark(vec![notification(mailbox, "item")]).await.unwrap();
+    assert_eq!(waiting.await.unwrap().mailbox, mailbox);
+}
+
+#[tokio::test]
+async fn i3_no_two_replicas_hold_a_mailbox_and_its_generations_only_grow() {
+    let server = RedisServer::start(PLAIN);
+    let replicas = [on(&server).await, on(&server).await, on(&server).await];
+    let mailboxes = company(&replicas[0], 40).await;
+    let held = Arc::new(std::sync::Mutex::new(BTreeMap::<MailboxId, Generation>::new()));
+    let newest = Arc::new(std::sync::Mutex::new(BTreeMap::<MailboxId, Generation>::new()));
+    let mut workers = tokio::task::JoinSet::new();
+    for replica in &replicas {
+        let (replica, held, newest) = (Arc::clone(replica), Arc::clone(&held), Arc::clone(&newest));
+        workers.spawn(async move {
+            loop {
+                replica.wait().await;
+                for lease in replica.lease(8, HOLD).await.unwrap() {
+                    let before = held.lock().unwrap().insert(lease.mailbox, lease.generation);
+                    assert_eq!(before, None, "mailbox {} is held twice", lease.mailbox);
+                    let before = newest.lock().unwrap().insert(lease.mailbox, lease.generation);
+                    assert!(before.is_none_or(|before| before < lease.generation));
+                    tokio::task::yield_now().await;
+                    held.lock().unwrap().remove(&lease.mailbox);
+                    settle(&replica, &lease).await.unwrap();
+                }
+            }
+        });
+    }
+    for round in 0..50 {
+        let marks = mailboxes.iter().map(|mailbox| notification(*mailbox, &format!("item-{round}")));
+        replicas[round % 3].mark(marks.collect()).await.unwrap();
+    }
+    let all_settled = async {
+        loop {
+            let depth = replicas[0].depth().await.unwrap();
+            if depth.due == 0 && depth.leased == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        failed = workers.join_next() => panic!("a worker ended: {failed:?}"),
+        settled = tokio::time::timeout(LIMIT, all_settled) => settled.unwrap(),
+    }
+    assert_eq!(newest.lock().unwrap().len(), mailboxes.len());
+}
+
+/// Where the child finds the Redis it is to work on.
+const REDIS: &str = "NARVARO_TEST_REDIS";
+
+/// How long the child's lease lasts.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// The worker that is stopped: it leases, says so, and writes when it is told to.
+#[tokio::test]
+#[ignore = "started as a process of its own by `i3_a_worker_that_was_stopped_past_its_lease_is_refused`"]
+async fn leases_and_writes_when_told() {
+    let store = open(link_settings(&std::env::var(REDIS).unwrap())).await;
+    let lease = next_lease(&store, SHORT).await;
+    println!("leased {}", lease.generation);
+    let mut told = String::new();
+    std::io::stdin().read_line(&mut told).unwrap();
+    let refused = |outcome: Result<(), StoreError>| matches!(outcome, Err(StoreError::LeaseLost { .. }));
+    let announced = store.intend(&lease, b"late".to_vec()).await;
+    let settled = settle(&store, &lease).await;
+    println!("refused {} {}", refused(announced), refused(settled));
+}
+
+/// A line that the child says, from its first word on.
+fn line(said: &mut BufReader<ChildStdout>, word: &str) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the child ended without `{word}`");
+        // The test harness may have begun the line.
+        if let Some(at) = line.find(word) {
+            return line[at..].trim().to_owned();
+        }
+    }
+}
+
+fn signal(child: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &child.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn i3_a_worker_that_was_stopped_past_its_lease_is_refused() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    let mailbox = company(&store, 1).await[0];
+    store.mark(vec![notification(mailbox, "item")]).await.unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "redis_store::leases_and_writes_when_told", "--ignored", "--nocapture"])
+        .env(REDIS, server.url())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut tell, mut said): (ChildStdin, _) =
+        (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let leased: u64 = line(&mut said, "leased").split_once(' ').unwrap().1.parse().unwrap();
+    signal(child.id(), "-STOP");
+    // Redis takes the lease back by its own time, and gives it to whoever asks.
+    let lease = next_lease(&store, HOLD).await;
+    assert!(lease.generation.0 > leased);
+    assert!(lease.gathered.reasons.contains(Reason::Notification), "what it had gathered comes again");
+    store.intend(&lease, b"in time".to_vec()).await.unwrap();
+    signal(child.id(), "-CONT");
+    writeln!(tell, "write").unwrap();
+    assert_eq!(line(&mut said, "refused"), "refused true true");
+    settle(&store, &lease).await.unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn i1_what_was_acknowledged_survives_the_death_of_redis_that_writes_always() {
+    let server = RedisServer::start(DURABLE);
+    let store = on(&server).await;
+    let mailboxes = company(&store, 50).await;
+    for mailbox in &mailboxes {
+        store.mark(vec![notification(*mailbox, "item")]).await.unwrap();
+    }
+    let taken = store.lease(10, HOLD).await.unwrap();
+    settle(&store, &taken[0]).await.unwrap();
+    server.kill();
+    assert!(matches!(
+        store.mark(vec![notification(mailboxes[0], "lost")]).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    server.launch();
+    let mut found = Vec::new();
+    for lease in &taken[1..] {
+        found.push(lease.mailbox);
+        // The lease outlives it too.
+        settle_when_back(&store, lease).await;
+    }
+    while found.len() < mailboxes.len() - 1 {
+        let lease = next_lease(&store, HOLD).await;
+        assert!(lease.gathered.reasons.contains(Reason::Notification));
+        found.push(lease.mailbox);
+        settle(&store, &lease).await.unwrap();
+    }
+    assert_eq!(store.depth().await.unwrap().due, 0);
+}
+
+/// Settles as soon as Redis can be asked again.
+async fn settle_when_back(store: &Redis, lease: &Lease) {
+    let settled = async {
+        while let Err(StoreError::Unavailable(_)) = settle(store, lease).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, settled).await.unwrap();
+}
+
+/// Marks as soon as Redis can be asked again.
+async fn announce_when_back(store: &Redis) {
+    let announced = async {
+        while announce(store, "one").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, announced).await.unwrap();
+}
+
+async fn everything_is_due(store: &Redis, mailboxes: usize) {
+    assert_eq!(store.depth().await.unwrap().due, mailboxes);
+    let lease = next_lease(store, HOLD).await;
+    assert!(lease.gathered.reasons.contains(Reason::Started));
+    store.release(&lease).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_is_alone_makes_everything_due_and_whoever_joins_does_not() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    company(&one, 3).await;
+    announce(&one, "one").await.unwrap();
+    everything_is_due(&one, 3).await;
+    drain(&one).await;
+    announce(&other, "other").await.unwrap();
+    announce(&one, "one").await.unwrap();
+    assert_eq!(one.depth().await.unwrap().due, 0);
+    assert_eq!(one.replicas().await.unwrap().len(), 2);
+    one.leave().await.unwrap();
+    other.leave().await.unwrap();
+    announce(&one, "one").await.unwrap();
+    everything_is_due(&one, 3).await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_redis_every_mailbox_is_looked_at_because_the_last_second_may_be_lost() {
+    let server = RedisServer::start("save \"\"\nappendonly yes\nappendfsync everysec");
+    let store = on(&server).await;
+    announce(&store, "one").await.unwrap();
+    company(&store, 3).await;
+    server.cli(&["BGREWRITEAOF"]);
+    server.kill();
+    server.launch();
+    announce_when_back(&store).await;
+    let mailboxes = store.depth().await.unwrap().mailboxes;
+    everything_is_due(&store, mailboxes).await;
+    drain(&store).await;
+    announce(&store, "one").await.unwrap();
+    assert_eq!(store.depth().await.unwrap().due, 0, "once");
+}
+
+#[tokio::test]
+async fn a_fail_over_of_sentinels_is_followed_and_every_mailbox_looked_at() {
+    let watched = Watched::start().await;
+    let store = open(link_settings(&watched.url())).await;
+    announce(&store, "one").await.unwrap();
+    company(&store, 3).await;
+    let acknowledged = watched.master.cli(&["WAIT", "1", "10000"]);
+    assert_eq!(acknowledged.trim(), "1");
+    watched.master.kill();
+    announce_when_back(&store).await;
+    everything_is_due(&store, 3).await;
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_everything_in_one_slot_and_goes_on_when_its_master_dies() {
+    let cluster = ClusterOf::start().await;
+    let store = open(link_settings(&cluster.url())).await;
+    let other = open(link_settings(&cluster.url())).await;
+    announce(&store, "one").await.unwrap();
+    let mailboxes = company(&store, 3).await;
+    assert!(other.lease(1, HOLD).await.unwrap().is_empty());
+    let woken = tokio::spawn(async move { next_lease(&other, HOLD).await });
+    store.mark(vec![notification(mailboxes[0], "item")]).await.unwrap();
+    let lease = woken.await.unwrap();
+    store.settle(&lease, Settled::Gone).await.unwrap();
+    let master = cluster.master_of("{narvaro}:x");
+    assert_eq!(master.cli(&["WAIT", "1", "10000"]).trim(), "1");
+    master.kill();
+    announce_when_back(&store).await;
+    everything_is_due(&store, 3).await;
+}
+
+#[tokio::test]
+async fn a_lease_whose_answer_got_lost_is_handed_back() {
+    let server = RedisServer::start(PLAIN);
+    let proxy = Proxy::to(server.port).await;
+    let direct = on(&server).await;
+    let mailbox = company(&direct, 1).await[0];
+    let store = open(link_settings(&format!("redis://127.0.0.1:{}", proxy.port))).await;
+    assert!(store.lease(1, HOLD).await.unwrap().is_empty());
+    direct.mark(vec![notification(mailbox, "item")]).await.unwrap();
+    // Redis is stopped with the question before it; it answers to a connection that is no more.
+    server.stop();
+    assert!(store.lease(1, HOLD).await.is_err());
+    proxy.cut();
+    server.go_on();
+    let lease = next_lease(&store, HOLD).await;
+    assert_eq!(lease.mailbox, mailbox);
+    assert!(lease.gathered.reasons.contains(Reason::Notification));
+}
+
+#[tokio::test]
+async fn one_replica_has_a_duty_until_it_leaves() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    assert!(one.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+    assert!(!other.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+    assert!(other.hold_duty(Duty::Upkeep, HOLD).await.unwrap());
+    assert!(one.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+    one.leave().await.unwrap();
+    assert!(other.hold_duty(Duty::Jobs, HOLD).await.unwrap());
+}
+
+#[tokio::test]
+async fn tls_with_an_acl_user_serves_the_whole_store() {
+    let server = RedisServer::with_tls();
+    let mut settings = link_settings(&format!("rediss://anna:s3cret@127.0.0.1:{}", server.port));
+    settings.ca_file = Some(server.file("ca.pem"));
+    let (one, other) = (open(settings.clone()).await, open(settings).await);
+    announce(&one, "one").await.unwrap();
+    let mailbox = company(&one, 2).await[0];
+    assert!(other.lease(1, HOLD).await.unwrap().is_empty());
+    let woken = tokio::spawn(async move { next_lease(&other, HOLD).await });
+    one.mark(vec![notification(mailbox, "item")]).await.unwrap();
+    settle(&one, &woken.await.unwrap()).await.unwrap();
+    one.leave().await.unwrap();
+}
