@@ -226,7 +226,8 @@ async fn settle(
 ) -> anyhow::Result<()> {
     let state = match many.get(&lease.mailbox) {
         Some((alias, place)) => {
-            let state = MailboxState { alias: alias.clone(), ..states[place % states.len()].clone() };
+            let mut state = states[place % states.len()].clone();
+            state.alias.clone_from(alias);
             serde_json::to_vec(&state)?
         }
         // One of those that were read.

@@ -2,13 +2,27 @@
 
 use std::sync::Arc;
 
-use narvaro::{clock::SystemClock, queue::Shares, store::Store};
+use anyhow::Context;
+use narvaro::{
+    clock::SystemClock,
+    config::{Config, Environment},
+    queue::Shares,
+    store::{
+        Store,
+        redis::{Redis, RedisSettings},
+    },
+};
 
 /// Opens the Redis at `url`.
 pub(crate) async fn open(
     url: &str,
-    _shares: Shares,
-    _clock: Arc<SystemClock>,
+    shares: Shares,
+    clock: Arc<SystemClock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    anyhow::bail!("the store in Redis is not there yet: `{url}` cannot be opened")
+    let environment = Environment::of([("NARVARO__STORE__URL", url)]);
+    let config = Config::parse("narvaro.toml", "", &environment)?;
+    let link = config.store.link_settings()?.with_context(|| format!("`{url}` is no Redis"))?;
+    let settings =
+        RedisSettings { link, prefix: config.store.prefix, shares, trail_entries: config.admin.audit_entries };
+    Ok(Arc::new(Redis::open(&settings, clock).await?))
 }
