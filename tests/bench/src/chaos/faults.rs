@@ -43,6 +43,16 @@ pub(super) struct Done {
     pub(super) outages: Vec<Duration>,
     /// When which replica was woken.
     pub(super) wakings: Vec<(usize, Timestamp)>,
+    /// When which replica was told to stop, and when it was gone.
+    pub(super) endings: Vec<Ending>,
+}
+
+/// An orderly stop.
+#[derive(Debug, Clone)]
+pub(super) struct Ending {
+    pub(super) replica: usize,
+    pub(super) told: Timestamp,
+    pub(super) gone: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +198,12 @@ impl Stage {
     async fn roll(&self) -> anyhow::Result<String> {
         let mut slowest = Duration::ZERO;
         for place in 0..self.fleet.len() {
+            let ending = Ending { replica: place, told: Timestamp::now(), gone: None };
+            lock(&self.done).endings.push(ending);
             let (status, took) = self.fleet.terminate(place).await?;
+            if let Some(ending) = lock(&self.done).endings.last_mut() {
+                ending.gone = Some(Timestamp::now());
+            }
             slowest = slowest.max(took);
             self.note_stop(place, status, took);
             self.fleet.start_again(place).await?;

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use jiff::{SignedDuration, Timestamp};
 use narvaro_sim::{DeliveryAttempt, DeliveryOutcome, Entry, GraphCall, PbxWrite, Record, Sim};
 
-use super::town::Town;
+use super::{faults::Ending, town::Town};
 
 /// How long a call is remembered, to be held against those of other replicas.
 const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
@@ -58,6 +58,7 @@ pub(super) struct Findings {
     pub(super) unnamed: usize,
     pub(super) overlaps: Vec<String>,
     pub(super) woken: usize,
+    pub(super) cut_off: usize,
 }
 
 /// Follows the journal.
@@ -67,6 +68,9 @@ pub(super) struct Watch {
     of_subscription: HashMap<String, usize>,
     /// When which replica was woken after it had been stopped.
     pub(super) wakings: Vec<(usize, Timestamp)>,
+    /// When which replica was told to stop: it hands its mailboxes back and hears out no reading that is under way, which
+    /// Graph does not notice.
+    pub(super) endings: Vec<Ending>,
     /// What the phone shows, by mailbox.
     pub(super) found: Findings,
 }
@@ -78,6 +82,7 @@ impl Watch {
             seen: town.mailboxes.iter().map(|_| Seen::default()).collect(),
             of_subscription: HashMap::new(),
             wakings: Vec::new(),
+            endings: Vec::new(),
             found: Findings::default(),
         };
         watch.learn_subscriptions(sim, town);
@@ -200,8 +205,18 @@ impl Watch {
                 };
                 self.wakings.iter().any(just)
             };
+            let cut_off = |call: &Call| {
+                let then = |ending: &Ending| {
+                    ending.replica == call.replica
+                        && ending.told <= call.to
+                        && ending.gone.is_none_or(|gone| call.from <= gone)
+                };
+                self.endings.iter().any(then)
+            };
             if woken(known) || woken(&now) {
                 self.found.woken += 1;
+            } else if cut_off(known) || cut_off(&now) {
+                self.found.cut_off += 1;
             } else {
                 self.found.overlaps.push(format!(
                     "mailbox {place} at {}: replicas {} and {replica}, {} ms together",

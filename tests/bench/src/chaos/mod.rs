@@ -209,6 +209,7 @@ impl Run {
         let stage = Arc::clone(&self.stage);
         let done = stage.done.lock().unwrap_or_else(PoisonError::into_inner);
         self.watch.wakings.clone_from(&done.wakings);
+        self.watch.endings.clone_from(&done.endings);
         drop(done);
         let town = self.town.lock().unwrap_or_else(PoisonError::into_inner);
         self.watch.look(&self.sim, &town)
@@ -353,8 +354,8 @@ fn tell(found: &Findings, done: &Done, changed: usize, lasted: Duration) {
         found.writes, found.writes_failed, found.graph_calls, found.calls_of
     );
     println!(
-        "requests of a replica just woken, beside those of another: {} (reads; its writes are judged)",
-        found.woken
+        "requests of a replica just woken, beside those of another: {} (reads; its writes are judged); of one that cut them off to stop: {}",
+        found.woken, found.cut_off
     );
     for (name, times) in &done.faults {
         println!("{times:>4} × {name}");
