@@ -22,7 +22,11 @@ pub(crate) async fn open(
     let environment = Environment::of([("NARVARO__STORE__URL", url)]);
     let config = Config::parse("narvaro.toml", "", &environment)?;
     let link = config.store.link_settings()?.with_context(|| format!("`{url}` is no Redis"))?;
-    let settings =
-        RedisSettings { link, prefix: config.store.prefix, shares, trail_entries: config.admin.audit_entries };
+    let settings = RedisSettings {
+        link,
+        prefix: config.store.prefix,
+        shares,
+        trail_entries: config.admin.audit_entries,
+    };
     Ok(Arc::new(Redis::open(&settings, clock).await?))
 }
