@@ -4,9 +4,9 @@
 //! as there is one. What a duty is about starts over at whoever gets it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -41,14 +41,20 @@ pub(super) struct Membership {
     me: Replica,
     held: watch::Sender<HashMap<Duty, Held>>,
     alone: AtomicBool,
+    /// Processes of which it was told that they sign with another key.
+    told_of_keys: Mutex<BTreeSet<String>>,
 }
 
 impl Membership {
-    pub(super) fn new(store: Arc<dyn Store>, clock: SharedClock) -> Arc<Self> {
-        let me =
-            Replica { name: name(), version: env!("CARGO_PKG_VERSION").to_owned(), started: clock.now() };
+    pub(super) fn new(store: Arc<dyn Store>, clock: SharedClock, key: &str) -> Arc<Self> {
+        let me = Replica {
+            name: name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock.now(),
+            key: key.to_owned(),
+        };
         let (held, alone) = (watch::Sender::default(), AtomicBool::new(true));
-        Arc::new(Self { store, clock, me, held, alone })
+        Arc::new(Self { store, clock, me, held, alone, told_of_keys: Mutex::default() })
     }
 
     pub(super) fn clock(&self) -> SharedClock {
@@ -118,9 +124,25 @@ impl Membership {
 
     async fn announce(&self) -> Result<(), StoreError> {
         self.store.announce(&self.me).await?;
-        let others = self.store.replicas().await?.iter().any(|one| one.replica.name != self.me.name);
-        self.alone.store(!others, Ordering::Relaxed);
+        let all = self.store.replicas().await?;
+        let others: Vec<&Replica> =
+            all.iter().map(|one| &one.replica).filter(|one| one.name != self.me.name).collect();
+        self.alone.store(others.is_empty(), Ordering::Relaxed);
+        self.tell_of_other_keys(&others);
         Ok(())
+    }
+
+    /// Says once of each process that signs with another key.
+    fn tell_of_other_keys(&self, others: &[&Replica]) {
+        let differs = |one: &&&Replica| !one.key.is_empty() && one.key != self.me.key;
+        let now: BTreeSet<String> = others.iter().filter(differs).map(|one| one.name.clone()).collect();
+        let mut told = self.told_of_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in now.difference(&told) {
+            warn!(
+                "Process `{name}` signs `clientState` with another key: give all the same `keys.client_state_file`, and while you change it the old one as `keys.client_state_previous_file`; else each refuses notifications for what the other subscribed to"
+            );
+        }
+        *told = now;
     }
 
     /// Does so again and again until `shutdown`.

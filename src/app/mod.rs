@@ -250,7 +250,7 @@ impl App {
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
         let queue: Arc<dyn DueStore> = Arc::clone(&store) as _;
-        let membership = Membership::new(Arc::clone(&store), Arc::clone(&clock));
+        let membership = Membership::new(Arc::clone(&store), Arc::clone(&clock), keys.current_name());
         membership.show_up().await;
         let offices = Offices::new(
             Arc::clone(&store),

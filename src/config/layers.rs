@@ -97,6 +97,18 @@ impl<'a> Checks<'a> {
         in_file && !self.layers.sets_in_environment(key)
     }
 
+    /// A secret that may stand in the environment, or in a file of its own: not in this file, and not in both.
+    pub(super) fn secret(&mut self, key: &str, is_set: bool, file_is_set: bool) {
+        if is_set && self.stands_in_file(key) {
+            let remedy =
+                format!("write it into a file and name that as `{key}_file`, or set it in the environment");
+            self.refuse(key, "is a secret, and this file is none", remedy);
+        }
+        if is_set && file_is_set {
+            self.refuse(&format!("{key}_file"), format!("is set, and so is `{key}`"), "keep one");
+        }
+    }
+
     pub(super) fn done(self) -> Result<(), Findings> {
         let file = self.layers.file.as_ref().map_or("configuration", Document::name);
         Findings::unless_empty(file, self.findings)

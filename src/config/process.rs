@@ -51,15 +51,7 @@ impl Keys {
             ("keys.client_state", &self.client_state, &self.client_state_file),
             ("keys.client_state_previous", &self.client_state_previous, &self.client_state_previous_file),
         ] {
-            if value.is_some() && checks.stands_in_file(key) {
-                let remedy = format!(
-                    "write it into a file and name that as `{key}_file`, or set it in the environment"
-                );
-                checks.refuse(key, "is a secret, and this file is none", remedy);
-            }
-            if value.is_some() && file.is_some() {
-                checks.refuse(&format!("{key}_file"), format!("is set, and so is `{key}`"), "keep one");
-            }
+            checks.secret(key, value.is_some(), file.is_some());
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Replica {
     pub version: String,
     /// Since when it runs.
     pub started: Timestamp,
+    /// Name of the key that it signs `clientState` with: whoever does not know that key refuses what was signed with it.
+    pub key: String,
 }
 
 /// A process, and when it was last heard of.

@@ -27,6 +27,7 @@ mod proxy;
 mod reading;
 mod readme;
 mod redis_link;
+mod redis_service;
 mod redis_store;
 mod removal;
 mod replicas;

@@ -92,7 +92,8 @@ async fn next_lease(store: &Redis, hold: Duration) -> Lease {
 }
 
 async fn announce(store: &Redis, name: &str) -> Result<(), StoreError> {
-    let me = Replica { name: name.into(), version: "1".into(), started: Timestamp::UNIX_EPOCH };
+    let me =
+        Replica { name: name.into(), version: "1".into(), started: Timestamp::UNIX_EPOCH, key: "k".into() };
     store.announce(&me).await
 }
 
@@ -341,6 +342,36 @@ async fn a_cluster_keeps_everything_in_one_slot_and_goes_on_when_its_master_dies
     master.kill();
     announce_when_back(&store).await;
     everything_is_due(&store, 3).await;
+}
+
+#[tokio::test]
+async fn what_a_newer_version_has_laid_out_is_refused_and_its_remedy_told() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    announce(&store, "one").await.unwrap();
+    assert_eq!(server.cli(&["HGET", "{narvaro}:meta", "layout"]).trim(), "1");
+    server.cli(&["HSET", "{narvaro}:meta", "layout", "2"]);
+    let settings = RedisSettings {
+        link: link_settings(&server.url()),
+        prefix: "narvaro".to_owned(),
+        shares: Shares::of(1),
+        trail_entries: 1,
+    };
+    let refused = Redis::open(&settings, Arc::new(SystemClock)).await.err().unwrap().to_string();
+    assert!(refused.contains("layout 2") && refused.contains("use the newer version"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_redis_that_has_lost_everything_is_noticed_by_who_follows_changes() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    announce(&store, "one").await.unwrap();
+    company(&store, 1).await;
+    let since = (&*store as &dyn Store).revision().await.unwrap();
+    server.cli(&["FLUSHALL"]);
+    announce(&store, "one").await.unwrap();
+    tokio::time::timeout(LIMIT, (&*store as &dyn Store).changed(since)).await.unwrap();
+    assert_eq!((&*store as &dyn Store).revisions().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -482,7 +482,7 @@ async fn whoever_follows_changes_is_woken_by_each_that_concerns_all_and_by_no_ot
 }
 
 fn replica(name: &str, at: Timestamp) -> Replica {
-    Replica { name: name.into(), version: "1.2.3".into(), started: at }
+    Replica { name: name.into(), version: "1.2.3".into(), started: at, key: "abc123".into() }
 }
 
 async fn a_replica_is_known_until_it_leaves_or_falls_silent(bench: Box<dyn Bench>) {

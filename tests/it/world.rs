@@ -137,6 +137,16 @@ impl World {
         world
     }
 
+    /// A service with company `acme` as [`new`](Self::new) has it, its store in a Redis of its own.
+    pub(crate) async fn on_redis() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = Self::unstarted(at("2026-11-23 08:00"), SimOptions::default(), folder).await;
+        world.redis.get_or_insert_with(|| RedisServer::start(PLAIN));
+        world.start().await;
+        world.with_acme(Pbx::Http).await;
+        world
+    }
+
     async fn unstarted(now: Timestamp, options: SimOptions, folder: tempfile::TempDir) -> Self {
         // Another test may have done it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

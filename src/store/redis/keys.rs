@@ -39,6 +39,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    LAYOUT = "layout";
     MARK = "mark";
     LEASE = "lease";
     HOLD = "hold";

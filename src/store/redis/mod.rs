@@ -59,6 +59,9 @@ use crate::{
     queue::{Shares, StoreError},
 };
 
+/// The layout of keys that this version writes.
+const LAYOUT: u64 = 1;
+
 /// How to use Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
@@ -81,6 +84,19 @@ pub enum OpenError {
     /// It will not do.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// A later version has written what is there.
+    #[error(
+        "what Redis has under `{prefix}` has layout {found}, and this version knows layouts up to {LAYOUT}: use the newer version"
+    )]
+    Newer {
+        /// First part of its keys.
+        prefix: String,
+        /// Its layout.
+        found: u64,
+    },
+    /// What is there cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The store in Redis, as one replica sees it.
@@ -123,6 +139,10 @@ impl Redis {
             warn!("{warning}");
         }
         let prefix = format!("{{{}}}:", settings.prefix);
+        let found = layout(&link, &prefix).await?;
+        if found > LAYOUT {
+            return Err(OpenError::Newer { prefix, found });
+        }
         let due = link.listen(format!("{prefix}due"));
         let companies = link.listen(format!("{prefix}companies"));
         let inner = Arc::new(Inner {
@@ -166,6 +186,12 @@ impl Inner {
     fn lost_an_answer(&self) {
         self.may_hold_unknown.store(true, Ordering::Release);
     }
+}
+
+/// The layout of what is there; 0 where nothing is.
+async fn layout(link: &Link, prefix: &str) -> Result<u64, StoreError> {
+    let answer = link.run(&keys::LAYOUT, prefix, Vec::<Vec<u8>>::new()).await;
+    value::number(answer.map_err(|error| StoreError::Unavailable(Box::new(error)))?)
 }
 
 /// A name that nobody else has: sixteen random digits.

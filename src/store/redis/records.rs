@@ -172,7 +172,8 @@ impl Records for Redis {
         loop {
             let heard = self.companies.count();
             // While Redis is away nothing changes that could be read.
-            if self.revision().await.is_ok_and(|revision| revision > since) {
+            // A Redis that has lost the last of what it was told goes back.
+            if self.revision().await.is_ok_and(|revision| revision != since) {
                 return;
             }
             self.companies.heard_since(heard).await;

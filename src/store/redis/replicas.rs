@@ -8,10 +8,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
-    Redis, keys,
+    LAYOUT, Redis, keys,
     value::{Answer, Args, number},
 };
 use crate::{
@@ -28,6 +28,8 @@ struct Said {
     name: String,
     version: String,
     started: jiff::Timestamp,
+    #[serde(default)]
+    key: String,
 }
 
 impl Redis {
@@ -53,10 +55,16 @@ impl Redis {
             .add(&self.inner.replica)
             .bytes(said)
             .add(GONE_AFTER.as_micros())
-            .add(u8::from(!self.signed_on.load(Ordering::Acquire)));
+            .add(u8::from(!self.signed_on.load(Ordering::Acquire)))
+            .add(LAYOUT);
         let mut answer = Answer::list(self.inner.run(&keys::ANNOUNCE, args).await?)?;
-        self.signed_on.store(true, Ordering::Release);
-        let (is_another, run) = (answer.number()? == 1, answer.text()?);
+        let was_here = self.signed_on.swap(true, Ordering::AcqRel);
+        let (is_another, run, is_empty) = (answer.number()? == 1, answer.text()?, answer.number()? == 1);
+        if is_empty && was_here {
+            error!(
+                "Redis has lost everything, all companies too: restore its files, or apply the company files again"
+            );
+        }
         if run.is_empty() {
             return Ok(());
         }
@@ -74,8 +82,8 @@ impl Redis {
 #[async_trait]
 impl Replicas for Redis {
     async fn announce(&self, me: &Replica) -> Result<(), StoreError> {
-        let Replica { name, version, started } = me.clone();
-        let said = serde_json::to_vec(&Said { name, version, started }).unwrap_or_default();
+        let Replica { name, version, started, key } = me.clone();
+        let said = serde_json::to_vec(&Said { name, version, started, key }).unwrap_or_default();
         self.sign_on(said).await?;
         self.tidy_up().await
     }
@@ -88,7 +96,8 @@ impl Replicas for Redis {
             let said: Said = serde_json::from_slice(&answer.bytes()?)
                 .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
             let seen = answer.time()?.unwrap_or_default();
-            let replica = Replica { name: said.name, version: said.version, started: said.started };
+            let Said { name, version, started, key } = said;
+            let replica = Replica { name, version, started, key };
             replicas.push(ReplicaRecord { replica, seen });
         }
         replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));

@@ -107,7 +107,7 @@ impl Bench for RedisBench {
         self.store = Arc::new(Redis::open(&self.settings, clock).await.unwrap());
         // As the service does when it starts; nobody else is there, so everything is due.
         let (name, version, started) = ("one".into(), "1".into(), self.clock.now());
-        self.store.announce(&Replica { name, version, started }).await.unwrap();
+        self.store.announce(&Replica { name, version, started, key: String::new() }).await.unwrap();
     }
 }
 

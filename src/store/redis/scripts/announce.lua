@@ -1,6 +1,7 @@
 -- Says that a replica is alive. ARGV: time, replica, document, microseconds after which one that was silent is taken for gone, `1` where it was
 -- just started. Answers the run of this Redis where every mailbox is to be made due: it was started and nobody else is alive,
--- or this Redis is not the one that was here before. It goes on answering so until somebody has done it (`caught_up`).
+-- or this Redis is not the one that was here before. It goes on answering so until somebody has done it (`caught_up`). Answers also
+-- whether that Redis is another, and whether it knew nothing at all of this service. ARGV[6] is the layout that is written.
 local now = clock(ARGV[1])
 for _, silent in ipairs(call('ZRANGEBYSCORE', P .. 'alive', '-inf', text(now - tonumber(ARGV[4])))) do
     call('ZREM', P .. 'alive', silent)
@@ -11,5 +12,6 @@ local alone = ARGV[5] == '1' and call('ZCARD', P .. 'alive') == 1
 call('HSET', P .. 'replicas', ARGV[2], ARGV[3])
 local run = string.match(call('INFO', 'server'), 'run_id:(%w+)') or ''
 local before = call('HGET', P .. 'meta', 'run')
+local empty = call('HSETNX', P .. 'meta', 'layout', ARGV[6])
 if alone then call('HSET', P .. 'meta', 'run', '') end
-return { before and before ~= '' and before ~= run and 1 or 0, (alone or before ~= run) and run or '' }
+return { before and before ~= '' and before ~= run and 1 or 0, (alone or before ~= run) and run or '', empty }

@@ -77,6 +77,13 @@ local function enter_lane(heads, lane, company, value, id)
     wake()
 end
 
+-- Adds to what is due later.
+local function enter_timed(at, id)
+    call('ZADD', P .. 'timed', text(at), id)
+    local first = call('ZRANGE', P .. 'timed', 0, 0)[1]
+    if first == id then wake() end
+end
+
 -- Puts a mailbox where its due times say.
 --   c company | d u own due time and urgency | pd pu of what has gathered | t end of the lease | z place | zq place in the lane for
 --   reading | ru rs urgency of the reading that was put off, and since when
@@ -112,9 +119,7 @@ local function place(id, now)
             if string.sub(want, 1, 1) == 'r' then
                 enter_lane(P .. 'heads', P .. 'ready:', company, tonumber(value), id)
             else
-                local first = call('ZRANGE', P .. 'timed', 0, 0, 'WITHSCORES')[2]
-                call('ZADD', P .. 'timed', value, id)
-                if not first or tonumber(value) < tonumber(first) then wake() end
+                enter_timed(tonumber(value), id)
             end
             call('HSET', key, 'z', want)
         else

@@ -37,44 +37,52 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'timed', '-inf', text(now), 'LIMI
 end
 
 local answer = { text(now), '' }
+local revisions = {}
+local function revision(company)
+    revisions[company] = revisions[company] or call('HGET', P .. 'company:' .. company, 'revision') or '0'
+    return revisions[company]
+end
+
+-- Gives a mailbox out; the lane says what for.
+local function give(id, company, lane)
+    local key = P .. 'm:' .. id
+    local m = call('HMGET', key, 'g', 'z', 'zq', 'ps', 'pu', 'pd')
+    leave_place(id, company, m[2], m[3])
+    local generation = text(math.max((number(m[1]) or 0) + 1, now))
+    local untl = text(now + hold)
+    call('HDEL', key, 'z', 'zq', 'pd', 'ps', 'pu')
+    if lane == 2 then call('HDEL', key, 'ru', 'rs') end
+    if m[6] then
+        call('HSET', key, 'g', generation, 't', untl, 'w', replica, 'f', lane, 'hs', m[4] or m[6], 'hu', m[5] or 0)
+    else
+        call('HSET', key, 'g', generation, 't', untl, 'w', replica, 'f', lane)
+    end
+    call('ZADD', P .. 'leases', untl, id)
+    local gathered = m[6] and call('GET', P .. 'waiting:' .. id)
+    if gathered then call('RENAME', P .. 'waiting:' .. id, P .. 'held:' .. id) end
+    local documents = call('MGET', P .. 'state:' .. id, P .. 'intent:' .. id)
+    for _, value in ipairs({ id, company, revision(company), generation, untl, gathered or '', m[4] or '', lane,
+        documents[1] or '', documents[2] }) do
+        answer[#answer + 1] = value
+    end
+end
+
 local taken = 0
 local companies, scores = {}, {}
-companies[1], scores[1] = head(1)
-companies[2], scores[2] = head(2)
+for lane = 1, 2 do companies[lane], scores[lane] = head(lane) end
 while taken < most and (companies[1] or companies[2]) do
     local lane = 1
     if not companies[1] or (companies[2] and scores[2] < scores[1]) then lane = 2 end
     local company = companies[lane]
     local id = call('ZRANGE', LANES[lane] .. company, 0, 0)[1]
-    local key = P .. 'm:' .. id
-    local m = call('HMGET', key, 'g', 'z', 'zq', 'ps', 'pu')
-    leave_place(id, company, m[2], m[3])
-    local generation = math.max((number(m[1]) or 0) + 1, now)
-    local untl = now + hold
-    call('HDEL', key, 'z', 'zq', 'pd', 'ps', 'pu')
-    if lane == 2 then call('HDEL', key, 'ru', 'rs') end
-    call('HSET', key, 'g', text(generation), 't', text(untl), 'w', replica, 'f', lane)
-    if m[4] then call('HSET', key, 'hs', m[4]) end
-    if m[5] then call('HSET', key, 'hu', m[5]) end
-    call('ZADD', P .. 'leases', text(untl), id)
-    local gathered = call('GET', P .. 'waiting:' .. id)
-    if gathered then call('RENAME', P .. 'waiting:' .. id, P .. 'held:' .. id) end
-    local documents = call('MGET', P .. 'state:' .. id, P .. 'intent:' .. id)
-    answer[#answer + 1] = id
-    answer[#answer + 1] = company
-    answer[#answer + 1] = call('HGET', P .. 'company:' .. company, 'revision') or '0'
-    answer[#answer + 1] = text(generation)
-    answer[#answer + 1] = text(untl)
-    answer[#answer + 1] = gathered or ''
-    answer[#answer + 1] = m[4] or ''
-    answer[#answer + 1] = lane
-    answer[#answer + 1] = documents[1] or ''
-    answer[#answer + 1] = documents[2]
+    give(id, company, lane)
     taken = taken + 1
     count(lane, company, 1)
     if lane == 2 then reading_room = reading_room - 1 end
-    companies[1], scores[1] = head(1)
-    companies[2], scores[2] = head(2)
+    -- A mailbox may have waited in both lanes.
+    for each = 1, 2 do
+        if each == lane or companies[each] == company then companies[each], scores[each] = head(each) end
+    end
 end
 
 if companies[1] or companies[2] then

@@ -1,19 +1,30 @@
 -- Ends a turn. ARGV: time, mailbox, generation, document, due time (empty: none), urgency, urgency of the reading that was put off
 -- (empty: none). Answers 1; nothing where the lease is lost.
 local now, id = clock(ARGV[1]), ARGV[2]
-if not holds(id, ARGV[3], now) then return false end
 local key = P .. 'm:' .. id
+local m = call('HMGET', key, 'g', 't', 'c', 'pd', 'rs')
+if m[1] ~= ARGV[3] or not m[2] or tonumber(m[2]) <= now then return false end
 call('SET', P .. 'state:' .. id, ARGV[4])
-call('DEL', P .. 'intent:' .. id)
-unhold(id)
-call('HSET', key, 'u', ARGV[6])
-if ARGV[5] == '' then call('HDEL', key, 'd') else call('HSET', key, 'd', ARGV[5]) end
-if ARGV[7] == '' then
-    call('HDEL', key, 'ru', 'rs')
-else
+call('DEL', P .. 'intent:' .. id, P .. 'held:' .. id)
+call('ZREM', P .. 'leases', id)
+local due = number(ARGV[5] ~= '' and ARGV[5])
+local gone = { 't', 'w', 'f', 'hs', 'hu' }
+if not due then gone[#gone + 1] = 'd' end
+if ARGV[7] ~= '' then
     -- Who was handed out for a mark meanwhile keeps the place in the lane.
-    call('HSET', key, 'ru', ARGV[7])
-    call('HSETNX', key, 'rs', text(now))
+    call('HSET', key, 'ru', ARGV[7], 'rs', m[5] or text(now))
+elseif m[5] then
+    gone[#gone + 1] = 'ru'
+    gone[#gone + 1] = 'rs'
 end
-place(id, now)
+call('HDEL', key, unpack(gone))
+if due and due > now and not m[4] and ARGV[7] == '' then
+    -- By far the most usual: nothing has come meanwhile, and it is due later.
+    local place = text(due)
+    call('HSET', key, 'u', ARGV[6], 'd', place, 'z', 't' .. place)
+    enter_timed(due, id)
+else
+    if due then call('HSET', key, 'u', ARGV[6], 'd', ARGV[5]) else call('HSET', key, 'u', ARGV[6]) end
+    place(id, now)
+end
 return 1
