@@ -19,7 +19,14 @@ pub mod roster;
 pub mod state;
 mod watch;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -120,11 +127,30 @@ struct Turn<'a> {
     put_off: bool,
     /// Whether what was found makes the whole company's push doubtful.
     company_doubted: bool,
-    /// Until when the lease that it began with surely stands, though the store were away.
-    stands_until: Timestamp,
+    /// Until when the lease surely stands, though the store were away.
+    standing: &'a Standing,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
     decision: Option<Decision>,
+}
+
+/// Until when a lease surely stands: as the store answered last, by the clock here. An answer may lie unread for long, where
+/// the process was stopped or the machine slept.
+struct Standing(AtomicI64);
+
+impl Standing {
+    fn until(at: Timestamp) -> Self {
+        Self(AtomicI64::new(at.as_microsecond()))
+    }
+
+    fn move_to(&self, at: Timestamp) {
+        self.0.store(at.as_microsecond(), Ordering::Release);
+    }
+
+    /// Whether it stands at `at`.
+    fn holds(&self, at: Timestamp) -> bool {
+        at.as_microsecond() < self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Why reading did not begin, or did not come to its end.
@@ -180,14 +206,14 @@ impl Turns {
     }
 
     /// The seat of a mailbox by the revision that its lease is of, or by a newer one (I13).
-    async fn seat(&self, lease: &Lease, stands_until: Timestamp) -> Result<Option<Seat>, StoreError> {
+    async fn seat(&self, lease: &Lease, standing: &Standing) -> Result<Option<Seat>, StoreError> {
         let sits = || self.roster.seat(lease.mailbox).filter(|seat| seat.office.revision >= lease.revision);
         if let Some(seat) = sits() {
             return Ok(Some(seat));
         }
         tokio::select! {
             brought = self.offices.bring_up(&lease.company, lease.revision) => brought?,
-            lost = self.keep(lease, stands_until) => return Err(lost),
+            lost = self.keep(lease, standing) => return Err(lost),
         }
         Ok(sits())
     }
@@ -237,9 +263,8 @@ impl Turns {
 
     /// Extends the lease while the turn lasts; returns when it is lost. A store that is away takes nothing from whom it gave
     /// the lease to, until its time is over.
-    async fn keep(&self, lease: &Lease, stands_until: Timestamp) -> StoreError {
+    async fn keep(&self, lease: &Lease, standing: &Standing) -> StoreError {
         let third = SignedDuration::try_from(self.settings.hold / 3).unwrap_or(SignedDuration::from_secs(1));
-        let mut until = stands_until;
         let mut wait = third;
         loop {
             let now = self.clock.now();
@@ -247,8 +272,8 @@ impl Turns {
             wait = third;
             let asked = self.clock.now();
             match self.store.extend(lease, self.settings.hold).await {
-                Ok(_) => until = self.stands_until(asked),
-                Err(StoreError::Unavailable(_)) if self.clock.now() < until => wait = STORE_PAUSE,
+                Ok(_) => standing.move_to(self.stands_until(asked)),
+                Err(StoreError::Unavailable(_)) if standing.holds(self.clock.now()) => wait = STORE_PAUSE,
                 Err(error) => return error,
             }
         }
@@ -262,15 +287,10 @@ impl Turns {
 
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
     /// shown in the turn would have to be found out again.
-    async fn settle(
-        &self,
-        lease: &Lease,
-        settled: Settled,
-        stands_until: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn settle(&self, lease: &Lease, settled: Settled, standing: &Standing) -> Result<(), StoreError> {
         loop {
             match self.store.settle(lease, settled.clone()).await {
-                Err(StoreError::Unavailable(error)) if self.clock.now() + STORE_PAUSE < stands_until => {
+                Err(StoreError::Unavailable(error)) if standing.holds(self.clock.now() + STORE_PAUSE) => {
                     debug!(error = %Chain(&*error), "A turn of mailbox {} waits for the store", lease.mailbox);
                     self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
                 }
@@ -285,8 +305,8 @@ impl TakesTurns for Turns {
     async fn take(&self, lease: Lease) -> Result<(), StoreError> {
         metrics::counter!("narvaro_turns_total").increment(1);
         // Before anything is asked for in it.
-        let stands_until = self.stands_until(self.clock.now());
-        let seat = match self.seat(&lease, stands_until).await {
+        let standing = Standing::until(self.stands_until(self.clock.now()));
+        let seat = match self.seat(&lease, &standing).await {
             Ok(Some(seat)) => seat,
             Ok(None) => return self.put_off(&lease).await,
             Err(error) => {
@@ -306,13 +326,13 @@ impl TakesTurns for Turns {
             pbx_unread: false,
             put_off: false,
             company_doubted: false,
-            stands_until,
+            standing: &standing,
             announced: Vec::new(),
             decision: None,
         };
         let ended = tokio::select! {
             ended = turn.run() => ended,
-            lost = self.keep(&lease, stands_until) => Err(lost),
+            lost = self.keep(&lease, &standing) => Err(lost),
         };
         // Told once, whatever became of the reading that found it, and so not within its bounds.
         if turn.company_doubted {
@@ -320,7 +340,7 @@ impl TakesTurns for Turns {
         }
         match ended? {
             Ended::Gone => {
-                self.settle(&lease, Settled::Gone, stands_until).await?;
+                self.settle(&lease, Settled::Gone, &standing).await?;
                 self.roster.unseat_retired(lease.mailbox);
             }
             Ended::GoesOn => {
@@ -328,7 +348,7 @@ impl TakesTurns for Turns {
                 let to_read = turn.to_read();
                 let state = turn.state.write();
                 let next = Settled::Next { state, due, urgency, to_read };
-                self.settle(&lease, next, stands_until).await?;
+                self.settle(&lease, next, &standing).await?;
             }
         }
         // Nobody may be listening.

@@ -14,7 +14,7 @@ use crate::{
     health::Health,
     model::{Profile, Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
-    queue::{Reason, StoreError},
+    queue::{Lease, Reason, StoreError},
 };
 
 /// A PBX that crashes may forget what it acknowledged last: Asterisk's database is written to disk once a second, and
@@ -262,17 +262,22 @@ impl Turn<'_> {
     }
 
     /// Announces a write. Where the store is away, a lease that surely outlasts the write is enough: an edge that has begun to be
-    /// shown does not wait for the store, and nobody else can show anything meanwhile.
+    /// shown does not wait for the store, and nobody else can show anything meanwhile. An answer that was read too late is none: the
+    /// lease may have ended since.
     async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
         let within =
             SignedDuration::try_from(self.turns.settings.write_within).unwrap_or(SignedDuration::MAX);
         match self.turns.store.intend(self.lease, document).await {
             Err(StoreError::Unavailable(error))
-                if self.now().checked_add(within).is_ok_and(|end| end < self.stands_until) =>
+                if self.now().checked_add(within).is_ok_and(|end| self.standing.holds(end)) =>
             {
                 warn!(error = %Chain(&*error), "Extension {} is changed though the store is away", self.seat.extension);
                 metrics::counter!("narvaro_writes_unannounced_total").increment(1);
                 Ok(())
+            }
+            Ok(()) if !self.standing.holds(self.now()) => {
+                let Lease { mailbox, generation, .. } = *self.lease;
+                Err(StoreError::LeaseLost { mailbox, generation })
             }
             outcome => outcome,
         }

@@ -4,14 +4,29 @@
 //! regular-expression engine on the same words. What is compared runs in alternation, in one sitting, so that a
 //! machine that slows down or speeds up does so for both sides.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark spawns its own tasks; nothing of it is part of the service"
+)]
 
 mod ack;
+mod chaos;
+mod dice;
+mod fleet;
+mod hour;
+mod load;
 mod matching;
 mod process;
+mod redis;
+mod relay;
 mod renew;
 mod report;
+mod seeded;
 mod service;
+mod shared;
+mod site;
 mod turns;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -34,7 +49,15 @@ enum Command {
     Turns(turns::Options),
     /// All subscriptions renewed at once, with a restart on the way
     Renew(renew::Options),
-    /// One of the two servers that `ack` compares
+    /// Replicas in the middle of everything that can go wrong: nothing is lost, nothing is done twice
+    Chaos(chaos::Options),
+    /// How soon a turn begins on another replica
+    Wake(wake::Options),
+    /// What very many mailboxes cost, and what of it grows
+    Load(load::Options),
+    /// Very many meetings that start at the same instant
+    FullHour(hour::Options),
+    /// One of the servers that `ack` and `wake` compare
     #[command(hide = true)]
     Serve(ack::serve::Options),
 }
@@ -45,6 +68,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Match(options) => matching::run(&options)?,
         Command::Turns(options) => turns::run(&options)?,
         Command::Renew(options) => renew::run(&options)?,
+        Command::Chaos(options) => chaos::run(&options)?,
+        Command::Wake(options) => wake::run(&options)?,
+        Command::Load(options) => load::run(&options)?,
+        Command::FullHour(options) => hour::run(&options)?,
         Command::Serve(options) => {
             ack::serve::run(&options)?;
             true

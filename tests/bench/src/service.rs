@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 use narvaro_sim::{AppSpec, Sim, TenantSpec, UserSpec};
 
-const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
+pub(crate) const CLIENT_ID: &str = "6d2f4b8e-91c7-4a3d-b0e5-5f7c8a1e2d34";
 const SECRET: &str = "a-client-secret-of-the-simulator";
 
 /// A company of the load, with a tenant of its own.

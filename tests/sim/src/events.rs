@@ -100,6 +100,7 @@ pub(crate) fn sent_along(
         permissions: Arc::default(),
         immutable: subscription.immutable,
         prefer: Prefer::default(),
+        secret: None,
     };
     let view = View::new(world, &request, &caller, user).ok()?;
     let mailbox = lock(&user.mailbox);

@@ -30,6 +30,7 @@ pub(crate) struct Caller {
     pub(crate) permissions: Arc<BTreeSet<String>>,
     pub(crate) immutable: bool,
     pub(crate) prefer: Prefer,
+    pub(crate) secret: Option<usize>,
 }
 
 impl Caller {
@@ -146,6 +147,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
         Err(reply) => return *reply,
     };
     call.tenant = Some(caller.tenant.id.clone());
+    call.secret = caller.secret;
     let segments: Vec<&str> = request.segments[1..].iter().map(String::as_str).collect();
     let (user_key, rest) = user_path(&segments);
     let user = user_key.as_deref().and_then(|key| caller.tenant.user(key));
@@ -329,6 +331,7 @@ fn authenticate(world: &World, request: &Request, prefer: Prefer) -> Result<Call
         permissions: holder.permissions,
         immutable: prefer.immutable,
         prefer,
+        secret: holder.secret,
     })
 }
 

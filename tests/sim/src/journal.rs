@@ -38,6 +38,8 @@ pub struct GraphCall {
     pub query: String,
     /// Tenant of the token, if the token was good.
     pub tenant: Option<String>,
+    /// Which of the app's secrets its token was had with, from 0: tells processes apart that were each given another one.
+    pub secret: Option<usize>,
     /// Object id of the mailbox or user in the path, if it exists.
     pub mailbox: Option<String>,
     /// Status answered; 0 if the connection was dropped without an answer.
@@ -116,6 +118,8 @@ pub struct PbxWrite {
     pub request_id: Option<String>,
     /// Set by hand through the control API, not by the product.
     pub by_hand: bool,
+    /// Milliseconds from request to answer.
+    pub took_ms: u64,
 }
 
 /// What happened.

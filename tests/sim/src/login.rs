@@ -239,7 +239,7 @@ fn issue(
             format!("Application '{client_id}' is disabled."),
         ));
     }
-    match (form.get("client_assertion"), secret) {
+    let secret = match (form.get("client_assertion"), secret) {
         (Some(assertion), None) => {
             if form.get("client_assertion_type").map(String::as_str)
                 != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
@@ -247,8 +247,9 @@ fn issue(
                 return Err(refuse(401, "invalid_client", 50027, "Invalid client assertion type."));
             }
             check_assertion(world, &app, &tenant.id, &tenant.domain, assertion)?;
+            None
         }
-        (None, Some(secret)) => check_secret(&app, secret)?,
+        (None, Some(secret)) => Some(check_secret(&app, secret)?),
         (Some(_), Some(_)) => {
             return Err(refuse(
                 400,
@@ -265,7 +266,7 @@ fn issue(
                 "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
             ));
         }
-    }
+    };
     if lock(&world.login).conditional_access {
         return Err(refuse(
             400,
@@ -291,6 +292,7 @@ fn issue(
             expires: now.checked_add(life).unwrap_or(Timestamp::MAX),
             permissions: Arc::new(grant.permissions),
             principal: grant.principal,
+            secret,
         },
     );
     Ok(token)
@@ -335,9 +337,10 @@ fn graph_hosts() -> impl Iterator<Item = &'static str> {
     .into_iter()
 }
 
-fn check_secret(app: &App, secret: &str) -> Result<(), Refusal> {
-    if app.spec.secrets.iter().any(|one| one == secret) {
-        return Ok(());
+/// Which of the app's secrets it is.
+fn check_secret(app: &App, secret: &str) -> Result<usize, Refusal> {
+    if let Some(place) = app.spec.secrets.iter().position(|one| one == secret) {
+        return Ok(place);
     }
     if app.spec.expired_secrets.iter().any(|one| one == secret) {
         return Err(refuse(

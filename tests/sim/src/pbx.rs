@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::{
     error::SimError,
     http::{Ending, Reply, Request},
-    journal::{PbxWrite, Record},
+    journal::{PbxWrite, Record, millis},
     lock,
     world::World,
 };
@@ -196,6 +196,7 @@ impl PbxState {
             until: presence.until.clone(),
             request_id: None,
             by_hand: true,
+            took_ms: 0,
         }));
         self.with(company, |company| {
             company.extensions.insert(extension.to_owned(), PbxPresence { manual: true, ..presence })
@@ -309,7 +310,7 @@ fn signature_problem(request: &Request, secret: &str, now: Timestamp) -> Option<
 
 async fn put(world: &Arc<World>, request: &Request, company: &str, extension: &str) -> Reply {
     let state = &world.pbx;
-    let now = world.clock.now();
+    let (now, started) = (world.clock.now(), Instant::now());
     let mut write = PbxWrite {
         company: company.to_owned(),
         extension: extension.to_owned(),
@@ -333,6 +334,7 @@ async fn put(world: &Arc<World>, request: &Request, company: &str, extension: &s
     }
     let reply = apply(world, request, &mut write, now).await;
     write.status = if reply.ending == Ending::NoAnswer { 0 } else { reply.status };
+    write.took_ms = millis(started);
     world.journal.write(Record::Pbx(write));
     if reply.status == 200 || reply.ending == Ending::NoAnswer {
         state.changed.send_modify(|count| *count += 1);

@@ -209,6 +209,7 @@ pub(crate) struct TokenHolder {
     pub(crate) expires: Timestamp,
     pub(crate) permissions: Arc<BTreeSet<String>>,
     pub(crate) principal: String,
+    pub(crate) secret: Option<usize>,
 }
 
 #[derive(Default)]

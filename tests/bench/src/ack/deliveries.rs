@@ -1,14 +1,13 @@
 //! Requests as Graph sends them, each notification about another version of another item.
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use narvaro::{
     model::{CompanyId, MailboxId, TenantId},
     webhook::client_state::{Claim, Resource, StateKey, StateKeys},
 };
 use secrecy::SecretSlice;
-
-/// Mailboxes that notifications are about, in turn.
-pub(crate) const MAILBOXES: u64 = 1_000;
 
 /// The company they belong to.
 pub(crate) const COMPANY: &str = "bench";
@@ -20,17 +19,22 @@ pub(crate) fn keys() -> anyhow::Result<StateKeys> {
     Ok(StateKeys::new(StateKey::new("bench", &SecretSlice::from(vec![7; 32]))?, None))
 }
 
+fn subscription(mailbox: usize) -> String {
+    format!("a4c2e0f8-7b1d-4935-86ca-{mailbox:012x}")
+}
+
 /// Makes requests; no two notifications of one maker are the same.
 pub(crate) struct Deliveries {
+    /// Of each mailbox that notifications are about, in turn.
     client_states: Vec<String>,
     next: u64,
 }
 
 impl Deliveries {
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(mailboxes: u64) -> anyhow::Result<Self> {
         let (keys, tenant) = (keys()?, TENANT.parse::<TenantId>()?);
         let company: CompanyId = COMPANY.parse()?;
-        let client_states = (1..=MAILBOXES)
+        let client_states = (1..=mailboxes)
             .map(|mailbox| {
                 let claim = Claim {
                     company: company.clone(),
@@ -42,6 +46,12 @@ impl Deliveries {
             })
             .collect();
         Ok(Self { client_states, next: 0 })
+    }
+
+    /// Each subscription with its `clientState`: what a receiver without signatures has to know by heart.
+    pub(crate) fn client_states(&self) -> BTreeMap<String, &str> {
+        let known = self.client_states.iter().enumerate();
+        known.map(|(mailbox, client_state)| (subscription(mailbox), client_state.as_str())).collect()
     }
 
     /// `posts` requests with `notifications` in each, head and body as they go over the wire.
@@ -64,8 +74,9 @@ impl Deliveries {
     fn notification(&mut self) -> String {
         let serial = self.next;
         self.next += 1;
-        let mailbox = serial % MAILBOXES;
-        let client_state = &self.client_states[usize::try_from(mailbox).unwrap_or(0)];
+        let mailbox = usize::try_from(serial).unwrap_or(0) % self.client_states.len();
+        let client_state = &self.client_states[mailbox];
+        let subscription = subscription(mailbox);
         let user = format!("7b0a9f1c-3d52-4e86-8c17-{mailbox:012x}");
         // As long as the ids of Outlook's calendar items are; shorter ones would make the work less.
         let item = format!(
@@ -74,7 +85,7 @@ impl Deliveries {
         );
         let etag = format!(r#"W/\"huDVPMoS{serial:016x}==\""#);
         format!(
-            r##"{{"id":"lsgTZMr9KwAAA","subscriptionId":"a4c2e0f8-7b1d-4935-86ca-{mailbox:012x}","subscriptionExpirationDateTime":"2026-11-29T20:15:00.0000000Z","clientState":"{client_state}","changeType":"updated","resource":"Users/{user}/Events/{item}","tenantId":"{TENANT}","resourceData":{{"@odata.type":"#Microsoft.Graph.Event","@odata.id":"Users/{user}/Events/{item}","@odata.etag":"{etag}","id":"{item}"}}}}"##
+            r##"{{"id":"lsgTZMr9KwAAA","subscriptionId":"{subscription}","subscriptionExpirationDateTime":"2026-11-29T20:15:00.0000000Z","clientState":"{client_state}","changeType":"updated","resource":"Users/{user}/Events/{item}","tenantId":"{TENANT}","resourceData":{{"@odata.type":"#Microsoft.Graph.Event","@odata.id":"Users/{user}/Events/{item}","@odata.etag":"{etag}","id":"{item}"}}}}"##
         )
     }
 

@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context, anyhow, ensure};
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use narvaro::clock::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longest wait for one answer; the receiver gives up after 2 s.
@@ -116,20 +118,40 @@ pub(crate) fn paced(
     every: Duration,
     requests: &[Vec<u8>],
 ) -> anyhow::Result<Vec<Duration>> {
+    let mut times = each_paced(port, connections, every, requests, |_, due| due.elapsed())?;
+    times.sort();
+    Ok(times)
+}
+
+/// The same; returns of each request its place and when its answer was here.
+pub(crate) fn paced_answers(
+    port: u16,
+    connections: usize,
+    every: Duration,
+    requests: &[Vec<u8>],
+) -> anyhow::Result<Vec<(usize, Timestamp)>> {
+    each_paced(port, connections, every, requests, |place, _| (place, SystemClock.now()))
+}
+
+fn each_paced<T: Send>(
+    port: u16,
+    connections: usize,
+    every: Duration,
+    requests: &[Vec<u8>],
+    note: impl Fn(usize, Instant) -> T + Sync,
+) -> anyhow::Result<Vec<T>> {
     let start = Instant::now() + Duration::from_millis(100);
-    let times = on_each_connection(port, connections, |number, connection| {
-        let mut times = Vec::new();
+    let noted = on_each_connection(port, connections, |number, connection| {
+        let mut noted = Vec::new();
         for (position, request) in requests.iter().enumerate().skip(number).step_by(connections) {
             let due = start + every * u32::try_from(position)?;
             thread::sleep(due.saturating_duration_since(Instant::now()));
             connection.deliver(request)?;
-            times.push(due.elapsed());
+            noted.push(note(position, due));
         }
-        Ok(times)
+        Ok(noted)
     })?;
-    let mut times = times.concat();
-    times.sort();
-    Ok(times)
+    Ok(noted.into_iter().flatten().collect())
 }
 
 fn on_each_connection<T: Send>(

@@ -6,8 +6,10 @@
 //! printed beside it, are two threads that stand in for turns: the queue's consumer and the database's writer.
 //! What the kernel does for the disk in threads of its own is charged to no process.
 
-mod deliveries;
-mod load;
+mod contest;
+pub(crate) mod deliveries;
+pub(crate) mod load;
+mod rivals;
 pub(crate) mod serve;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -29,6 +31,9 @@ const APPENDS: &str = "narvaro_store_appends_total";
 /// Share of the notifications that must really have been stored for the figures to be of this path.
 const MARKED_AT_LEAST: f64 = 0.999;
 
+/// Mailboxes that notifications are about, in turn.
+const MAILBOXES: u64 = 1_000;
+
 /// Notifications in a large POST.
 const BATCH: usize = 100;
 
@@ -41,15 +46,27 @@ const LARGE_PACE: u32 = 1_000;
 const PACE: u32 = 500;
 const PACED_CONNECTIONS: usize = 32;
 
+/// Where the receiver stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum StoreKind {
+    /// A file.
+    Embedded,
+    /// A Redis, together with receivers of other makes.
+    Redis,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// Which store
+    #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
+    store: StoreKind,
     /// Rounds of each kind; medians are taken over them
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
     /// Requests a round with one notification each
     #[arg(long, default_value_t = 30_000)]
     posts: usize,
-    /// Requests a round with 100 notifications each
+    /// Requests a round with 100 notifications each; on Redis as many as make the notifications of the others
     #[arg(long, default_value_t = 1_500)]
     large_posts: usize,
     /// Connections of the closed loop
@@ -85,8 +102,11 @@ struct Cost {
 /// Measures, prints, and returns whether all promises are kept.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let folder = tempfile::Builder::new().prefix("narvaro-bench-").tempdir_in(&options.folder)?;
+    if options.store == StoreKind::Redis {
+        return contest::run(options, folder.path());
+    }
     report::print_machine();
-    let mut deliveries = Deliveries::new()?;
+    let mut deliveries = Deliveries::new(MAILBOXES)?;
     println!("bodies: {} bytes with one notification, the same for both servers", deliveries.body_bytes()?);
     println!("store: {} (fsync on)", options.folder.canonicalize()?.display());
     let (bare, ack) = (Server::start("bare", folder.path())?, Server::start("ack", folder.path())?);

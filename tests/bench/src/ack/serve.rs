@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,10 +29,12 @@ use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Reco
 use narvaro::{
     app::listener,
     clock::SystemClock,
-    company::records::Records,
     model::Extension,
-    queue::{DueStore, Settled, Shares, StoreError, Urgency},
-    store::embedded::{Embedded, EmbeddedSettings},
+    queue::{Settled, Shares, StoreError, Urgency},
+    store::{
+        Store,
+        embedded::{Embedded, EmbeddedSettings},
+    },
     webhook::{
         Receiver, ReceiverLimits,
         sealed::{BoxLimits, SealedBox},
@@ -41,11 +43,14 @@ use narvaro::{
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{self, COMPANY, MAILBOXES};
+use super::deliveries::{self, COMPANY};
 
-/// Notifications between two rounds of the consumer: four for each mailbox, where sixteen are kept. The rest is room
-/// for what arrives while a round is under way.
-const DRAIN_EVERY: u64 = 4 * MAILBOXES;
+/// Notifications of a mailbox between two rounds of the consumer, where sixteen are kept. The rest is room for what arrives
+/// while a round is under way.
+const DRAIN_EVERY: u64 = 4;
+
+/// Mailboxes that the consumer leases in one step.
+const DRAINED_AT_ONCE: usize = 1_000;
 
 /// Name of the consumer's thread.
 pub(super) const CONSUMER: &str = "consumer";
@@ -63,6 +68,8 @@ pub(crate) enum Kind {
     Bare,
     /// Verifies, stores and answers 202.
     Ack,
+    /// Takes turns, and no notifications.
+    Turns,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +78,12 @@ pub(crate) struct Options {
     /// Folder for the store
     #[arg(long)]
     store: PathBuf,
+    /// Redis in place of a file; what it holds is then worked off only when asked for
+    #[arg(long)]
+    redis: Option<String>,
+    /// Mailboxes that notifications are about
+    #[arg(long, default_value_t = super::MAILBOXES)]
+    mailboxes: u64,
 }
 
 /// Serves until the process is ended.
@@ -83,14 +96,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &Options) -> anyhow::Result<()> {
-    let counts = Counts::default();
+    let drain_every = if options.redis.is_some() { u64::MAX } else { DRAIN_EVERY * options.mailboxes };
+    let counts = Counts { drain_every, ..Counts::default() };
     metrics::set_global_recorder(counts.clone())
         .map_err(|_| anyhow::anyhow!("counters are set up already"))?;
+    let mut side = Router::new();
+    if let (Kind::Turns, Some(url)) = (options.kind, &options.redis) {
+        return crate::wake::serve(url).await;
+    }
     let router = match options.kind {
         Kind::Bare => Router::new().route("/graph/v1/notify", post(async |_: Bytes| StatusCode::ACCEPTED)),
-        Kind::Ack => acknowledging(&options.store, &counts).await?,
+        Kind::Turns => anyhow::bail!("turns are taken from a store that is shared: `--redis`"),
+        Kind::Ack => {
+            let store = open(options).await?;
+            let due = Arc::clone(&counts.drain_due);
+            let router = acknowledging(Arc::clone(&store), options, due).await?;
+            side = side.route("/drain", get(async move || drained(&*store).await));
+            router
+        }
     };
-    let side = Router::new().route("/counts", get(async move || Json(counts.read())));
+    let side = side.route("/counts", get(async move || Json(counts.read())));
 
     let main_listener = TcpListener::bind("127.0.0.1:0").await?;
     let side_listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -104,22 +129,38 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router> {
+async fn open(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
     let clock = Arc::new(SystemClock);
-    let settings = EmbeddedSettings {
-        path: folder.join("narvaro.db"),
-        shares: Shares::of(2 * usize::try_from(MAILBOXES)?),
-        trail_entries: 1_000,
-    };
-    let store = Arc::new(Embedded::open(&settings, clock.clone())?);
-    let users =
-        (1..=MAILBOXES).map(|number| format!("{number}").parse()).collect::<Result<Vec<Extension>, _>>()?;
+    let shares = Shares::of(2 * usize::try_from(options.mailboxes)?);
+    if let Some(url) = &options.redis {
+        return crate::shared::open(url, shares, clock).await;
+    }
+    let path = options.store.join("narvaro.db");
+    Ok(Arc::new(Embedded::open(&EmbeddedSettings { path, shares, trail_entries: 1_000 }, clock)?))
+}
+
+async fn acknowledging(
+    store: Arc<dyn Store>,
+    options: &Options,
+    drain_due: Arc<Notify>,
+) -> anyhow::Result<Router> {
+    let users = (1..=options.mailboxes)
+        .map(|number| format!("{number}").parse())
+        .collect::<Result<Vec<Extension>, _>>()?;
     let applied = store.apply(&COMPANY.parse()?, b"{}".to_vec(), users).await?;
-    let expected = applied.mailboxes.iter().map(|mailbox| mailbox.id.0).eq(1..=MAILBOXES);
+    let expected = applied.mailboxes.iter().map(|mailbox| mailbox.id.0).eq(1..=options.mailboxes);
     anyhow::ensure!(expected, "the store numbers mailboxes otherwise than the load does");
 
     drain(&*store).await.context("the consumer failed")?;
-    let (queue, due) = (Arc::clone(&store), Arc::clone(&counts.drain_due));
+    if options.redis.is_none() {
+        consume(Arc::clone(&store), drain_due)?;
+    }
+    let clock = Arc::new(SystemClock);
+    let sealed = SealedBox::new(BoxLimits::default(), Arc::clone(&clock) as _);
+    Ok(Receiver::new(deliveries::keys()?, store, sealed, clock, ReceiverLimits::default()).routes())
+}
+
+fn consume(queue: Arc<dyn Store>, due: Arc<Notify>) -> anyhow::Result<()> {
     let consumer = tokio::runtime::Builder::new_current_thread().build()?;
     std::thread::Builder::new().name(CONSUMER.to_owned()).spawn(move || {
         let outcome = consumer.block_on(async {
@@ -132,21 +173,34 @@ async fn acknowledging(folder: &Path, counts: &Counts) -> anyhow::Result<Router>
         // Without a consumer the figures are of another path; the load sees the connection go.
         std::process::abort();
     })?;
-    let sealed = SealedBox::new(BoxLimits::default(), Arc::clone(&clock) as _);
-    Ok(Receiver::new(deliveries::keys()?, store, sealed, clock, ReceiverLimits::default()).routes())
+    Ok(())
 }
 
-/// Leases all that is due and settles it.
-async fn drain(queue: &dyn DueStore) -> Result<(), StoreError> {
-    let most = usize::try_from(MAILBOXES).unwrap_or(usize::MAX);
-    let leases = queue.lease(most, HOLD).await?;
-    let settled = || Settled::Next {
-        state: vec![b'x'; STATE_BYTES],
-        due: None,
-        urgency: Urgency::Upkeep,
-        to_read: None,
-    };
-    try_join_all(leases.iter().map(|lease| queue.settle(lease, settled()))).await.map(drop)
+/// Leases all that is due and settles it; how many mailboxes that were.
+async fn drain(queue: &dyn Store) -> Result<usize, StoreError> {
+    let mut drained = 0;
+    loop {
+        let leases = queue.lease(DRAINED_AT_ONCE, HOLD).await?;
+        if leases.is_empty() {
+            return Ok(drained);
+        }
+        drained += leases.len();
+        let settled = || Settled::Next {
+            state: vec![b'x'; STATE_BYTES],
+            due: None,
+            urgency: Urgency::Upkeep,
+            to_read: None,
+        };
+        try_join_all(leases.iter().map(|lease| queue.settle(lease, settled()))).await?;
+    }
+}
+
+/// The same for whoever asks over HTTP.
+async fn drained(queue: &dyn Store) -> (StatusCode, String) {
+    match drain(queue).await {
+        Ok(drained) => (StatusCode::OK, drained.to_string()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
 }
 
 /// The metrics' counters, by name and labels.
@@ -154,19 +208,21 @@ async fn drain(queue: &dyn DueStore) -> Result<(), StoreError> {
 struct Counts {
     counters: Arc<Mutex<BTreeMap<String, Arc<Count>>>>,
     drain_due: Arc<Notify>,
+    drain_every: u64,
 }
 
 /// One counter; that of marks wakes the consumer.
 struct Count {
     value: AtomicU64,
     drain_due: Option<Arc<Notify>>,
+    drain_every: u64,
 }
 
 impl CounterFn for Count {
     fn increment(&self, by: u64) {
         let before = self.value.fetch_add(by, Ordering::Relaxed);
         if let Some(drain_due) = &self.drain_due
-            && before / DRAIN_EVERY != (before + by) / DRAIN_EVERY
+            && before / self.drain_every != (before + by) / self.drain_every
         {
             drain_due.notify_one();
         }
@@ -194,8 +250,9 @@ impl Recorder for Counts {
         let name = std::iter::once(key.name()).chain(labels).collect::<Vec<_>>().join(".");
         let drain_due = (name == super::MARKED).then(|| Arc::clone(&self.drain_due));
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let count =
-            counters.entry(name).or_insert_with(|| Arc::new(Count { value: AtomicU64::new(0), drain_due }));
+        let drain_every = self.drain_every;
+        let count = || Arc::new(Count { value: AtomicU64::new(0), drain_due, drain_every });
+        let count = counters.entry(name).or_insert_with(count);
         Counter::from_arc(Arc::clone(count))
     }
 
