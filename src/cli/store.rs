@@ -219,7 +219,9 @@ fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
 fn not_opened(error: &AtRestError) -> Failure {
     let failure = Failure::of("the store cannot be opened", error);
     match error {
-        AtRestError::Files(OpenError::InUse { .. }) => failure.hint("stop the service that uses it, and try again"),
+        AtRestError::Files(OpenError::InUse { .. }) => {
+            failure.hint("stop the service that uses it, and try again")
+        }
         AtRestError::Files(OpenError::Absent { .. }) => failure.hint("check the path after `embedded:`"),
         _ => failure.hint("check the path, the rights on the file and its folder, and the free space"),
     }

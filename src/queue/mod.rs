@@ -66,7 +66,8 @@ pub struct Lease {
     pub revision: u64,
     /// Greater than that of every lease of this mailbox before.
     pub generation: Generation,
-    /// When the lease ends unless extended, by the store's clock.
+    /// When the lease ends unless extended: by the clock of this process, and never later than for the store, however long its
+    /// answer was on its way.
     pub until: Timestamp,
     /// What has gathered since the last lease.
     pub gathered: Gathered,

@@ -304,8 +304,7 @@ impl Turns {
 impl TakesTurns for Turns {
     async fn take(&self, lease: Lease) -> Result<(), StoreError> {
         metrics::counter!("narvaro_turns_total").increment(1);
-        // Before anything is asked for in it.
-        let standing = Standing::until(self.stands_until(self.clock.now()));
+        let standing = Standing::until(lease.until - ON_ITS_WAY);
         let seat = match self.seat(&lease, &standing).await {
             Ok(Some(seat)) => seat,
             Ok(None) => return self.put_off(&lease).await,

@@ -125,7 +125,7 @@ impl Redis {
             let company = company_of(&answer.text()?)?;
             let revision = answer.number()?;
             let generation = Generation(answer.number()?);
-            let until = answer.time()?.unwrap_or(Timestamp::MAX);
+            let until = answer.time()?.unwrap_or_default() + skew;
             let lines = answer.text()?;
             let since = answer.time()?;
             let reads = answer.number()? == 2;
@@ -140,13 +140,7 @@ impl Redis {
                 state: answer.bytes()?,
                 intent: answer.maybe_bytes()?,
             };
-            self.inner.holding().begin(
-                mailbox,
-                generation,
-                lease.company.clone(),
-                lease.until + skew,
-                lease.reads,
-            );
+            self.inner.holding().begin(mailbox, generation, lease.company.clone(), lease.until, lease.reads);
             leases.push(lease);
         }
         Ok(leases)
