@@ -16,7 +16,7 @@ short)
     cargo build --locked --quiet --workspace --bins
     "$target/debug/narvaro-bench" turns --mailboxes 200 --rate 25 --lead-secs 15 --arrive-only
     "$target/debug/narvaro-bench" renew --mailboxes 300 --untimed
-    "$target/debug/narvaro-bench" chaos --mailboxes 200 --rate 50 --minutes 1
+    "$target/debug/narvaro-bench" chaos --mailboxes 200 --rate 50 --minutes 0.75
     ;;
 all)
     cargo build --locked --release -p narvaro -p narvaro-bench

@@ -15,6 +15,9 @@ use crate::world::{ANNA, Beside, Pbx, World, at, scope};
 /// Longer than a duty is held and a process counts as there.
 const SILENCE: i64 = 16;
 
+/// As long as a lease lasts that nobody extends.
+const LEASE: i64 = 90;
+
 const ZEBRA: &str = "[[profiles]]\nid = \"meeting\"\nadd_triggers = \"Zebra\"\n";
 
 fn zebra(world: &World) -> String {
@@ -277,6 +280,26 @@ async fn leases_of_turns_that_were_cut_off_are_handed_back_too() {
     let third = world.beside().await;
     world.settle().await;
     third.app.stop().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i3_a_turn_that_reads_after_its_lease_that_it_may_write_writes_nothing() {
+    let mut world = World::shared().await;
+    let mut allowed = world.handle().stop();
+    world.event("MÖT", "2026-11-23 07:30", "2026-11-23 09:30");
+    allowed.changed().await.unwrap();
+    // Another one takes over, and the calendar goes on.
+    world.handle().idle();
+    let other = world.beside().await;
+    world.event("DND", "2026-11-23 07:30", "2026-11-23 09:30");
+    world.move_to(world.now() + SignedDuration::from_secs(LEASE));
+    world.until_shows("201", "do-not-disturb").await;
+    let stopped = world.ask(other);
+    stopped.handle.go_on();
+    // Turns under way come to their end first.
+    stopped.app.stop().await;
+    assert_eq!(world.shows("201").profile, "do-not-disturb");
     world.end().await;
 }
 

@@ -25,6 +25,7 @@ use narvaro::{
     },
     store::embedded::{Embedded, EmbeddedSettings},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What the processes share.
@@ -55,6 +56,8 @@ impl Shared {
             idle: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             unread: AtomicUsize::new(0),
+            stopped: watch::Sender::new(false),
+            allowed: watch::Sender::new(0),
         })
     }
 }
@@ -68,6 +71,8 @@ pub(crate) struct Handle {
     idle: AtomicBool,
     deaf: AtomicBool,
     unread: AtomicUsize,
+    stopped: watch::Sender<bool>,
+    allowed: watch::Sender<usize>,
 }
 
 impl Handle {
@@ -86,6 +91,18 @@ impl Handle {
         let leases = self.shared.store.lease(1, Duration::from_secs(3_600)).await.unwrap();
         assert_eq!(leases.len(), 1);
         self.held.lock().unwrap().extend(leases.into_iter().map(|lease| (lease.mailbox, lease)));
+    }
+
+    /// Has the process read no more what the store answers to its turns, as when it is stopped; tells when a turn is told that it
+    /// may write.
+    pub(crate) fn stop(&self) -> watch::Receiver<usize> {
+        self.stopped.send_replace(true);
+        self.allowed.subscribe()
+    }
+
+    /// Has turns read what they were told. Nothing is known of their leases yet.
+    pub(crate) fn go_on(&self) {
+        self.stopped.send_replace(false);
     }
 
     /// Has nothing told to the process of what others change.
@@ -141,13 +158,19 @@ impl DueStore for Handle {
         }
     }
     async fn extend(&self, lease: &Lease, hold: Duration) -> Result<Timestamp, StoreError> {
+        if *self.stopped.borrow() {
+            return std::future::pending().await;
+        }
         self.store()?.extend(lease, hold).await
     }
     async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
         self.store()?.begin_reading(lease).await
     }
     async fn intend(&self, lease: &Lease, intent: Vec<u8>) -> Result<(), StoreError> {
-        self.store()?.intend(lease, intent).await
+        let outcome = self.store()?.intend(lease, intent).await;
+        self.allowed.send_modify(|times| *times += 1);
+        self.stopped.subscribe().wait_for(|stopped| !stopped).await.unwrap();
+        outcome
     }
     async fn settle(&self, lease: &Lease, settled: Settled) -> Result<(), StoreError> {
         self.store()?.settle(lease, settled).await
