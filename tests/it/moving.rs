@@ -421,9 +421,14 @@ async fn each_thing_that_does_not_fit_is_found_with_its_place_and_its_remedy() {
             "what is known of its consent cannot be read",
         ),
         (
-            "UPDATE mailbox SET state = CAST('{\"schema\": []}' AS BLOB) WHERE extension = '202'",
+            "UPDATE mailbox SET state = CAST('[7]' AS BLOB) WHERE extension = '202'",
             format!("mailbox {} (company acme, extension 202)", n + 1),
             "its state cannot be read: ",
+        ),
+        (
+            "UPDATE mailbox SET state = CAST('{\"alias\": []}' AS BLOB) WHERE extension = '202'",
+            format!("mailbox {} (company acme, extension 202)", n + 1),
+            "its state can be read in part only: `alias` cannot",
         ),
         (
             "UPDATE job SET document = x'7b7d' WHERE id = 'first'",

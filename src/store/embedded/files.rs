@@ -208,8 +208,9 @@ fn clear(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 fn put_companies(transaction: &Transaction<'_>, companies: Vec<CompanyRecord>) -> rusqlite::Result<()> {
-    let mut add = transaction
-        .prepare_cached("INSERT INTO company (id, revision, applied, draft, standing) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO company (id, revision, applied, draft, standing) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
     for CompanyRecord { id, revision, applied, draft, standing } in companies {
         add.execute(params![id.as_str(), revision.cast_signed(), applied, draft, standing])?;
     }

@@ -7,6 +7,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use redis::Value;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -71,6 +72,21 @@ impl Redis {
     }
 }
 
+/// Who is alive, by name.
+pub(super) fn alive(answer: Value) -> Result<Vec<ReplicaRecord>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut replicas = Vec::new();
+    while !answer.is_empty() {
+        let said: Said = serde_json::from_slice(&answer.bytes()?)
+            .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
+        let seen = answer.time()?.unwrap_or_default();
+        let replica = Replica { name: said.name, version: said.version, started: said.started };
+        replicas.push(ReplicaRecord { replica, seen });
+    }
+    replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
+    Ok(replicas)
+}
+
 #[async_trait]
 impl Replicas for Redis {
     async fn announce(&self, me: &Replica) -> Result<(), StoreError> {
@@ -82,17 +98,7 @@ impl Replicas for Redis {
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let args = Args::default().add(self.inner.time()).add(GONE_AFTER.as_micros());
-        let mut answer = Answer::list(self.inner.run(&keys::REPLICAS, args).await?)?;
-        let mut replicas = Vec::new();
-        while !answer.is_empty() {
-            let said: Said = serde_json::from_slice(&answer.bytes()?)
-                .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
-            let seen = answer.time()?.unwrap_or_default();
-            let replica = Replica { name: said.name, version: said.version, started: said.started };
-            replicas.push(ReplicaRecord { replica, seen });
-        }
-        replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
-        Ok(replicas)
+        alive(self.inner.run(&keys::REPLICAS, args).await?)
     }
 
     async fn hold_duty(&self, duty: Duty, hold: Duration) -> Result<bool, StoreError> {
