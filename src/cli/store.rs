@@ -222,8 +222,8 @@ enum Fate {
     /// One of the same name is there, and it is another.
     Another(PathBuf),
     Failed(String),
-    /// It belongs on a disk, and the other store is none.
-    Elsewhere,
+    /// It belongs on a disk, and the other store is none: where to.
+    Elsewhere(&'static str),
 }
 
 impl Key {
@@ -235,9 +235,7 @@ impl Key {
             Fate::Another(to) => {
                 format!("`{path}` was not copied, as there is another `{}`: {why}.", to.display())
             }
-            Fate::Elsewhere => format!(
-                "Copy `{path}` into the folder `store.data_dir` of every process, without it that of its configuration file: {why}."
-            ),
+            Fate::Elsewhere(belongs) => format!("Copy `{path}` {belongs}: {why}."),
             Fate::Failed(said) => format!("`{path}` could not be copied ({said}); take it along: {why}."),
         }
     }
@@ -248,7 +246,7 @@ impl Key {
             Fate::Copied(_) => "copied",
             Fate::Another(_) => "another_is_there",
             Fate::Failed(_) => "failed",
-            Fate::Elsewhere => "to_be_copied",
+            Fate::Elsewhere(_) => "to_be_copied",
         };
         json!({ "file": self.path, "fate": fate })
     }
@@ -261,7 +259,12 @@ fn take_along(from: &StoreUrl, to: &StoreUrl) -> Vec<Key> {
     let there = there.filter(|(path, ..)| path.exists());
     let fate = |path: &Path, name: &str| match to {
         StoreUrl::Embedded(to) => copy_key(path, to.with_file_name(name)),
-        StoreUrl::Redis(_) => Fate::Elsewhere,
+        StoreUrl::Redis(_) if name == BESIDE[0].0 => {
+            Fate::Elsewhere("to where each process reads it, and name that as `keys.client_state_file`")
+        }
+        StoreUrl::Redis(_) => Fate::Elsewhere(
+            "into `store.data_dir` of each process, without that the folder of its configuration",
+        ),
     };
     there.map(|(path, name, why)| Key { fate: fate(&path, name), path, why }).collect()
 }
