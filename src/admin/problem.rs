@@ -247,7 +247,7 @@ impl Problem {
                 "The store does not answer",
                 detail,
             )
-            .remedy("nothing was changed: check `store.url` and the disk, then try again"),
+            .remedy("nothing was changed: see what `narvaro check` says of the store, then try again"),
             OperationError::Internal(_) => {
                 Self::new("internal", StatusCode::INTERNAL_SERVER_ERROR, "The service failed", detail)
                     .remedy("look for the request id in the service's log")

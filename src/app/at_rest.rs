@@ -1,6 +1,9 @@
 //! A store without a service: opened for moving and checking, and held against what the service expects of it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 
@@ -9,13 +12,13 @@ use crate::{
     chain::Chain,
     clock::{Clock, SystemClock},
     company::{Company, records::CompanyRecord},
-    config::StoreUrl,
     model::{CompanyId, Extension, MailboxId},
     queue::StoreError,
     store::{
         CopyError, Stage,
         embedded::{Files, OpenError},
         portable::{self, Fault, Portable, StoredJob, StoredMailbox, Summary},
+        redis::{self, LinkSettings},
     },
     turn::state::MailboxState,
 };
@@ -23,25 +26,41 @@ use crate::{
 /// Mailboxes that are looked at in one go.
 const PIECE: usize = 500;
 
+/// Where a store without a service is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In files.
+    Files(PathBuf),
+    /// In Redis.
+    Redis {
+        /// The way there.
+        link: Box<LinkSettings>,
+        /// The first part of its keys.
+        prefix: String,
+        /// What to call it in messages.
+        name: String,
+    },
+}
+
 /// Why a store cannot be opened without a service.
 #[derive(Debug, thiserror::Error)]
 pub enum AtRestError {
     /// Its files.
     #[error(transparent)]
     Files(#[from] OpenError),
-    /// It is in Redis.
-    #[error("a store in Redis cannot be copied or checked yet")]
-    NotYet,
+    /// Its Redis.
+    #[error(transparent)]
+    Redis(#[from] redis::OpenError),
 }
 
 /// Opens a store that no service uses, to read it.
 ///
 /// # Errors
 /// [`AtRestError`], also where there is none.
-pub async fn open_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
-    match url {
-        StoreUrl::Embedded(path) => Ok(Box::new(Files::open(path)?)),
-        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
+pub async fn open_at_rest(place: &Place) -> Result<Box<dyn Portable>, AtRestError> {
+    match place {
+        Place::Files(path) => Ok(Box::new(Files::open(path)?)),
+        Place::Redis { link, prefix, name } => in_redis(link, prefix, name).await,
     }
 }
 
@@ -49,11 +68,15 @@ pub async fn open_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestErr
 ///
 /// # Errors
 /// [`AtRestError`].
-pub async fn create_at_rest(url: &StoreUrl) -> Result<Box<dyn Portable>, AtRestError> {
-    match url {
-        StoreUrl::Embedded(path) => Ok(Box::new(Files::create(path)?)),
-        StoreUrl::Redis(_) => Err(AtRestError::NotYet),
+pub async fn create_at_rest(place: &Place) -> Result<Box<dyn Portable>, AtRestError> {
+    match place {
+        Place::Files(path) => Ok(Box::new(Files::create(path)?)),
+        Place::Redis { link, prefix, name } => in_redis(link, prefix, name).await,
     }
+}
+
+async fn in_redis(link: &LinkSettings, prefix: &str, name: &str) -> Result<Box<dyn Portable>, AtRestError> {
+    Ok(Box::new(redis::AtRest::open(link, prefix, name.to_owned()).await?))
 }
 
 /// Copies all that is in one store into another, empty one ([`copy`](crate::store::copy())).
@@ -195,12 +218,18 @@ impl Check {
         if let Some((said, remedy)) = self.misplaced(mailbox) {
             self.fault(place.clone(), said, remedy);
         }
-        if let Err(error) = MailboxState::read(&mailbox.state) {
-            self.fault(
+        match MailboxState::read(&mailbox.state) {
+            Ok(state) if state.unread.is_empty() => {}
+            Ok(state) => self.fault(
+                place,
+                format!("its state can be read in part only: `{}` cannot", state.unread.join("`, `")),
+                "nothing: its next turn reads the calendar anew, and goes by what could be read",
+            ),
+            Err(error) => self.fault(
                 place,
                 format!("its state cannot be read: {error}"),
                 "nothing: its next turn reads the calendar anew; what was set by hand is forgotten then",
-            );
+            ),
         }
     }
 

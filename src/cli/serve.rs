@@ -4,7 +4,7 @@ use super::{Failure, Options};
 use crate::{
     app::StartError,
     config::{Config, Environment},
-    store::embedded::OpenError,
+    store::{embedded::OpenError, redis},
 };
 
 pub(super) async fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
@@ -17,7 +17,8 @@ pub(super) async fn run(options: &Options, environment: &Environment) -> Result<
 fn hint(error: &StartError) -> &'static str {
     match error {
         StartError::Listen { .. } => "stop what listens there, or give another address under `[listen]`",
-        StartError::Store(OpenError::Incomplete { .. }) => {
+        StartError::Store(OpenError::Incomplete { .. })
+        | StartError::Redis(redis::OpenError::Incomplete { .. }) => {
             "copy into it again, to the end: `narvaro store copy` begins anew; or name the store that was copied from"
         }
         StartError::Store(_) => {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Ended, Failure, Options, Streams};
 use crate::{
-    app::{AtRestError, Checked, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
+    app::{AtRestError, Checked, Place, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
     config::{Config, Environment, StoreUrl},
     counted::counted,
     store::{
@@ -25,6 +25,10 @@ use crate::{
 
 /// How often a line tells how far it is, where no progress can be drawn.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What to do about a service that uses the store.
+const STOP: &str =
+    "stop every service that uses it, and try again; one that was killed is taken for gone after 15 s";
 
 /// What lies beside an embedded store and is not in it: its name, and what is lost without it.
 const BESIDE: [(&str, &str); 3] = [
@@ -46,23 +50,70 @@ pub(super) enum Store {
     /// Read everything and name what does not fit together; the service is stopped meanwhile.
     Check {
         /// Which store; without it that of the configuration.
-        #[arg(value_name = "STORE", value_parser = store_url)]
-        store: Option<StoreUrl>,
+        #[arg(value_name = "STORE", value_parser = named)]
+        store: Option<Named>,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Copy {
     /// The store to read, as in `store.url`.
-    #[arg(long, value_name = "STORE", value_parser = store_url)]
-    from: StoreUrl,
-    /// The store to fill, as in `store.url`: nothing may be in it.
-    #[arg(long, value_name = "STORE", value_parser = store_url)]
-    to: StoreUrl,
+    ///
+    /// A Redis that is the one of the configuration is reached with the keys under `[store]`. The address of another one that
+    /// wants a password is given in an environment variable: `env:NAME`.
+    #[arg(long, value_name = "STORE", value_parser = named)]
+    from: Named,
+    /// The store to fill, likewise: nothing may be in it.
+    #[arg(long, value_name = "STORE", value_parser = named)]
+    to: Named,
 }
 
-fn store_url(text: &str) -> Result<StoreUrl, String> {
-    StoreUrl::try_from(text.to_owned())
+/// A store, or the environment variable in which it stands.
+#[derive(Debug, Clone)]
+pub(super) enum Named {
+    Here(StoreUrl),
+    Variable(String),
+}
+
+fn named(text: &str) -> Result<Named, String> {
+    match text.strip_prefix("env:") {
+        Some(name) if !name.is_empty() => Ok(Named::Variable(name.to_owned())),
+        _ => StoreUrl::try_from(text.to_owned()).map(Named::Here),
+    }
+}
+
+impl Named {
+    fn url(self, environment: &Environment) -> Result<StoreUrl, Failure> {
+        match self {
+            Self::Here(StoreUrl::Redis(url)) if url.password().is_some() => Err(Failure::new(format!(
+                "the password in `{url}` can be read by everybody on this machine while the command runs"
+            ))
+            .hint("leave it out where the address is that of the configuration, or set an environment variable to the address and write `env:` and its name")),
+            Self::Here(url) => Ok(url),
+            Self::Variable(name) => {
+                let value = environment.get(&name).ok_or_else(|| {
+                    Failure::new(format!("the environment variable `{name}` is not set"))
+                        .hint("set it to the address of the store")
+                })?;
+                StoreUrl::try_from(value.to_owned()).map_err(|wrong| {
+                    Failure::new(format!("the environment variable `{name}` names no store: {wrong}"))
+                })
+            }
+        }
+    }
+}
+
+/// Where a store is, with all that is needed to reach it.
+fn place_of(url: &StoreUrl, options: &Options, environment: &Environment) -> Result<Place, Failure> {
+    let name = match url {
+        StoreUrl::Embedded(path) => return Ok(Place::Files(path.clone())),
+        StoreUrl::Redis(url) => url.to_string(),
+    };
+    let config = Config::load(options.config.as_deref(), environment)?;
+    let store = config.store.naming(url.clone());
+    let link = store.link_settings().map_err(|error| Failure::of("the password cannot be read", &error))?;
+    let link = link.ok_or_else(|| Failure::new(format!("`{name}` is no Redis")))?;
+    Ok(Place::Redis { link: Box::new(link), prefix: store.prefix, name })
 }
 
 impl Store {
@@ -73,24 +124,35 @@ impl Store {
         streams: &mut Streams<'_>,
     ) -> Result<Ended, Failure> {
         match self {
-            Self::Copy(copy) => copy.run(options.json, streams).await,
-            Self::Check { store: Some(store) } => check(&store, options.json, streams).await,
-            Self::Check { store: None } => {
-                let config = Config::load(options.config.as_deref(), environment)?;
-                check(&config.store.url, options.json, streams).await
+            Self::Copy(copy) => copy.run(options, environment, streams).await,
+            Self::Check { store } => {
+                let url = match store {
+                    Some(store) => store.url(environment)?,
+                    None => Config::load(options.config.as_deref(), environment)?.store.url,
+                };
+                check(&place_of(&url, options, environment)?, options.json, streams).await
             }
         }
     }
 }
 
 impl Copy {
-    async fn run(self, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
-        if is_same(&self.from, &self.to) {
+    async fn run(
+        self,
+        options: &Options,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<Ended, Failure> {
+        let (from_url, to_url) = (self.from.url(environment)?, self.to.url(environment)?);
+        if is_same(&from_url, &to_url) {
             return Err(Failure::new("`--from` and `--to` are the same store")
                 .hint("name another file, or another server, with `--to`"));
         }
-        let from = open_at_rest(&self.from).await.map_err(|error| not_opened(&error))?;
-        let to = create_at_rest(&self.to).await.map_err(|error| not_opened(&error))?;
+        let from = place_of(&from_url, options, environment)?;
+        let to = place_of(&to_url, options, environment)?;
+        let from = open_at_rest(&from).await.map_err(|error| not_opened(&error))?;
+        let to = create_at_rest(&to).await.map_err(|error| not_opened(&error))?;
+        let json = options.json;
         if !json && to.is_incomplete().await.unwrap_or_default() {
             streams.note(&format!("A copy into `{}` was not finished; it is begun anew.", to.name()));
         }
@@ -98,7 +160,7 @@ impl Copy {
         let copied = copy_at_rest(&*from, &*to, &mut |stage| progress.tell(&say(stage), streams)).await;
         progress.end();
         let summary = copied.map_err(|error| not_copied(&error))?;
-        let keys = take_along(&self.from, &self.to);
+        let keys = take_along(&from_url, &to_url);
         if json {
             streams.json(&json!({
                 "from": from.name(),
@@ -116,6 +178,9 @@ impl Copy {
 }
 
 fn is_same(from: &StoreUrl, to: &StoreUrl) -> bool {
+    if let (StoreUrl::Redis(from), StoreUrl::Redis(to)) = (from, to) {
+        return (&from.form, from.database) == (&to.form, to.database);
+    }
     let place = |url: &StoreUrl| match url {
         StoreUrl::Embedded(path) => path.canonicalize().ok(),
         StoreUrl::Redis(_) => None,
@@ -157,6 +222,8 @@ enum Fate {
     /// One of the same name is there, and it is another.
     Another(PathBuf),
     Failed(String),
+    /// It belongs on a disk, and the other store is none: where to.
+    Elsewhere(&'static str),
 }
 
 impl Key {
@@ -168,6 +235,7 @@ impl Key {
             Fate::Another(to) => {
                 format!("`{path}` was not copied, as there is another `{}`: {why}.", to.display())
             }
+            Fate::Elsewhere(belongs) => format!("Copy `{path}` {belongs}: {why}."),
             Fate::Failed(said) => format!("`{path}` could not be copied ({said}); take it along: {why}."),
         }
     }
@@ -178,18 +246,27 @@ impl Key {
             Fate::Copied(_) => "copied",
             Fate::Another(_) => "another_is_there",
             Fate::Failed(_) => "failed",
+            Fate::Elsewhere(_) => "to_be_copied",
         };
         json!({ "file": self.path, "fate": fate })
     }
 }
 
-/// Copies what lies beside the store that was copied from, where the other is a file too.
+/// Copies what lies beside the store that was copied from, where the other is a file too, and else says where it belongs.
 fn take_along(from: &StoreUrl, to: &StoreUrl) -> Vec<Key> {
-    let (StoreUrl::Embedded(from), StoreUrl::Embedded(to)) = (from, to) else { return Vec::new() };
-    let there =
-        BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), to.with_file_name(name), why));
+    let StoreUrl::Embedded(from) = from else { return Vec::new() };
+    let there = BESIDE.into_iter().map(|(name, why)| (from.with_file_name(name), name, why));
     let there = there.filter(|(path, ..)| path.exists());
-    there.map(|(path, to, why)| Key { fate: copy_key(&path, to), path, why }).collect()
+    let fate = |path: &Path, name: &str| match to {
+        StoreUrl::Embedded(to) => copy_key(path, to.with_file_name(name)),
+        StoreUrl::Redis(_) if name == BESIDE[0].0 => {
+            Fate::Elsewhere("to where each process reads it, and name that as `keys.client_state_file`")
+        }
+        StoreUrl::Redis(_) => Fate::Elsewhere(
+            "into `store.data_dir` of each process, without that the folder of its configuration",
+        ),
+    };
+    there.map(|(path, name, why)| Key { fate: fate(&path, name), path, why }).collect()
 }
 
 fn copy_key(from: &Path, to: PathBuf) -> Fate {
@@ -223,14 +300,17 @@ fn not_opened(error: &AtRestError) -> Failure {
             failure.hint("stop the service that uses it, and try again")
         }
         AtRestError::Files(OpenError::Absent { .. }) => failure.hint("check the path after `embedded:`"),
-        _ => failure.hint("check the path, the rights on the file and its folder, and the free space"),
+        AtRestError::Redis(_) => failure.hint(
+            "check the address and the keys under `[store]`, and that Redis runs and can be reached from here",
+        ),
+        AtRestError::Files(_) => failure.hint("check the path, the rights on the file and its folder, and the free space"),
     }
 }
 
 fn not_copied(error: &CopyError) -> Failure {
     let failure = Failure::of("the store was not copied", error);
     match error {
-        CopyError::InUse { .. } => failure.hint("stop every service that uses it, and try again"),
+        CopyError::InUse { .. } => failure.hint(STOP),
         CopyError::SourceIncomplete { .. } => failure.hint("copy from the store that it was copied from"),
         CopyError::TargetNotEmpty { .. } => {
             failure.hint("name a store with nothing in it; move this one away if it is not wanted")
@@ -244,11 +324,10 @@ fn not_copied(error: &CopyError) -> Failure {
     }
 }
 
-async fn check(url: &StoreUrl, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
-    let store = open_at_rest(url).await.map_err(|error| not_opened(&error))?;
+async fn check(place: &Place, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+    let store = open_at_rest(place).await.map_err(|error| not_opened(&error))?;
     if let Some(by) = store.in_use().await.ok().flatten() {
-        return Err(Failure::new(format!("`{}` is in use: {by}", store.name()))
-            .hint("stop every service that uses it, and try again"));
+        return Err(Failure::new(format!("`{}` is in use: {by}", store.name())).hint(STOP));
     }
     let mut progress = Progress::new();
     let checked = check_at_rest(&*store, &mut |mailboxes| {

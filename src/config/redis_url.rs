@@ -30,6 +30,13 @@ impl RedisUrl {
         self.password.as_ref()
     }
 
+    /// Whether both are the same servers and the same database, and no other user is named.
+    pub fn is_at_the_place_of(&self, other: &Self) -> bool {
+        (&self.form, self.tls, self.database) == (&other.form, other.tls, other.database)
+            && other.password.is_none()
+            && (other.username.is_none() || other.username == self.username)
+    }
+
     /// Reads an address; the error says what is wrong with it and how it should be, without any password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {

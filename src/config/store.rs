@@ -106,6 +106,34 @@ impl Store {
         }))
     }
 
+    /// The same with another store: what belongs to the Redis that is set (user, passwords, sentinels) goes along only where
+    /// `url` names just that one.
+    #[must_use]
+    pub fn naming(&self, url: StoreUrl) -> Self {
+        if let (StoreUrl::Redis(ours), StoreUrl::Redis(given)) = (&self.url, &url)
+            && ours.is_at_the_place_of(given)
+        {
+            return self.clone();
+        }
+        let ca_file = match &url {
+            StoreUrl::Redis(given) if given.tls => self.ca_file.clone(),
+            _ => None,
+        };
+        Self {
+            url,
+            data_dir: self.data_dir.clone(),
+            prefix: self.prefix.clone(),
+            username: None,
+            password: None,
+            password_file: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_password_file: None,
+            ca_file,
+            call_timeout_ms: self.call_timeout_ms,
+        }
+    }
+
     pub(super) fn check(&self, checks: &mut Checks<'_>) {
         checks.within(
             "store.call_timeout_ms",

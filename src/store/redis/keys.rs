@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds | lives | size |
 //! |---|---|---|---|---|
-//! | `meta` | hash | layout, last numbers, how many mailboxes, run of Redis | always | 200 B |
+//! | `meta` | hash | layout, last numbers, how many mailboxes, run of Redis; while a copy is written, which (`copying`) | always | 200 B |
 //! | `companies` | set | companies' ids | always | 60 B a company |
 //! | `company:ID` | hash | documents (`applied`, `draft`, `standing`), `revision` | with the company | its documents, some 10 kB |
 //! | `users:ID` | hash | extension → mailbox number, `r` behind it where retired | with the company | 20 to 80 B a mailbox |
@@ -21,7 +21,7 @@
 //! | `seen:WINDOW` | set | fingerprints of versions that were announced | 10 min | 60 B a notification of 4 to 8 min |
 //! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
 //! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
-//! | `ticket:T` | string | a consent link that was used | until it would have run out | 100 B |
+//! | `tickets` | sorted set | consent links that were used, by when they would have run out | until the next one is used after that | 100 B each |
 //! | `alive`, `replicas`, `duties` | sorted set, hash, hash | replicas by when they were heard of, what they say, who does what | 15 s after the last word | 300 B a replica |
 //!
 //! Channels: `due`, when something is due that was not; `companies`, with the number of a change.
@@ -74,4 +74,22 @@ scripts! {
     DUTY = "duty";
     SIGN_OFF = "sign_off";
     CAUGHT_UP = "caught_up";
+    INCOMPLETE = "incomplete";
+    NUMBERS = "numbers";
+    NEWEST = "newest";
+    MAILBOXES = "mailboxes";
+    TRAIL_AFTER = "trail_after";
+    TICKETS = "tickets";
+    BEGIN = "begin";
+    CLEAR_MAILBOXES = "clear_mailboxes";
+    CLEAR = "clear";
+    PUT_COMPANIES = "put_companies";
+    PUT_MAILBOXES = "put_mailboxes";
+    PUT_TRAIL = "put_trail";
+    PUT_JOB = "put_job";
+    PUT_TICKETS = "put_tickets";
+    COMPLETE = "complete";
+    FACTS = "facts";
+    RANKS = "ranks";
+    HOLLOW = "hollow";
 }

@@ -8,6 +8,7 @@
 //! - [`due`]: leases, and being woken: a script that makes something due publishes it, and a replica that waits looks again.
 //!   What it holds itself it counts itself ([`holding`]): shares are those of a process, not of all.
 //! - [`records`], [`trail`], [`replicas`]: companies, what people did, and who else is there.
+//! - [`at_rest`], [`faults`]: the whole of it without a service, to be moved and checked.
 //!
 //! **What a crash of Redis loses.** As much as its persistence says (the start says it too). Nothing of it is trusted
 //! afterwards: whoever finds that Redis was started anew, or that another server took over, makes every mailbox due once
@@ -17,10 +18,12 @@
 //! comes again), turns go on with what they hold, and what they cannot settle is repeated once their lease has ended. A lease
 //! whose answer got lost on the way is handed back with the next call that succeeds.
 
+mod at_rest;
 pub mod check;
 mod cluster;
 mod dial;
 mod due;
+mod faults;
 mod holding;
 mod keys;
 mod line;
@@ -45,6 +48,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 pub use self::{
+    at_rest::AtRest,
     check::{CheckError, Server},
     dial::DialError,
     link::{Link, LinkError},
@@ -97,6 +101,12 @@ pub enum OpenError {
     /// What is there cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A copy into it was begun and not finished.
+    #[error("the store in Redis under `{prefix}` is not whole: a copy into it was begun and not finished")]
+    Incomplete {
+        /// The first part of its keys.
+        prefix: String,
+    },
 }
 
 /// The store in Redis, as one replica sees it.
@@ -139,9 +149,12 @@ impl Redis {
             warn!("{warning}");
         }
         let prefix = format!("{{{}}}:", settings.prefix);
-        let found = layout(&link, &prefix).await?;
+        let found = ask(&link, &keys::LAYOUT, &prefix).await?;
         if found > LAYOUT {
             return Err(OpenError::Newer { prefix, found });
+        }
+        if ask(&link, &keys::INCOMPLETE, &prefix).await? == 1 {
+            return Err(OpenError::Incomplete { prefix });
         }
         let due = link.listen(format!("{prefix}due"));
         let companies = link.listen(format!("{prefix}companies"));
@@ -188,9 +201,9 @@ impl Inner {
     }
 }
 
-/// The layout of what is there; 0 where nothing is.
-async fn layout(link: &Link, prefix: &str) -> Result<u64, StoreError> {
-    let answer = link.run(&keys::LAYOUT, prefix, Vec::<Vec<u8>>::new()).await;
+/// What a script says that wants to know nothing; 0 where it says nothing.
+async fn ask(link: &Link, script: &Script, prefix: &str) -> Result<u64, StoreError> {
+    let answer = link.run(script, prefix, Vec::<Vec<u8>>::new()).await;
     value::number(answer.map_err(|error| StoreError::Unavailable(Box::new(error)))?)
 }
 

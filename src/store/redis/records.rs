@@ -41,7 +41,7 @@ impl Redis {
 }
 
 /// Extensions and what `users:` has of each.
-fn users(company: &CompanyId, mut answer: Answer) -> Result<Vec<MailboxRecord>, StoreError> {
+pub(super) fn users(company: &CompanyId, mut answer: Answer) -> Result<Vec<MailboxRecord>, StoreError> {
     let mut mailboxes = Vec::new();
     while !answer.is_empty() {
         let extension: Result<Extension, _> = answer.text()?.parse();
@@ -74,16 +74,32 @@ fn company_record(value: Value) -> Result<CompanyRecord, StoreError> {
     })
 }
 
+/// All companies, by id.
+pub(super) fn companies(answer: Value) -> Result<Vec<CompanyRecord>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut companies = Vec::new();
+    while !answer.is_empty() {
+        companies.push(company_record(answer.value()?)?);
+    }
+    companies.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    Ok(companies)
+}
+
+/// All companies with their revisions, by id.
+pub(super) fn revisions(answer: Value) -> Result<Vec<(CompanyId, u64)>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut revisions = Vec::new();
+    while !answer.is_empty() {
+        revisions.push((company_of(&answer.text()?)?, answer.number()?));
+    }
+    revisions.sort_unstable();
+    Ok(revisions)
+}
+
 #[async_trait]
 impl Records for Redis {
     async fn companies(&self) -> Result<Vec<CompanyRecord>, StoreError> {
-        let mut answer = Answer::list(self.inner.run(&keys::COMPANIES, Args::default()).await?)?;
-        let mut companies = Vec::new();
-        while !answer.is_empty() {
-            companies.push(company_record(answer.value()?)?);
-        }
-        companies.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        Ok(companies)
+        companies(self.inner.run(&keys::COMPANIES, Args::default()).await?)
     }
 
     async fn mailboxes(&self) -> Result<Vec<MailboxRecord>, StoreError> {
@@ -137,7 +153,10 @@ impl Records for Redis {
 
     async fn spend(&self, ticket: &str, expires: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let seconds = expires.duration_since(now).as_secs().max(1);
-        let answer = self.inner.run(&keys::SPEND, Args::default().add(ticket).add(seconds)).await?;
+        let answer = self
+            .inner
+            .run(&keys::SPEND, Args::default().add(self.inner.time()).add(ticket).add(seconds))
+            .await?;
         Ok(is_found(&answer))
     }
 
@@ -155,13 +174,7 @@ impl Records for Redis {
     }
 
     async fn revisions(&self) -> Result<Vec<(CompanyId, u64)>, StoreError> {
-        let mut answer = Answer::list(self.inner.run(&keys::REVISIONS, Args::default()).await?)?;
-        let mut revisions = Vec::new();
-        while !answer.is_empty() {
-            revisions.push((company_of(&answer.text()?)?, answer.number()?));
-        }
-        revisions.sort_unstable();
-        Ok(revisions)
+        revisions(self.inner.run(&keys::REVISIONS, Args::default()).await?)
     }
 
     async fn revision(&self) -> Result<u64, StoreError> {

@@ -7,6 +7,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use redis::Value;
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
@@ -68,15 +69,35 @@ impl Redis {
         if run.is_empty() {
             return Ok(());
         }
-        if is_another {
+        let may_lack_the_last = is_another || (is_empty && was_here);
+        if may_lack_the_last {
             warn!(
                 "Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at"
             );
             metrics::counter!("narvaro_store_changed_total").increment(1);
         }
         self.make_all_due().await?;
-        self.inner.run(&keys::CAUGHT_UP, Args::default().add(&run)).await.map(drop)
+        self.inner
+            .run(&keys::CAUGHT_UP, Args::default().add(&run).add(u8::from(may_lack_the_last)))
+            .await
+            .map(drop)
     }
+}
+
+/// Who is alive, by name.
+pub(super) fn alive(answer: Value) -> Result<Vec<ReplicaRecord>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut replicas = Vec::new();
+    while !answer.is_empty() {
+        let said: Said = serde_json::from_slice(&answer.bytes()?)
+            .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
+        let seen = answer.time()?.unwrap_or_default();
+        let Said { name, version, started, key } = said;
+        let replica = Replica { name, version, started, key };
+        replicas.push(ReplicaRecord { replica, seen });
+    }
+    replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
+    Ok(replicas)
 }
 
 #[async_trait]
@@ -90,18 +111,7 @@ impl Replicas for Redis {
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let args = Args::default().add(self.inner.time()).add(GONE_AFTER.as_micros());
-        let mut answer = Answer::list(self.inner.run(&keys::REPLICAS, args).await?)?;
-        let mut replicas = Vec::new();
-        while !answer.is_empty() {
-            let said: Said = serde_json::from_slice(&answer.bytes()?)
-                .map_err(|error| StoreError::Corrupt { what: "replica", source: Box::new(error) })?;
-            let seen = answer.time()?.unwrap_or_default();
-            let Said { name, version, started, key } = said;
-            let replica = Replica { name, version, started, key };
-            replicas.push(ReplicaRecord { replica, seen });
-        }
-        replicas.sort_unstable_by(|a, b| a.replica.name.cmp(&b.replica.name));
-        Ok(replicas)
+        alive(self.inner.run(&keys::REPLICAS, args).await?)
     }
 
     async fn hold_duty(&self, duty: Duty, hold: Duration) -> Result<bool, StoreError> {

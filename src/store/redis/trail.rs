@@ -45,7 +45,16 @@ pub(super) fn entry_of(deed: &Deed) -> Vec<u8> {
     serde_json::to_vec(&entry).unwrap_or_default()
 }
 
-fn entry(text: &str) -> Result<TrailEntry, StoreError> {
+/// An entry as it is stored.
+pub(super) fn line_of(entry: TrailEntry) -> Vec<u8> {
+    let TrailEntry { number, at, who, what, company, outcome } = entry;
+    let mut line = format!("{number} ").into_bytes();
+    line.extend(serde_json::to_vec(&Entry { at, who, what, company, outcome }).unwrap_or_default());
+    line
+}
+
+/// An entry, of what is stored of it.
+pub(super) fn entry(text: &str) -> Result<TrailEntry, StoreError> {
     let corrupt = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Corrupt {
         what: "audit trail",
         source,
@@ -65,7 +74,7 @@ impl TrailQuery {
     }
 }
 
-fn jobs(answer: Value) -> Result<Vec<JobRecord>, StoreError> {
+pub(super) fn jobs(answer: Value) -> Result<Vec<JobRecord>, StoreError> {
     let mut answer = Answer::list(answer)?;
     let mut jobs = Vec::new();
     while !answer.is_empty() {
@@ -77,6 +86,17 @@ fn jobs(answer: Value) -> Result<Vec<JobRecord>, StoreError> {
         });
     }
     Ok(jobs)
+}
+
+/// Mailboxes that a job is not done with, by number.
+pub(super) fn left(answer: Value) -> Result<Vec<MailboxId>, StoreError> {
+    let mut answer = Answer::list(answer)?;
+    let mut left = Vec::new();
+    while !answer.is_empty() {
+        left.push(MailboxId(answer.number()?));
+    }
+    left.sort_unstable();
+    Ok(left)
 }
 
 #[async_trait]
@@ -156,12 +176,6 @@ impl Trail for Redis {
     }
 
     async fn left_of_job(&self, id: &str) -> Result<Vec<MailboxId>, StoreError> {
-        let mut answer = Answer::list(self.inner.run(&keys::LEFT_OF_JOB, Args::default().add(id)).await?)?;
-        let mut left = Vec::new();
-        while !answer.is_empty() {
-            left.push(MailboxId(answer.number()?));
-        }
-        left.sort_unstable();
-        Ok(left)
+        left(self.inner.run(&keys::LEFT_OF_JOB, Args::default().add(id)).await?)
     }
 }

@@ -8,7 +8,7 @@ use redis::Value;
 use crate::queue::StoreError;
 
 /// Arguments of a script.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Args(Vec<Vec<u8>>);
 
 impl Args {
@@ -34,6 +34,17 @@ impl Args {
             Some(argument) => self.add(argument),
             None => self.bytes(Vec::new()),
         }
+    }
+
+    /// These and those.
+    pub(super) fn append(mut self, mut others: Self) -> Self {
+        self.0.append(&mut others.0);
+        self
+    }
+
+    /// Bytes of all.
+    pub(super) fn size(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
     }
 
     pub(super) fn into_inner(self) -> Vec<Vec<u8>> {

@@ -1,2 +1,4 @@
--- Spends a ticket. ARGV: ticket, seconds for which it is remembered. Answers 1; nothing where it was spent before.
-return call('SET', P .. 'ticket:' .. ARGV[1], '', 'NX', 'EX', ARGV[2]) and 1
+-- Spends a ticket. ARGV: time, ticket, seconds for which it is remembered. Answers 1; nothing where it was spent before.
+local now = clock(ARGV[1])
+call('ZREMRANGEBYSCORE', P .. 'tickets', '-inf', text(now))
+return call('ZADD', P .. 'tickets', 'NX', text(now + tonumber(ARGV[3]) * 1000000), ARGV[2]) == 1 and 1

@@ -1,0 +1,366 @@
+//! What does not fit together in the store's own structures: which mailboxes there are, and where they wait.
+//!
+//! All of it is read in pieces and held against one another here, so that Redis is never kept from anybody for long.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{
+    at_rest::{AtRest, pieces},
+    keys,
+    value::{Answer, Args},
+};
+use crate::{
+    company::{records::MailboxRecord, trail::JobRecord},
+    model::MailboxId,
+    queue::StoreError,
+    store::portable::{Fault, Numbers},
+};
+
+/// Members of a set in one answer.
+const MEMBERS: usize = 1_000;
+
+/// Most faults of one kind that are told one by one.
+const MOST_TOLD: usize = 20;
+
+/// What a copy makes anew.
+const COPY: &str =
+    "`narvaro store copy` it into an empty store, and use that: this is made anew there from what is whole";
+
+/// What is there of a mailbox.
+struct Facts {
+    has_record: bool,
+    company: String,
+    extension: String,
+    place: String,
+    reading: String,
+    leased_until: String,
+    is_held: bool,
+    is_due: bool,
+}
+
+impl Facts {
+    fn read(answer: &mut Answer) -> Result<(MailboxId, Self), StoreError> {
+        let id = MailboxId(answer.number()?);
+        let facts = Self {
+            has_record: answer.number()? == 1,
+            company: answer.text()?,
+            extension: answer.text()?,
+            place: answer.text()?,
+            reading: answer.text()?,
+            leased_until: answer.text()?,
+            is_held: answer.number()? == 1,
+            is_due: answer.number()? == 1,
+        };
+        Ok((id, facts))
+    }
+
+    /// Sets in which it should stand, with its score.
+    fn places(&self) -> Vec<(String, &str)> {
+        let mut places = Vec::new();
+        if let Some(score) = self.place.strip_prefix('t') {
+            places.push(("timed".to_owned(), score));
+        } else if let Some(score) = self.place.strip_prefix('r') {
+            places.push((format!("ready:{}", self.company), score));
+        }
+        if !self.reading.is_empty() {
+            places.push((format!("to-read:{}", self.company), self.reading.as_str()));
+        }
+        if !self.leased_until.is_empty() {
+            places.push(("leases".to_owned(), self.leased_until.as_str()));
+        }
+        places
+    }
+}
+
+/// Everything that is held against one another.
+struct Search<'a> {
+    store: &'a AtRest,
+    mailboxes: BTreeMap<MailboxId, Facts>,
+    /// Sets of mailboxes by name, with the scores of their members, the first of all too.
+    sets: BTreeMap<String, HashMap<String, String>>,
+    firsts: HashMap<String, String>,
+    faults: Vec<Fault>,
+}
+
+/// Finds all of them.
+pub(super) async fn find_faults(store: &AtRest) -> Result<Vec<Fault>, StoreError> {
+    let roll = store.roll().await?;
+    let (numbers, said) = store.counted_on().await?;
+    let mut search = Search {
+        store,
+        mailboxes: BTreeMap::new(),
+        sets: BTreeMap::new(),
+        firsts: HashMap::new(),
+        faults: Vec::new(),
+    };
+    let companies = search.companies(&numbers).await?;
+    search.numbers(&roll, &numbers, said).await?;
+    let last = roll.last().map_or(0, |last| last.id.0).max(numbers.mailbox);
+    search.read_mailboxes(last).await?;
+    search.read_sets(&companies).await?;
+    search.records(&roll);
+    search.places();
+    search.members();
+    search.heads("heads", "ready:").await?;
+    search.heads("reading-heads", "to-read:").await?;
+    search.jobs().await?;
+    Ok(search.faults)
+}
+
+impl Search<'_> {
+    fn fault(&mut self, place: impl Into<String>, said: impl Into<String>, remedy: &str) {
+        self.faults.push(Fault { place: place.into(), said: said.into(), remedy: remedy.to_owned() });
+    }
+
+    /// Notes faults of one kind; of very many the last says how many more there are.
+    fn all(&mut self, found: Vec<(String, String)>, remedy: &str) {
+        let more = found.len().saturating_sub(MOST_TOLD);
+        for (place, said) in found.into_iter().take(MOST_TOLD) {
+            self.fault(place, said, remedy);
+        }
+        if more > 0 {
+            self.fault("mailboxes", format!("{more} more are as the ones above"), remedy);
+        }
+    }
+
+    async fn companies(&mut self, numbers: &Numbers) -> Result<Vec<String>, StoreError> {
+        let mut hollow = Answer::list(self.store.run(&keys::HOLLOW, Args::default()).await?)?;
+        while !hollow.is_empty() {
+            let company = hollow.text()?;
+            let remedy = format!(
+                "`narvaro apply` the company file of `{company}`, then remove the company if it is not wanted"
+            );
+            self.fault(
+                format!("company {company}"),
+                "it is known by name, and nothing of it is there",
+                &remedy,
+            );
+        }
+        let mut answer = Answer::list(self.store.run(&keys::REVISIONS, Args::default()).await?)?;
+        let mut companies = Vec::new();
+        while !answer.is_empty() {
+            let (company, revision) = (answer.text()?, answer.number()?);
+            if revision > numbers.revision {
+                let said = format!("its revision is {revision}, and only {} were counted", numbers.revision);
+                self.fault(
+                    format!("company {company}"),
+                    said,
+                    "`narvaro apply` its company file again until its revision grows",
+                );
+            }
+            companies.push(company);
+        }
+        companies.sort_unstable();
+        Ok(companies)
+    }
+
+    async fn numbers(
+        &mut self,
+        roll: &[MailboxRecord],
+        numbers: &Numbers,
+        said: u64,
+    ) -> Result<(), StoreError> {
+        if said != roll.len() as u64 {
+            self.fault("the count of mailboxes", format!("it is {said}, and there are {}", roll.len()), COPY);
+        }
+        if let Some(last) = roll.last().filter(|last| last.id.0 > numbers.mailbox) {
+            let said = format!("it is {}, and there is a mailbox {}", numbers.mailbox, last.id);
+            self.fault("the last number of a mailbox", said, COPY);
+        }
+        let mut newest = Answer::list(self.store.run(&keys::TRAIL, Args::default().add(0).add(1)).await?)?;
+        let newest = if newest.is_empty() { String::new() } else { newest.text()? };
+        let newest = newest.split_once(' ').and_then(|(number, _)| number.parse().ok()).unwrap_or(0_u64);
+        if newest > numbers.trail {
+            let said = format!("it is {}, and there is an entry {newest}", numbers.trail);
+            self.fault(
+                "the last number of the audit trail",
+                said,
+                "nothing: entries that are added go on after it; two may have one number",
+            );
+        }
+        Ok(())
+    }
+
+    async fn read_mailboxes(&mut self, last: u64) -> Result<(), StoreError> {
+        for (first, last) in pieces(last) {
+            let args = Args::default().add(first).add(last);
+            let mut answer = Answer::list(self.store.run(&keys::FACTS, args).await?)?;
+            while !answer.is_empty() {
+                let (id, facts) = Facts::read(&mut answer.inner_list()?)?;
+                self.mailboxes.insert(id, facts);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_sets(&mut self, companies: &[String]) -> Result<(), StoreError> {
+        let mut names = vec!["timed".to_owned(), "leases".to_owned()];
+        let known = companies.iter().chain(self.mailboxes.values().map(|facts| &facts.company));
+        let lanes: HashSet<String> =
+            known.flat_map(|company| [format!("ready:{company}"), format!("to-read:{company}")]).collect();
+        names.extend(lanes);
+        for name in names {
+            let members = self.members_of(&name).await?;
+            if let Some((first, _)) = members.first() {
+                self.firsts.insert(name.clone(), first.clone());
+            }
+            self.sets.insert(name, members.into_iter().collect());
+        }
+        Ok(())
+    }
+
+    /// Members and scores, the lowest score first.
+    async fn members_of(&self, set: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let mut members = Vec::new();
+        loop {
+            let args = Args::default().add(set).add(members.len()).add(members.len() + MEMBERS - 1);
+            let mut answer = Answer::list(self.store.run(&keys::RANKS, args).await?)?;
+            if answer.is_empty() {
+                return Ok(members);
+            }
+            while !answer.is_empty() {
+                members.push((answer.text()?, answer.text()?));
+            }
+        }
+    }
+
+    /// Users without a record, records without a user, and what neither has.
+    fn records(&mut self, roll: &[MailboxRecord]) {
+        let users: HashMap<MailboxId, &MailboxRecord> = roll.iter().map(|user| (user.id, user)).collect();
+        let (mut without_record, mut without_user, mut left, mut held) = (vec![], vec![], vec![], vec![]);
+        for user in roll {
+            let place =
+                format!("mailbox {} (company {}, extension {})", user.id, user.company, user.extension);
+            match self.mailboxes.get(&user.id) {
+                Some(facts)
+                    if facts.company == user.company.as_str()
+                        && facts.extension == user.extension.as_str() => {}
+                Some(facts) if facts.has_record => {
+                    let said = format!(
+                        "its record is of company `{}`, extension `{}`",
+                        facts.company, facts.extension
+                    );
+                    without_record.push((place, said));
+                }
+                _ => without_record
+                    .push((place, "it is among the company's users, and has no record".to_owned())),
+            }
+        }
+        for (id, facts) in &self.mailboxes {
+            if facts.has_record && !users.contains_key(id) {
+                let place =
+                    format!("mailbox {id} (company {}, extension {})", facts.company, facts.extension);
+                without_user.push((place, "it has a record, and is among no company's users".to_owned()));
+            } else if !facts.has_record && !users.contains_key(id) {
+                left.push((format!("mailbox {id}"), "documents are left of it, and it is gone".to_owned()));
+            }
+            if facts.is_held && facts.leased_until.is_empty() && facts.has_record {
+                held.push((
+                    format!("mailbox {id}"),
+                    "marks of a lease are held, and there is no lease".to_owned(),
+                ));
+            }
+        }
+        for found in [without_record, without_user, left, held] {
+            self.all(found, COPY);
+        }
+    }
+
+    /// Mailboxes that do not stand where they say.
+    fn places(&mut self) {
+        let mut found = Vec::new();
+        for (id, facts) in self.mailboxes.iter().filter(|(_, facts)| facts.has_record) {
+            let place = || format!("mailbox {id}");
+            for (set, score) in facts.places() {
+                match self.sets.get(&set).and_then(|set| set.get(&id.to_string())) {
+                    Some(there) if same(there, score) => {}
+                    Some(there) => found.push((
+                        place(),
+                        format!("it says that it stands in `{set}` at {score}, and stands there at {there}"),
+                    )),
+                    None => found.push((place(), format!("it says that it stands in `{set}`, and does not"))),
+                }
+            }
+            if facts.is_due && facts.place.is_empty() && facts.leased_until.is_empty() {
+                found.push((place(), "it is due, and waits nowhere".to_owned()));
+            }
+        }
+        self.all(found, COPY);
+    }
+
+    /// Members of sets that are not there, or do not say so.
+    fn members(&mut self) {
+        let mut found = Vec::new();
+        for (set, members) in &self.sets {
+            let mut strangers: Vec<&String> =
+                members.keys().filter(|member| !self.says(member, set)).collect();
+            strangers.sort_unstable();
+            for member in strangers {
+                let known = member.parse().ok().and_then(|id| self.mailboxes.get(&MailboxId(id)));
+                let said = match known {
+                    Some(facts) if facts.has_record => {
+                        format!("mailbox {member} stands in it, and says otherwise")
+                    }
+                    _ => format!("mailbox {member} stands in it, and there is none"),
+                };
+                found.push((format!("`{set}`"), said));
+            }
+        }
+        self.all(found, COPY);
+    }
+
+    fn says(&self, member: &str, set: &str) -> bool {
+        let facts = member.parse().ok().and_then(|id| self.mailboxes.get(&MailboxId(id)));
+        facts.is_some_and(|facts| facts.has_record && facts.places().iter().any(|(place, _)| place == set))
+    }
+
+    /// The order of companies against the first of each lane.
+    async fn heads(&mut self, heads: &str, lane: &str) -> Result<(), StoreError> {
+        let members: HashMap<String, String> = self.members_of(heads).await?.into_iter().collect();
+        let mut found = Vec::new();
+        let lanes = self.sets.keys().filter_map(|set| set.strip_prefix(lane));
+        let companies: HashSet<&str> = lanes.chain(members.keys().map(String::as_str)).collect();
+        let mut companies: Vec<&str> = companies.into_iter().collect();
+        companies.sort_unstable();
+        for company in companies {
+            let set = format!("{lane}{company}");
+            let first = self.firsts.get(&set).and_then(|first| self.sets.get(&set)?.get(first));
+            let agree = match (first, members.get(company)) {
+                (None, None) => true,
+                (Some(first), Some(head)) => same(first, head),
+                _ => false,
+            };
+            if !agree {
+                let told = |score: Option<&String>| score.cloned().unwrap_or_else(|| "nothing".to_owned());
+                let said = format!(
+                    "company `{company}` begins at {}, and its first waits at {}",
+                    told(members.get(company)),
+                    told(first)
+                );
+                found.push((format!("`{heads}`"), said));
+            }
+        }
+        self.all(found, COPY);
+        Ok(())
+    }
+
+    async fn jobs(&mut self) -> Result<(), StoreError> {
+        let there = super::trail::jobs(self.store.run(&keys::JOBS, Args::default()).await?)?;
+        let there: HashSet<String> = there.into_iter().map(|job: JobRecord| job.id).collect();
+        for (job, _) in self.members_of("jobs").await? {
+            if !there.contains(&job) {
+                self.fault(
+                    format!("job {job}"),
+                    "it is known by name, and nothing of it is there",
+                    "start the renewal again; a copy of the store is without this one",
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two scores are one.
+fn same(one: &str, other: &str) -> bool {
+    one == other || one.parse::<f64>().is_ok_and(|one| other.parse() == Ok(one))
+}
