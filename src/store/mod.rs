@@ -1,6 +1,6 @@
-//! The ports' stored forms. Today one: [`embedded`], a single SQLite file, for a service of one process.
+//! The ports' stored forms: [`embedded`], a single SQLite file, for a service of one process, and [`redis`], for several.
 //!
-//! A second form is held to the same contract: `tests/it/store_contract.rs` takes any [`Store`].
+//! Both are held to one contract: `tests/it/store_contract.rs` takes any [`Store`].
 //!
 //! Without a service a store is moved and checked through [`portable`], whatever its form; [`copy()`] moves it.
 

@@ -13,7 +13,10 @@ use narvaro::{
     config::{Config, DEFAULTS, Environment},
 };
 
-use crate::world::{CLIENT_ID, Pbx, World};
+use crate::{
+    support::redis::{PLAIN, RedisServer},
+    world::{CLIENT_ID, Pbx, World},
+};
 
 const README: &str = include_str!("../../README.md");
 
@@ -110,6 +113,7 @@ async fn every_command_in_the_readme_about_stores_does_its_work_while_the_servic
     let configuration = world.folder.path().join("narvaro.toml");
     fs::write(&configuration, configuration_of(&world)).unwrap();
     let new = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(PLAIN);
     world.stop().await;
     let commands = commands().into_iter().filter(|command| command[1] == "store");
     let commands: Vec<_> = commands.collect();
@@ -118,6 +122,7 @@ async fn every_command_in_the_readme_about_stores_does_its_work_while_the_servic
         let placed = |word: &String| {
             word.replace("/var/lib/narvaro", &world.folder.path().display().to_string())
                 .replace("/srv/narvaro", &new.path().display().to_string())
+                .replace("redis://redis.example.org:6379", &redis.url())
         };
         let given: Vec<_> = command.iter().map(placed).collect();
         let (code, said) = run(&given, &configuration).await;
