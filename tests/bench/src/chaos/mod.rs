@@ -3,7 +3,8 @@
 //!
 //! The replicas are processes of the service's binary behind a load balancer, on a Redis in one of its forms; Graph and the PBX are
 //! the simulators, in this process. Calendars change at a steady rate, each change so that a phone has to show something else,
-//! and Graph tells each by a POST, which it repeats until it is acknowledged. Meanwhile replicas are killed, stopped for longer
+//! and Graph tells each by a POST, which it repeats until it is acknowledged. Half of the calendars change once only, so that no
+//! later change makes up for one that was lost. Meanwhile replicas are killed, stopped for longer
 //! than a lease and woken, and restarted in turn; connections to Redis are cut or fall silent; Redis itself is killed, to come
 //! back with what it had written or to be followed by another. At the end all of that stops, and what phones show is
 //! held against what calendars say.
@@ -186,6 +187,7 @@ impl Run {
             Arc::clone(&self.town),
             Dice::of(seed, "changes"),
             options.rate,
+            60.0 * options.minutes,
             Arc::clone(&over),
         ));
         let of_replicas = Arc::clone(&self.stage).trouble_replicas(Dice::of(seed, "replicas"), began, end);
@@ -310,19 +312,30 @@ impl Run {
     }
 }
 
-/// Changes calendars at a steady rate until it is over; how many changes that were.
+/// Changes calendars at a steady rate until it is over, spreading those that change once over `seconds`; how many changes that
+/// were.
 async fn change(
     sim: Arc<Sim>,
     town: Arc<Mutex<Town>>,
     mut dice: Dice,
     rate: u32,
+    seconds: f64,
     over: Arc<AtomicBool>,
 ) -> anyhow::Result<usize> {
+    let once = town.lock().unwrap_or_else(PoisonError::into_inner).once();
+    #[expect(clippy::cast_precision_loss, reason = "some thousand mailboxes")]
+    let share = once as f64 / (f64::from(rate) * seconds);
+    let mut owed = 0.0;
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut changed = 0;
     while !over.load(Ordering::Acquire) {
         beat.tick().await;
-        town.lock().unwrap_or_else(PoisonError::into_inner).change(&sim, &mut dice)?;
+        owed += share;
+        let once = owed >= 1.0;
+        if once {
+            owed -= 1.0;
+        }
+        town.lock().unwrap_or_else(PoisonError::into_inner).change(&sim, &mut dice, once)?;
         changed += 1;
     }
     Ok(changed)

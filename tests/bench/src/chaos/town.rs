@@ -49,6 +49,8 @@ pub(super) struct Town {
     /// Place of a mailbox by company and extension.
     pub(super) by_phone: HashMap<(String, String), usize>,
     began: Timestamp,
+    /// Places of every other mailbox, which are changed once at most: what is lost of one no later change makes up for.
+    once: Vec<usize>,
 }
 
 impl Town {
@@ -62,6 +64,7 @@ impl Town {
             by_user: HashMap::new(),
             by_phone: HashMap::new(),
             began,
+            once: Vec::new(),
         };
         for company in 0..companies {
             let id = format!("company-{company}");
@@ -84,6 +87,7 @@ impl Town {
             town.companies.push(id);
             town.tenants.push(tenant);
         }
+        town.once = (0..town.mailboxes.len()).skip(1).step_by(2).collect();
         Ok(town)
     }
 
@@ -104,9 +108,19 @@ impl Town {
         file
     }
 
-    /// Changes the calendar of some mailbox so that its phone has to show something else.
-    pub(super) fn change(&mut self, sim: &Sim, dice: &mut Dice) -> anyhow::Result<usize> {
-        let place = dice.below(self.mailboxes.len());
+    /// How many mailboxes are left that are changed once.
+    pub(super) fn once(&self) -> usize {
+        self.once.len()
+    }
+
+    /// Changes the calendar of a mailbox so that its phone has to show something else: of one that was not changed yet and is not
+    /// changed again, or of any of the others.
+    pub(super) fn change(&mut self, sim: &Sim, dice: &mut Dice, once: bool) -> anyhow::Result<()> {
+        let drawn = (once && !self.once.is_empty()).then(|| dice.below(self.once.len()));
+        let place = match drawn {
+            Some(drawn) => self.once.swap_remove(drawn),
+            None => 2 * dice.below(self.mailboxes.len().div_ceil(2)),
+        };
         let began = self.began;
         let mailbox = &mut self.mailboxes[place];
         mailbox.changes += 1;
@@ -114,7 +128,7 @@ impl Town {
             let event = mailbox.event.take().context("there is an event")?;
             sim.delete_event(&mailbox.alias, &event)?;
             mailbox.shows = Shows { profile: FREE.to_owned(), until: None };
-            return Ok(place);
+            return Ok(());
         }
         let (word, profile) = loop {
             let (word, profile) = WORDS[dice.below(WORDS.len())];
@@ -132,7 +146,7 @@ impl Town {
         };
         mailbox.event = Some(ids.id);
         mailbox.shows = Shows { profile: profile.to_owned(), until: Some(end) };
-        Ok(place)
+        Ok(())
     }
 
     /// Whether a phone shows what it has to.
