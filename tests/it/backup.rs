@@ -32,6 +32,7 @@ impl World {
                 std::fs::remove_file(path).unwrap();
             }
         }
+        self.empty_redis();
         self.start().await;
     }
 }

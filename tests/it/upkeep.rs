@@ -297,7 +297,7 @@ async fn a_renewal_counts_though_the_reading_after_it_is_put_off() {
         .sync_now(narvaro::admin::SyncRequest { user: anna(), ..Default::default() })
         .await
         .unwrap();
-    world.until("the reading hangs", async || world.app().depth().await.unwrap().leased == 1).await;
+    world.until("the reading hangs", async || world.sim.hung() == 1).await;
     let asked = narvaro::admin::RenewRequest { user: anna(), ..Default::default() };
     let job = world.operations().renew(asked).await.unwrap().job;
     // Each edge cuts the reading short; the turn after the first has been asked for the renewal too.
@@ -307,7 +307,8 @@ async fn a_renewal_counts_though_the_reading_after_it_is_put_off() {
     };
     edge("2026-11-23 08:01").await;
     let renewals = || world.sim.journal().graph_calls().iter().filter(|call| call.method == "PATCH").count();
-    world.until("the subscription is renewed", async || renewals() == 1).await;
+    // The reading behind it hangs once the answer to the renewal is known.
+    world.until("the subscription is renewed", async || renewals() == 1 && world.sim.hung() == 2).await;
     edge("2026-11-23 08:02").await;
     let progress = async || world.operations().job(job.clone()).await.unwrap();
     world.until("the job has ended", async || progress().await.finished).await;

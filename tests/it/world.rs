@@ -303,6 +303,13 @@ impl World {
         self.redis.is_some()
     }
 
+    /// Takes everything out of the store's Redis, if that is where it is.
+    pub(crate) fn empty_redis(&self) {
+        if let Some(redis) = &self.redis {
+            redis.cli(&["FLUSHALL"]);
+        }
+    }
+
     /// Makes the store one that cannot be read, or one that can be again.
     pub(crate) fn spoil_store(&self, spoiled: bool) {
         if let Some(redis) = &self.redis {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -158,6 +161,8 @@ pub(crate) struct Faults {
     waits: Mutex<HashMap<String, Told>>,
     /// How often faults have been cleared.
     cleared: watch::Sender<u64>,
+    /// Requests that have begun to hang.
+    hung: AtomicUsize,
 }
 
 /// A client cannot know of a 429 that it has not read yet.
@@ -176,6 +181,16 @@ impl Faults {
         lock(&self.active).clear();
         lock(&self.waits).clear();
         self.cleared.send_modify(|times| *times += 1);
+    }
+
+    /// Counts a request that hangs from now on.
+    pub(crate) fn hangs(&self) {
+        self.hung.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many have begun to hang so far.
+    pub(crate) fn hung(&self) -> usize {
+        self.hung.load(Ordering::Acquire)
     }
 
     /// Returns when the faults are cleared the next time; called before they are looked at.

@@ -165,6 +165,7 @@ async fn guarded(world: &Arc<World>, request: &Request, prefer: Prefer, call: &m
     call.fault = fault.as_ref().map(|fault| fault.name().to_owned());
     if let Some(FaultKind::Hang) = fault {
         // It is lost on its way, and nobody here works at it.
+        world.faults.hangs();
         cleared.await;
         return Reply::no_answer();
     }

@@ -699,6 +699,11 @@ impl Sim {
         self.world.faults.clear();
     }
 
+    /// How many requests to Graph have begun to [hang](crate::FaultKind::Hang) so far, those in batches aside.
+    pub fn hung(&self) -> usize {
+        self.world.faults.hung()
+    }
+
     /// The HTTP PBX.
     pub fn pbx(&self) -> Pbx<'_> {
         Pbx { world: &self.world }
