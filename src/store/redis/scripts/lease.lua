@@ -1,6 +1,6 @@
--- Takes due mailboxes. ARGV: time, most, length of a lease, replica, `1` where there is room for reading, room for reading in all,
--- shares of one company for showing and for reading, then for each company of which this replica holds leases: company, for
--- showing, for reading. Answers: time, when there is something next (empty: nothing is known), then for each lease eleven values.
+-- Takes due mailboxes. ARGV: time, most, length of a lease, replica, how many more may read, shares of one company for showing and for
+-- reading, then for each company of which this replica holds leases: company, for showing, for reading. Answers: time, when there is
+-- something next (empty: nothing is known), then for each lease the ten values that `give` lists.
 local now = clock(ARGV[1])
 local most, hold, replica = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local reading_room = tonumber(ARGV[5])
@@ -29,7 +29,6 @@ local function head(lane)
 end
 
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 100)) do
-    call('HINCRBY', P .. 'meta', 'expired', 1)
     take_back(id, now)
 end
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'timed', '-inf', text(now), 'LIMIT', 0, math.max(100, 4 * most))) do
