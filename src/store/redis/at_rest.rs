@@ -6,18 +6,18 @@
 //! A copy that is written has a name, which stands in `meta` until it is complete: a service does not start meanwhile,
 //! and of two copies into one store the one that began first is refused its next step.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use redis::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     OpenError, check,
     faults::find_faults,
     fresh_name, keys,
-    line::{gathered, lines_of},
+    line::{entries, gathered, lines_of},
     link::Link,
     records, replicas,
     script::Script,
@@ -39,6 +39,9 @@ use crate::{
 /// Mailboxes in one answer: with states of 100 KB, 10 MB.
 const READ: usize = 100;
 
+/// Parcels of the inbox in one answer: with entries of 250 bytes, 1 MB.
+const PARCELS: usize = 16;
+
 /// Numbers that are gone through in one call: some 3 ms of Redis.
 pub(super) const NUMBERS: u64 = 500;
 
@@ -58,6 +61,8 @@ pub struct AtRest {
     copying: String,
     /// Which mailboxes there are, by number, once that has been read; writing makes it be read anew.
     roll: Mutex<Option<Arc<Vec<MailboxRecord>>>>,
+    /// What is on its way to mailboxes, in lines, once it has been read.
+    inbox: OnceCell<HashMap<MailboxId, String>>,
 }
 
 impl AtRest {
@@ -69,7 +74,7 @@ impl AtRest {
         let link = Link::open(settings).await?;
         check::check(&link).await?;
         let prefix = format!("{{{prefix}}}:");
-        Ok(Self { link, prefix, name, copying: fresh_name(), roll: Mutex::default() })
+        Ok(Self { link, prefix, name, copying: fresh_name(), roll: Mutex::default(), inbox: OnceCell::new() })
     }
 
     pub(super) async fn run(&self, script: &Script, args: Args) -> Result<Value, StoreError> {
@@ -114,10 +119,31 @@ impl AtRest {
         Ok((Numbers { mailbox, trail, generation, revision }, answer.number()?))
     }
 
+    /// What is on its way to mailboxes.
+    async fn inbox(&self) -> Result<HashMap<MailboxId, String>, StoreError> {
+        let mut inbox: HashMap<MailboxId, String> = HashMap::new();
+        let mut read = 0;
+        loop {
+            let mut answer = Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
+            if answer.is_empty() {
+                return Ok(inbox);
+            }
+            while !answer.is_empty() {
+                read += 1;
+                for (mailbox, line) in entries(&answer.text()?) {
+                    let lines = inbox.entry(mailbox).or_default();
+                    lines.push_str(line);
+                    lines.push('\n');
+                }
+            }
+        }
+    }
+
     async fn read(&self, records: &[MailboxRecord]) -> Result<Vec<StoredMailbox>, StoreError> {
+        let inbox = self.inbox.get_or_try_init(|| self.inbox()).await?;
         let args = records.iter().fold(Args::default(), |args, record| args.add(record.id.0));
         let mut answer = Answer::list(self.run(&keys::MAILBOXES, args).await?)?;
-        records.iter().map(|record| mailbox(record.clone(), answer.inner_list()?)).collect()
+        records.iter().map(|record| mailbox(record.clone(), answer.inner_list()?, inbox.get(&record.id))).collect()
     }
 
     async fn put_companies(&self, companies: Vec<CompanyRecord>) -> Result<(), StoreError> {
@@ -219,10 +245,15 @@ fn lines(mailbox: MailboxId, gathered: &Gathered) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
-fn mailbox(record: MailboxRecord, mut answer: Answer) -> Result<StoredMailbox, StoreError> {
+fn mailbox(
+    record: MailboxRecord,
+    mut answer: Answer,
+    announced: Option<&String>,
+) -> Result<StoredMailbox, StoreError> {
     let (due, urgency) = (answer.time()?, answer.number()?);
     let since = answer.time()?.into_iter().chain(answer.time()?).min();
-    let waiting = answer.text()? + &answer.text()?;
+    let mut waiting = answer.text()? + &answer.text()?;
+    waiting.extend(announced.map(String::as_str));
     Ok(StoredMailbox {
         record,
         due,

@@ -1,42 +1,72 @@
 //! Marks as they wait in Redis: a line of JSON each, so that a replica of another version can tell what it knows and keep the
 //! rest in mind.
 
+use std::{borrow::Cow, io::Write};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{EventId, ItemVersion},
+    model::{EventId, ItemVersion, MailboxId},
     queue::{Gathered, Hint, Mark, Reason},
 };
 
-/// A mark without its mailbox and time, which stand elsewhere.
+/// A mark without its mailbox and time, which stand elsewhere. The item comes after what all lines have: see `take_in` in `common.lua`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+struct Line<'a> {
     #[serde(rename = "r")]
     reason: u64,
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     watch: Option<u32>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    item: Option<EventId>,
+    item: Option<Cow<'a, EventId>>,
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     version: Option<ItemVersion>,
 }
 
-/// A mark as a line, and as the line that stands for it where items are no longer kept apart.
-pub(super) fn lines_of(mark: &Mark) -> (String, String) {
-    let (item, version) = mark.hint.as_ref().map_or((None, None), |hint| (Some(&hint.item), hint.version));
-    let short = Line { reason: u8::from(mark.reason).into(), watch: mark.watch, item: None, version: None };
-    let whole = Line { item: item.cloned(), version, ..short_of(&short) };
-    (written(&whole), written(&short))
+impl<'a> Line<'a> {
+    fn of(mark: &'a Mark) -> Self {
+        let hint = mark.hint.as_ref();
+        let item = hint.map(|hint| Cow::Borrowed(&hint.item));
+        Self { item, version: hint.and_then(|hint| hint.version), ..Self::short_of(mark) }
+    }
+
+    /// Without the item.
+    fn short_of(mark: &Mark) -> Self {
+        Self { reason: u8::from(mark.reason).into(), watch: mark.watch, item: None, version: None }
+    }
 }
 
-fn short_of(line: &Line) -> Line {
-    Line { reason: line.reason, watch: line.watch, item: None, version: None }
+/// A mark as a line, and as the line that stands for it where items are no longer kept apart.
+pub(super) fn lines_of(mark: &Mark) -> (String, String) {
+    let written = |line: Line<'_>| {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &line);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    (written(Line::of(mark)), written(Line::short_of(mark)))
+}
+
+/// Adds an announcement to a parcel of the inbox: a line feed, mailbox, urgency, and the line.
+pub(super) fn add_entry(parcel: &mut Vec<u8>, mark: &Mark) {
+    // Writing to memory cannot fail.
+    let _ = write!(parcel, "\n{} {} ", mark.mailbox, mark.reason.urgency() as u8);
+    write(parcel, &Line::of(mark));
 }
 
 /// JSON of numbers and of an id, in which a line feed is written as `\n`: nothing of it can fail, or break a line.
-fn written(line: &Line) -> String {
-    serde_json::to_string(line).unwrap_or_default()
+fn write(to: &mut Vec<u8>, line: &Line<'_>) {
+    let _ = serde_json::to_writer(to, line);
+}
+
+/// For whom the entries of a parcel are, and their lines.
+pub(super) fn entries(parcel: &str) -> impl Iterator<Item = (MailboxId, &str)> {
+    // First stands when it came.
+    parcel.split('\n').skip(1).filter_map(|entry| {
+        let mut parts = entry.splitn(3, ' ');
+        let mailbox = parts.next()?.parse().ok().map(MailboxId)?;
+        Some((mailbox, parts.nth(1)?))
+    })
 }
 
 /// What lines have come to. A line that is not understood (a later version wrote it) asks for a complete read.
@@ -51,21 +81,18 @@ pub(super) fn gathered(lines: &str, since: Option<Timestamp>) -> Gathered {
 }
 
 fn mark_of(line: &str, at: Timestamp) -> Mark {
-    use crate::model::MailboxId;
-
     let nobody = MailboxId(0);
-    let Ok(line) = serde_json::from_str::<Line>(line) else {
+    let Ok(line) = serde_json::from_str::<Line<'_>>(line) else {
         return Mark::new(nobody, at, Reason::Missed);
     };
     let reason = Reason::from(line.reason);
-    let hint = line.item.map(|item| Hint { item, version: line.version });
+    let hint = line.item.map(|item| Hint { item: item.into_owned(), version: line.version });
     Mark { mailbox: nobody, at, reason, watch: line.watch, hint }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::MailboxId;
 
     fn mark(item: Option<&str>) -> Mark {
         let hint = item.map(|item| Hint {
@@ -84,6 +111,23 @@ mod tests {
         expected.add(mark(Some("möte=\"")));
         assert_eq!(gathered(&format!("\n{whole}\n"), Timestamp::from_second(1_000).ok()), expected);
         assert!(gathered(&format!("\n{short}\n"), None).overflow);
+    }
+
+    #[test]
+    fn an_entry_names_its_mailbox_and_its_line_is_the_short_one_up_to_the_item() {
+        let mut parcel = b"1000".to_vec();
+        let items = ["möte=\"", "plain"];
+        for item in items {
+            add_entry(&mut parcel, &mark(Some(item)));
+        }
+        let parcel = String::from_utf8(parcel).unwrap();
+        let lines = items.map(|item| lines_of(&mark(Some(item))));
+        let read: Vec<_> = entries(&parcel).collect();
+        assert_eq!(read, lines.each_ref().map(|(whole, _)| (MailboxId(7), whole.as_str())));
+        for (whole, short) in &lines {
+            let (common, _) = whole.split_once(",\"i\":").unwrap();
+            assert_eq!(format!("{common}}}"), *short);
+        }
     }
 
     #[test]

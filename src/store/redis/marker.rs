@@ -1,23 +1,28 @@
 //! Marks of many requests, one call at a time: those that come while a call is under way go with the next one.
 //!
 //! A call costs the same for one mark as for many, on both sides; so under load this is what an acknowledgement costs, and
-//! without load nobody waits for anybody.
+//! without load nobody waits for anybody. There is one call at a time: with two under way each has half of the marks, and
+//! the calls are what Redis is busy with.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use redis::Value;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 
 use super::{
     Inner, keys,
-    line::lines_of,
+    line::{add_entry, lines_of},
     value::{Args, bytes},
 };
-use crate::queue::{Mark, StoreError, Tally};
+use crate::{
+    model::ItemVersion,
+    queue::{Hint, Mark, StoreError, Tally},
+};
 
 /// Requests that may wait: with calls of 1 ms the last waits some tens of milliseconds.
 const WAITING: usize = 8_192;
@@ -25,8 +30,8 @@ const WAITING: usize = 8_192;
 /// Marks after which a call takes no further request: some 3 ms of Redis.
 const FULL: usize = 512;
 
-/// Calls under way at a time: while Redis works one off, the next is on its way.
-const UNDER_WAY: usize = 2;
+/// Bytes of an announcement in a parcel, about.
+const ENTRY_BYTES: usize = 256;
 
 struct Request {
     marks: Vec<Mark>,
@@ -60,12 +65,7 @@ impl Marker {
 }
 
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
-    let free = Arc::new(Semaphore::new(UNDER_WAY));
-    let mut calls = JoinSet::new();
-    loop {
-        // First a place, then what has come until there was one.
-        let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
-        let Some(first) = waiting.recv().await else { return };
+    while let Some(first) = waiting.recv().await {
         let mut marks = first.marks.len();
         let mut requests = vec![first];
         while marks < FULL
@@ -74,42 +74,39 @@ async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
             marks += next.marks.len();
             requests.push(next);
         }
-        let inner = Arc::clone(&inner);
-        while calls.try_join_next().is_some() {}
-        calls.spawn(async move {
-            store(&inner, requests).await;
-            drop(place);
-        });
+        store(&inner, requests).await;
     }
 }
 
 async fn store(inner: &Inner, requests: Vec<Request>) {
-    let marks: usize = requests.iter().map(|request| request.marks.len()).sum();
-    let mut args = Args::with_capacity(1 + 6 * marks).add(inner.time());
     let now = inner.clock.now();
-    for mark in requests.iter().flat_map(|request| &request.marks) {
-        let (line, short) = lines_of(mark);
-        args = args
-            .add(mark.mailbox.0)
-            // What is due now is due by the clock of Redis; a replica's own may be late.
-            .maybe((mark.at > now).then(|| mark.at.as_microsecond()))
-            .add(mark.reason.urgency() as u8)
-            .bytes(fingerprint(mark).unwrap_or_default())
-            .bytes(line.into_bytes())
-            .bytes(short.into_bytes());
+    let marks = || requests.iter().flat_map(|request| &request.marks);
+    let (total, announced) = (marks().count(), marks().filter(|mark| is_announcement(mark, now)).count());
+    let announcements = || marks().filter(|mark| is_announcement(mark, now));
+    let (mut fingerprints, mut parcel) = (Vec::with_capacity(8 * announced), Vec::with_capacity(ENTRY_BYTES * announced));
+    for mark in announcements() {
+        fingerprints.extend_from_slice(&fingerprint(mark));
+        add_entry(&mut parcel, mark);
     }
+    let args = Args::with_capacity(4 + announced + 5 * (total - announced));
+    let args = args.add(inner.time()).add(announced).bytes(fingerprints).bytes(parcel);
+    let args = announcements().fold(args, |args, mark| args.add(mark.mailbox.0));
+    let args = marks().filter(|mark| !is_announcement(mark, now)).fold(args, |args, mark| other(args, mark, now));
     let answer = match inner.run(&keys::MARK, args).await.and_then(letters) {
-        Ok(letters) if letters.len() == marks => Ok(letters),
+        Ok(letters) if letters.len() == total => Ok(letters),
         Ok(_) => Err("the answer tells of another number of marks".to_owned()),
         Err(error) => Err(crate::chain::Chain(&error).to_string()),
     };
-    let mut letters = answer.as_deref().unwrap_or_default();
+    let letters = answer.as_deref().unwrap_or_default();
+    let (mut announced, mut others) = letters.split_at_checked(announced).unwrap_or_default();
     for Request { marks, reply } in requests {
         let outcome = match &answer {
             Ok(_) => {
-                let (own, others) = letters.split_at(marks.len());
-                letters = others;
-                Ok(tally(own))
+                let mut letter = |mark| {
+                    let letters = if is_announcement(mark, now) { &mut announced } else { &mut others };
+                    letters.split_off_first().copied()
+                };
+                Ok(tally(marks.iter().filter_map(&mut letter)))
             }
             Err(said) => Err(StoreError::Unavailable(said.clone().into())),
         };
@@ -118,11 +115,27 @@ async fn store(inner: &Inner, requests: Vec<Request>) {
     }
 }
 
+/// Whether a mark says which version of an item it is of, and is due now. Such marks are stored together, and told from one another
+/// by their fingerprints alone.
+fn is_announcement(mark: &Mark, now: Timestamp) -> bool {
+    mark.at <= now && mark.hint.as_ref().is_some_and(|hint| hint.version.is_some())
+}
+
+fn other(args: Args, mark: &Mark, now: Timestamp) -> Args {
+    let (line, short) = lines_of(mark);
+    args.add(mark.mailbox.0)
+        // What is due now is due by the clock of Redis; a replica's own may be late.
+        .maybe((mark.at > now).then(|| mark.at.as_microsecond()))
+        .add(mark.reason.urgency() as u8)
+        .bytes(line.into_bytes())
+        .bytes(short.into_bytes())
+}
+
 fn letters(answer: Value) -> Result<Vec<u8>, StoreError> {
     Ok(bytes(answer)?.unwrap_or_default())
 }
 
-fn tally(letters: &[u8]) -> Tally {
+fn tally(letters: impl Iterator<Item = u8>) -> Tally {
     let mut tally = Tally::default();
     for letter in letters {
         match letter {
@@ -137,11 +150,13 @@ fn tally(letters: &[u8]) -> Tally {
 
 /// Of a version of an item of a mailbox: the same at every replica, whatever its version. 64 bits: among the 100,000 of a
 /// window the chance that a new one is taken for an old one is one in 10^9.
-fn fingerprint(mark: &Mark) -> Option<Vec<u8>> {
-    let hint = mark.hint.as_ref()?;
+fn fingerprint(mark: &Mark) -> [u8; 8] {
     let mut hash = Sha256::new();
     hash.update(mark.mailbox.0.to_be_bytes());
-    hash.update(hint.version?.bits().to_be_bytes());
-    hash.update(hint.item.as_str());
-    Some(hash.finalize()[..8].to_vec())
+    if let Some(Hint { item, version }) = &mark.hint {
+        hash.update(version.map(ItemVersion::bits).unwrap_or_default().to_be_bytes());
+        hash.update(item.as_str());
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    std::array::from_fn(|n| hash[n])
 }

@@ -202,6 +202,28 @@ local function gather(id, m, now, at, urgency, line, short)
     return true
 end
 
+-- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. A parcel is when it came, and entries with a line feed
+-- before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to where the item comes.
+-- Whether more may be there.
+local function take_in(now, most)
+    local taken = 0
+    while taken < most do
+        local parcel = call('LPOP', P .. 'inbox')
+        if not parcel then return false end
+        local at = math.min(now, tonumber(string.match(parcel, '^%d+')))
+        for id, urgency, line in string.gmatch(parcel, '\n(%d+) (%d) ([^\n]+)') do
+            local m = waiting_of(id)
+            -- Nothing is to be done for one that is gone meanwhile.
+            if m[1] then
+                local item = string.find(line, ',"i":', 1, true)
+                gather(id, m, now, at, tonumber(urgency), line, item and string.sub(line, 1, item - 1) .. '}' or line)
+            end
+            taken = taken + 1
+        end
+    end
+    return true
+end
+
 -- Writes an entry of the audit trail; `kept` of them stay.
 local function note(entry, kept)
     if entry == '' then return end

@@ -1,7 +1,8 @@
--- How full the queue is. ARGV: time, `1` where there is room for reading, shares of one company for showing and for reading, then for each
+-- How full the queue is, but for what is in the inbox beyond a thousand. ARGV: time, `1` where there is room for reading, shares of one company for showing and for reading, then for each
 -- company of which this replica holds leases: company, for showing, for reading. Answers mailboxes, due, leased, since when something
 -- has been due that nobody took, the next due time.
 local now = clock(ARGV[1])
+take_in(now, 1000)
 local used = { {}, {} }
 for n = 5, #ARGV, 3 do
     used[1][ARGV[n]], used[2][ARGV[n]] = tonumber(ARGV[n + 1]), tonumber(ARGV[n + 2])

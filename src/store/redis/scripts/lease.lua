@@ -28,6 +28,7 @@ local function head(lane)
     end
 end
 
+local more = take_in(now, 256)
 for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 100)) do
     take_back(id, now)
 end
@@ -84,7 +85,7 @@ while taken < most and (companies[1] or companies[2]) do
     end
 end
 
-if companies[1] or companies[2] then
+if more or companies[1] or companies[2] then
     answer[2] = text(now)
 else
     local timed = call('ZRANGE', P .. 'timed', 0, 0, 'WITHSCORES')[2]

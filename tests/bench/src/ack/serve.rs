@@ -88,8 +88,8 @@ pub(crate) struct Options {
 
 /// Serves until the process is ended.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    // As many threads as there are cores for it, as the service has.
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
         .enable_all()
         .build()?
         .block_on(serve(options))
