@@ -5,7 +5,7 @@
 //! routes and checks a notification without a look-up, and a notification that claims another tenant than
 //! its subscription's does not verify. Graph keeps at most 128 characters; the longest made here has 116.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -142,7 +142,7 @@ impl StateKeys {
             [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|k| k.id == key)?;
         let mut given = [0_u8; MAC_BYTES];
         (URL_SAFE_NO_PAD.decode_slice(mac, &mut given).ok()? == MAC_BYTES).then_some(())?;
-        key.mac(company, &tenant.to_ascii_lowercase(), route).verify_truncated_left(&given).ok()?;
+        key.mac(company, &in_lower_case(tenant), route).verify_truncated_left(&given).ok()?;
 
         let mut bytes = [0_u8; ROUTE_BYTES];
         (URL_SAFE_NO_PAD.decode_slice(route, &mut bytes).ok()? == ROUTE_BYTES).then_some(())?;
@@ -158,6 +158,15 @@ impl StateKeys {
             },
             generation: u32::from_be_bytes(*generation.first_chunk::<4>()?),
         })
+    }
+}
+
+/// A tenant as it is signed; Graph nearly always writes it so.
+fn in_lower_case(tenant: &str) -> Cow<'_, str> {
+    if tenant.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(tenant.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(tenant)
     }
 }
 

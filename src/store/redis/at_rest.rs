@@ -124,7 +124,8 @@ impl AtRest {
         let mut inbox: HashMap<MailboxId, String> = HashMap::new();
         let mut read = 0;
         loop {
-            let mut answer = Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
+            let mut answer =
+                Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
             if answer.is_empty() {
                 return Ok(inbox);
             }
@@ -143,7 +144,10 @@ impl AtRest {
         let inbox = self.inbox.get_or_try_init(|| self.inbox()).await?;
         let args = records.iter().fold(Args::default(), |args, record| args.add(record.id.0));
         let mut answer = Answer::list(self.run(&keys::MAILBOXES, args).await?)?;
-        records.iter().map(|record| mailbox(record.clone(), answer.inner_list()?, inbox.get(&record.id))).collect()
+        records
+            .iter()
+            .map(|record| mailbox(record.clone(), answer.inner_list()?, inbox.get(&record.id)))
+            .collect()
     }
 
     async fn put_companies(&self, companies: Vec<CompanyRecord>) -> Result<(), StoreError> {

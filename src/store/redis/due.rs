@@ -249,6 +249,7 @@ impl DueStore for Redis {
     }
 
     async fn settle(&self, lease: &Lease, settled: Settled) -> Result<(), StoreError> {
+        let is_gone = matches!(settled, Settled::Gone);
         let (script, args) = match settled {
             Settled::Next { state, due, urgency, to_read } => {
                 let args = self
@@ -262,6 +263,9 @@ impl DueStore for Redis {
             Settled::Gone => (&keys::GONE, self.about(lease)),
         };
         let answer = self.inner.run(script, args).await?;
+        if is_gone {
+            self.inner.gone.fetch_add(1, Ordering::AcqRel);
+        }
         self.end(lease, answer)
     }
 

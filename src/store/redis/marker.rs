@@ -4,15 +4,15 @@
 //! without load nobody waits for anybody. There is one call at a time: with two under way each has half of the marks, and
 //! the calls are what Redis is busy with.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use redis::Value;
-use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
 };
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Inner, keys,
@@ -20,8 +20,8 @@ use super::{
     value::{Args, bytes},
 };
 use crate::{
-    model::ItemVersion,
-    queue::{Hint, Mark, StoreError, Tally},
+    model::{ItemVersion, MailboxId},
+    queue::{Mark, StoreError, Tally},
 };
 
 /// Requests that may wait: with calls of 1 ms the last waits some tens of milliseconds.
@@ -29,6 +29,9 @@ const WAITING: usize = 8_192;
 
 /// Marks after which a call takes no further request: some 3 ms of Redis.
 const FULL: usize = 512;
+
+/// Mailboxes that are known at most, in some 4 MB; with more of them all are looked for again.
+const MOST_KNOWN: usize = 200_000;
 
 /// Bytes of an announcement in a parcel, about.
 const ENTRY_BYTES: usize = 256;
@@ -64,8 +67,30 @@ impl Marker {
     }
 }
 
+/// Mailboxes that were there since the last change of a company. One that goes is known here a moment longer: what is then marked
+/// for it is dropped when it is taken out of the inbox.
+#[derive(Default)]
+struct Known {
+    as_of: u64,
+    mailboxes: HashSet<MailboxId>,
+}
+
+impl Known {
+    /// Those after so many changes.
+    fn bring_up(&mut self, changes: u64) {
+        if self.as_of != changes || self.mailboxes.len() > MOST_KNOWN {
+            *self = Self { as_of: changes, mailboxes: HashSet::new() };
+        }
+    }
+}
+
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
+    let mut known = Known::default();
     while let Some(first) = waiting.recv().await {
+        // Requests that have arrived and were not yet read come first: nobody waits longer for that, and a call takes them along.
+        for _ in 0..2 {
+            yield_now().await;
+        }
         let mut marks = first.marks.len();
         let mut requests = vec![first];
         while marks < FULL
@@ -74,30 +99,39 @@ async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
             marks += next.marks.len();
             requests.push(next);
         }
-        store(&inner, requests).await;
+        known.bring_up(inner.changes());
+        store(&inner, &mut known, requests).await;
     }
 }
 
-async fn store(inner: &Inner, requests: Vec<Request>) {
+async fn store(inner: &Inner, known: &mut Known, requests: Vec<Request>) {
     let now = inner.clock.now();
     let marks = || requests.iter().flat_map(|request| &request.marks);
     let (total, announced) = (marks().count(), marks().filter(|mark| is_announcement(mark, now)).count());
     let announcements = || marks().filter(|mark| is_announcement(mark, now));
-    let (mut fingerprints, mut parcel) = (Vec::with_capacity(8 * announced), Vec::with_capacity(ENTRY_BYTES * announced));
-    for mark in announcements() {
+    let (mut fingerprints, mut parcel) =
+        (Vec::with_capacity(8 * announced), Vec::with_capacity(ENTRY_BYTES * announced));
+    let mut looked_for = Vec::new();
+    for (place, mark) in announcements().enumerate() {
         fingerprints.extend_from_slice(&fingerprint(mark));
         add_entry(&mut parcel, mark);
+        if !known.mailboxes.contains(&mark.mailbox) {
+            looked_for.push((place, mark.mailbox));
+        }
     }
-    let args = Args::with_capacity(4 + announced + 5 * (total - announced));
-    let args = args.add(inner.time()).add(announced).bytes(fingerprints).bytes(parcel);
-    let args = announcements().fold(args, |args, mark| args.add(mark.mailbox.0));
-    let args = marks().filter(|mark| !is_announcement(mark, now)).fold(args, |args, mark| other(args, mark, now));
+    let args = Args::with_capacity(5 + 2 * looked_for.len() + 5 * (total - announced));
+    let args = args.add(inner.time()).add(announced).bytes(fingerprints).bytes(parcel).add(looked_for.len());
+    let args = looked_for.iter().fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox));
+    let args =
+        marks().filter(|mark| !is_announcement(mark, now)).fold(args, |args, mark| other(args, mark, now));
     let answer = match inner.run(&keys::MARK, args).await.and_then(letters) {
         Ok(letters) if letters.len() == total => Ok(letters),
         Ok(_) => Err("the answer tells of another number of marks".to_owned()),
         Err(error) => Err(crate::chain::Chain(&error).to_string()),
     };
     let letters = answer.as_deref().unwrap_or_default();
+    let there = |(place, _): &&(usize, MailboxId)| letters.get(*place).is_some_and(|letter| *letter != b'u');
+    known.mailboxes.extend(looked_for.iter().filter(there).map(|(_, mailbox)| *mailbox));
     let (mut announced, mut others) = letters.split_at_checked(announced).unwrap_or_default();
     for Request { marks, reply } in requests {
         let outcome = match &answer {
@@ -151,12 +185,7 @@ fn tally(letters: impl Iterator<Item = u8>) -> Tally {
 /// Of a version of an item of a mailbox: the same at every replica, whatever its version. 64 bits: among the 100,000 of a
 /// window the chance that a new one is taken for an old one is one in 10^9.
 fn fingerprint(mark: &Mark) -> [u8; 8] {
-    let mut hash = Sha256::new();
-    hash.update(mark.mailbox.0.to_be_bytes());
-    if let Some(Hint { item, version }) = &mark.hint {
-        hash.update(version.map(ItemVersion::bits).unwrap_or_default().to_be_bytes());
-        hash.update(item.as_str());
-    }
-    let hash: [u8; 32] = hash.finalize().into();
-    std::array::from_fn(|n| hash[n])
+    let (item, version) = mark.hint.as_ref().map_or(("", None), |hint| (hint.item.as_str(), hint.version));
+    let seed = mark.mailbox.0.rotate_left(32) ^ version.map(ItemVersion::bits).unwrap_or_default();
+    xxh3_64_with_seed(item.as_bytes(), seed).to_be_bytes()
 }

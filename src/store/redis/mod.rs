@@ -40,7 +40,7 @@ mod value;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use jiff::Timestamp;
@@ -114,7 +114,6 @@ pub struct Redis {
     inner: Arc<Inner>,
     marker: Marker,
     due: Listener,
-    companies: Listener,
     /// Something became free in this process.
     room: Notify,
     next_look: Mutex<Option<NextLook>>,
@@ -134,6 +133,9 @@ struct Inner {
     clock: SharedClock,
     holding: Mutex<Holding>,
     trail_entries: u64,
+    companies: Listener,
+    /// Mailboxes that this process has seen go.
+    gone: AtomicU64,
     /// Whether Redis may hold leases for this process of which it knows nothing: an answer got lost.
     may_hold_unknown: AtomicBool,
 }
@@ -165,6 +167,8 @@ impl Redis {
             clock,
             holding: Mutex::new(Holding::new(settings.shares)),
             trail_entries: settings.trail_entries,
+            companies,
+            gone: AtomicU64::new(0),
             may_hold_unknown: AtomicBool::new(false),
         });
         let marker = Marker::start(Arc::clone(&inner));
@@ -172,7 +176,6 @@ impl Redis {
             inner,
             marker,
             due,
-            companies,
             room: Notify::new(),
             next_look: Mutex::default(),
             signed_on: AtomicBool::new(false),
@@ -190,6 +193,11 @@ impl Inner {
     /// What a script is told of the time: nothing, so that it takes that of Redis, unless a test moves the clock.
     fn time(&self) -> String {
         if self.clock.is_real() { String::new() } else { self.clock.now().as_microsecond().to_string() }
+    }
+
+    /// How many changes of companies and mailboxes this process knows of.
+    fn changes(&self) -> u64 {
+        self.companies.count() + self.gone.load(Ordering::Acquire)
     }
 
     fn holding(&self) -> MutexGuard<'_, Holding> {

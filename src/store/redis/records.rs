@@ -183,13 +183,13 @@ impl Records for Redis {
 
     async fn changed(&self, since: u64) {
         loop {
-            let heard = self.companies.count();
+            let heard = self.inner.companies.count();
             // While Redis is away nothing changes that could be read.
             // A Redis that has lost the last of what it was told goes back.
             if self.revision().await.is_ok_and(|revision| revision != since) {
                 return;
             }
-            self.companies.heard_since(heard).await;
+            self.inner.companies.heard_since(heard).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 -- Makes mailboxes due. ARGV: time, how many announcements, their fingerprints of eight bytes and their entries of the inbox, each with a line feed
--- before it, one after the other, and then their mailboxes; for each other mark: mailbox, from when on (empty: now), urgency, line,
--- line without the item. Answers a letter for each: marked, duplicate, coalesced, unknown.
+-- before it, one after the other; how many of their mailboxes are to be looked for, and for each the place of its announcement, and its number;
+-- then for each other mark: mailbox, from when on (empty: now), urgency, line, line without the item. Answers a letter for each: marked,
+-- duplicate, coalesced, unknown.
 --
 -- Announcements are by far the most, and what is done here for each of them is what an acknowledgement costs. So next to nothing is done
 -- for a single one: they are known, new and stored together, and go to their mailboxes when somebody looks what is due.
@@ -29,31 +30,39 @@ local function only(entries, is_new)
     return table.concat(new)
 end
 
-if announced > 0 then
-    local keys, prints = {}, {}
-    local mailbox, all = P .. 'm:', ARGV[3]
-    for n = 1, announced do
-        keys[n] = mailbox .. ARGV[4 + n]
-        prints[n] = string.sub(all, 8 * n - 7, 8 * n)
+local looked_for = tonumber(ARGV[5])
+
+-- Places of announcements whose mailboxes are not there.
+local function missing()
+    local keys, places = {}, {}
+    for n = 1, looked_for do keys[n] = P .. 'm:' .. ARGV[5 + 2 * n] end
+    if looked_for == 0 or call('EXISTS', unpack(keys)) == looked_for then return places end
+    for n = 1, looked_for do
+        if call('EXISTS', keys[n]) == 0 then places[tonumber(ARGV[4 + 2 * n])] = true end
     end
+    return places
+end
+
+if announced > 0 then
+    local prints, all = {}, ARGV[3]
+    for n = 1, announced do prints[n] = string.sub(all, 8 * n - 7, 8 * n) end
     -- A version is known again for four to eight minutes.
     local window = math.floor(now / 240000000)
     local seen = P .. 'seen:' .. window
     local early = call('SMISMEMBER', P .. 'seen:' .. window - 1, unpack(prints))
     local late = call('SMISMEMBER', seen, unpack(prints))
-    local all_new = call('EXISTS', unpack(keys)) == announced
-    for n = 1, announced do
-        if early[n] == 1 or late[n] == 1 then all_new = false end
-    end
-    local new = {}
-    local all_added = all_new and call('SADD', seen, unpack(prints)) == announced
-    if all_added then
+    local unknown = missing()
+    local old = next(unknown)
+    for n = 1, announced do old = old or early[n] == 1 or late[n] == 1 end
+    -- One that is twice in the call is added once.
+    if not old and call('SADD', seen, unpack(prints)) == announced then
         answers[1] = string.rep('m', announced)
+        call('EXPIRE', seen, 600)
         post(ARGV[4])
     else
-        local here = {}
+        local new, here = {}, {}
         for n = 1, announced do
-            if not all_new and call('EXISTS', keys[n]) == 0 then
+            if unknown[n] then
                 answers[n] = 'u'
             elseif early[n] == 1 or late[n] == 1 or here[prints[n]] then
                 answers[n] = 'd'
@@ -65,13 +74,13 @@ if announced > 0 then
         end
         if new[1] then
             call('SADD', seen, unpack(new))
+            call('EXPIRE', seen, 600)
             post(only(ARGV[4], function(n) return answers[n] == 'm' end))
         end
     end
-    if all_added or new[1] then call('EXPIRE', seen, 600) end
 end
 
-for n = 5 + announced, #ARGV, 5 do
+for n = 6 + 2 * looked_for, #ARGV, 5 do
     local id = ARGV[n]
     local m = waiting_of(id)
     local answer = 'u'

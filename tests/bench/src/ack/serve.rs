@@ -89,10 +89,7 @@ pub(crate) struct Options {
 /// Serves until the process is ended.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // As many threads as there are cores for it, as the service has.
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(serve(options))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(options))
 }
 
 async fn serve(options: &Options) -> anyhow::Result<()> {
