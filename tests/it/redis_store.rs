@@ -17,7 +17,7 @@ use narvaro::{
     },
     store::{
         Store,
-        redis::{LinkSettings, Redis, RedisSettings},
+        redis::{Link, LinkSettings, Redis, RedisSettings},
     },
 };
 
@@ -106,6 +106,40 @@ async fn a_mark_at_one_replica_wakes_another_that_waits() {
     let waiting = tokio::spawn(async move { next_lease(&other, HOLD).await });
     one.mark(vec![notification(mailbox, "item")]).await.unwrap();
     assert_eq!(waiting.await.unwrap().mailbox, mailbox);
+}
+
+#[tokio::test]
+async fn i1_an_inbox_that_nobody_empties_stays_bounded_and_nothing_of_it_is_lost() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    let mailboxes = company(&store, 500).await;
+    let link = Link::open(&link_settings(&server.url())).await.unwrap();
+    let parcels = async || {
+        let mut llen = redis::cmd("LLEN");
+        llen.arg("{narvaro}:inbox");
+        match link.command(llen).await.unwrap() {
+            redis::Value::Int(parcels) => parcels,
+            other => panic!("{other:?}"),
+        }
+    };
+    let marked = 4_200;
+    for n in 0..marked {
+        let mark = notification(mailboxes[n % mailboxes.len()], &format!("item-{n}"));
+        assert_eq!(store.mark(vec![mark]).await.unwrap().marked, 1);
+    }
+    assert!((3_900..=4_000).contains(&parcels().await), "{}", parcels().await);
+    let mut items = 0;
+    loop {
+        let leases = store.lease(500, HOLD).await.unwrap();
+        if leases.is_empty() && parcels().await == 0 {
+            break;
+        }
+        for lease in &leases {
+            items += lease.gathered.hints.len();
+            settle(&store, lease).await.unwrap();
+        }
+    }
+    assert_eq!(items, marked);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use narvaro::{
     model::{CompanyId, Extension, ItemVersion, MailboxId},
     queue::{
         ANNOUNCE_EVERY, Duty, GONE_AFTER, Hint, Lease, Mark, Reason, Replica, ReplicaRecord, Settled,
-        StoreError, Urgency,
+        StoreError, Tally, Urgency,
     },
     store::Store,
 };
@@ -81,12 +81,7 @@ fn notification(mailbox: MailboxId, item: &str, version: Option<u64>, at: Timest
     Mark { mailbox, at, reason: Reason::Notification, watch: None, hint: Some(hint) }
 }
 
-async fn mark(
-    bench: &dyn Bench,
-    mailbox: MailboxId,
-    item: &str,
-    version: Option<u64>,
-) -> narvaro::queue::Tally {
+async fn mark(bench: &dyn Bench, mailbox: MailboxId, item: &str, version: Option<u64>) -> Tally {
     let mark = notification(mailbox, item, version, bench.clock().now());
     bench.store().mark(vec![mark]).await.unwrap()
 }
@@ -249,6 +244,39 @@ async fn i9_marks_are_counted_as_marked_coalesced_duplicate_or_unknown(bench: Bo
     assert_eq!(mark(&*bench, MailboxId(9_999), "item", None).await.unknown, 1);
     assert_eq!(mark(&*bench, mailbox, "other", Some(1)).await.marked, 1);
     assert_eq!(mark(&*bench, mailbox, "other", Some(1)).await.duplicate, 1);
+}
+
+async fn i9_of_many_marks_in_one_step_each_is_counted_and_what_is_new_gets_to_its_mailbox(
+    bench: Box<dyn Bench>,
+) {
+    let mailboxes = apply(&*bench, "acme", extensions(201..203)).await;
+    drain(&*bench, None).await;
+    let now = bench.clock().now();
+    let of = |mailbox, item, version| notification(mailbox, item, version, now);
+    let first = vec![of(mailboxes[0], "seen", Some(1))];
+    assert_eq!(bench.store().mark(first).await.unwrap().marked, 1);
+    drain(&*bench, None).await;
+    let marks = vec![
+        of(mailboxes[0], "seen", Some(1)),
+        of(mailboxes[1], "new", Some(1)),
+        of(MailboxId(9_999), "new", Some(1)),
+        of(mailboxes[1], "new", Some(1)),
+        of(mailboxes[1], "other", None),
+        of(mailboxes[1], "new", Some(2)),
+    ];
+    let Tally { marked, duplicate, coalesced, unknown } = bench.store().mark(marks).await.unwrap();
+    assert_eq!((marked + duplicate, coalesced, unknown), (5, 0, 1));
+    assert!((1..=2).contains(&duplicate), "the one that is twice in the step may be noticed, or be gathered");
+    let leases = lease_all(&*bench).await;
+    assert_eq!(leases.iter().map(|lease| lease.mailbox).collect::<Vec<_>>(), [mailboxes[1]]);
+    let mut items: Vec<_> =
+        leases[0].gathered.hints.iter().map(|hint| (hint.item.as_str(), hint.version.is_some())).collect();
+    items.sort_unstable();
+    assert_eq!(
+        items,
+        [("new", false), ("other", false)],
+        "of two versions nobody knows which is the newer one"
+    );
 }
 
 async fn the_urgent_comes_before_the_old(bench: Box<dyn Bench>) {
@@ -862,6 +890,7 @@ checks! {
     waiting_ends_with_a_mark_and_with_the_time
     the_same_version_again_is_a_duplicate_and_another_version_is_not
     i9_marks_are_counted_as_marked_coalesced_duplicate_or_unknown
+    i9_of_many_marks_in_one_step_each_is_counted_and_what_is_new_gets_to_its_mailbox
     the_urgent_comes_before_the_old
     i10_one_company_takes_no_more_than_its_share_of_leases
     i6_i10_leases_that_read_leave_room_for_those_that_show

@@ -130,6 +130,30 @@ async fn what_a_service_that_was_killed_holds_is_copied_as_what_waits() {
 }
 
 #[tokio::test]
+async fn announcements_that_nobody_has_looked_for_yet_are_copied_with_their_mailboxes() {
+    let server = RedisServer::start(PLAIN);
+    let store = open(&server.url(), clock() as SharedClock).await.unwrap();
+    apply(&store, "acme", 201..203).await;
+    let leases = store.lease(10, HOLD).await.unwrap();
+    for lease in &leases {
+        super::settle(&store, lease).await;
+    }
+    let marked = leases[1].mailbox;
+    store.mark(super::waiting_marks(marked)).await.unwrap();
+    drop(store);
+    assert_eq!(faults(&server).await, []);
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files::create(&folder.path().join("a.db")).unwrap();
+    copied(&at_rest(&server.url()).await, &files).await.unwrap();
+    let mailboxes = files.mailboxes_after(None, 10).await.unwrap();
+    let mailbox = mailboxes.iter().find(|mailbox| mailbox.record.id == marked).unwrap();
+    let items: Vec<_> = mailbox.gathered.hints.iter().map(|hint| hint.item.as_str()).collect();
+    assert_eq!(items, ["möte", "annat"]);
+    assert!([Reason::Notification, Reason::Removed].iter().all(|it| mailbox.gathered.reasons.contains(*it)));
+    assert!(mailboxes.iter().all(|mailbox| mailbox.record.id == marked || mailbox.gathered.is_empty()));
+}
+
+#[tokio::test]
 async fn a_store_with_a_living_process_is_neither_copied_nor_copied_into() {
     let server = RedisServer::start(PLAIN);
     let store = open(&server.url(), Arc::new(SystemClock)).await.unwrap();
