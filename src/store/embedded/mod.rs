@@ -373,6 +373,7 @@ impl DueStore for Embedded {
                 let (state, intent) = statement
                     .query_row([taken.mailbox.0.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 leases.push(Lease {
+                    ahead: None,
                     mailbox: taken.mailbox,
                     company: taken.company.clone(),
                     revision: taken.revision,

@@ -197,6 +197,10 @@ impl TakesTurns for Noting {
         };
         self.store.settle(&lease, next).await
     }
+
+    async fn take_ahead(&self, lease: Lease, _held: HeldAhead) -> Result<(), StoreError> {
+        self.take(lease).await
+    }
 }
 
 /// The replica that takes turns; serves until the process is ended.
