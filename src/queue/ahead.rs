@@ -160,7 +160,12 @@ impl Held {
     /// Companies of which `share` or more are held.
     fn full(&self, share: usize) -> Vec<CompanyId> {
         let inner = self.lock();
-        inner.companies.iter().filter(|(_, held)| **held >= share).map(|(company, _)| company.clone()).collect()
+        inner
+            .companies
+            .iter()
+            .filter(|(_, held)| **held >= share)
+            .map(|(company, _)| company.clone())
+            .collect()
     }
 
     /// Takes in what was leased in one call.
@@ -266,7 +271,11 @@ impl Ahead {
     }
 
     /// Takes edges until there are no more.
-    async fn take_all(&self, turns: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    async fn take_all(
+        &self,
+        turns: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
         while !shutdown.is_cancelled() {
             while turns.try_join_next().is_some() {}
             let room = self.settings.most.saturating_sub(self.held.count());

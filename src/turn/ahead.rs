@@ -6,7 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{STORE_PAUSE, Standing, Turn, Turns, roster::Seat, state::{MailboxState, Trouble}};
+use super::{
+    STORE_PAUSE, Standing, Turn, Turns,
+    roster::Seat,
+    state::{MailboxState, Trouble},
+};
 use crate::{
     chain::Chain,
     decide::Decision,

@@ -50,7 +50,10 @@ use crate::{
     decide::Decision,
     health::Health,
     model::{CompanyId, Disposition, MailboxId, Shown},
-    queue::{AHEAD_HOLD, DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    queue::{
+        AHEAD_HOLD, DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns,
+        Urgency,
+    },
     subscription::WatchPlan,
 };
 

@@ -418,7 +418,11 @@ impl Turn<'_> {
         set: &mut Pin<Box<dyn Future<Output = Result<Shown, PbxError>> + Send + '_>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Result<Shown, PbxError>, StoreError>> {
-        if self.standing.holds(self.now()) { set.as_mut().poll(context).map(Ok) } else { Poll::Ready(Err(self.lost())) }
+        if self.standing.holds(self.now()) {
+            set.as_mut().poll(context).map(Ok)
+        } else {
+            Poll::Ready(Err(self.lost()))
+        }
     }
 
     fn lost(&self) -> StoreError {

@@ -189,11 +189,7 @@ impl Dialer {
     }
 
     /// A connection on which nothing was asked yet but the login. With `heard`, one on which messages arrive.
-    pub(super) async fn dial(
-        &self,
-        address: &Address,
-        heard: Option<Heard>,
-    ) -> Result<Talk, DialError> {
+    pub(super) async fn dial(&self, address: &Address, heard: Option<Heard>) -> Result<Talk, DialError> {
         let silent = |_| DialError::Silent { address: address.clone() };
         let (connection, driver) =
             timeout(self.patience, self.connect(address, heard)).await.map_err(silent)??;

@@ -49,6 +49,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tracing::warn;
 
+use self::{
+    ahead::{NextEdges, RecallsRead},
+    due::NextLook,
+    holding::Holding,
+    marker::Marker,
+    value::Args,
+};
 pub use self::{
     at_rest::AtRest,
     check::{CheckError, Server},
@@ -58,7 +65,6 @@ pub use self::{
     script::Script,
     settings::{Address, Form, LinkSettings, Login},
 };
-use self::{ahead::{NextEdges, RecallsRead}, due::NextLook, holding::Holding, marker::Marker, value::Args};
 use crate::{
     clock::SharedClock,
     model::CompanyId,
@@ -163,10 +169,10 @@ impl Redis {
             return Err(OpenError::Incomplete { prefix });
         }
         let replica = fresh_name();
-        let [due, edges, recalls] =
-            link.listen_to(["due".to_owned(), "edges".to_owned(), format!("recall:{replica}")].map(
-                |channel| format!("{prefix}{channel}"),
-            ));
+        let [due, edges, recalls] = link.listen_to(
+            ["due".to_owned(), "edges".to_owned(), format!("recall:{replica}")]
+                .map(|channel| format!("{prefix}{channel}")),
+        );
         let companies = link.listen(format!("{prefix}companies"));
         let inner = Arc::new(Inner {
             link,

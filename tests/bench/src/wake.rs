@@ -23,7 +23,8 @@ use axum::{Json, Router, routing::get};
 use narvaro::{
     clock::{Clock, SystemClock},
     queue::{
-        Dispatcher, DispatcherSettings, DueStore, Lease, Settled, Shares, StoreError, TakesTurns, Urgency,
+        Dispatcher, DispatcherSettings, DueStore, HeldAhead, Lease, Settled, Shares, StoreError, TakesTurns,
+        Urgency,
     },
 };
 use serde::{Deserialize, Serialize};
