@@ -312,3 +312,63 @@ impl Ahead {
         turns.spawn(turn.instrument(span));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::queue::Gathered;
+
+    fn lease(mailbox: u64, company: &str) -> Lease {
+        Lease {
+            mailbox: MailboxId(mailbox),
+            company: company.parse().unwrap(),
+            revision: 1,
+            generation: Generation(1),
+            until: Timestamp::MAX,
+            gathered: Gathered::default(),
+            reads: false,
+            ahead: Some(Timestamp::UNIX_EPOCH),
+            state: Vec::new(),
+            intent: None,
+        }
+    }
+
+    #[test]
+    fn a_recall_is_heard_though_it_comes_before_the_lease_that_it_is_about() {
+        let held = Held::default();
+        held.recall(vec![(MailboxId(1), Generation(1)), (MailboxId(9), Generation(1))]);
+        let begun = held.begin(&[lease(1, "acme"), lease(2, "acme")]);
+        assert!(begun[0].recalled.is_cancelled() && !begun[1].recalled.is_cancelled());
+        held.recall(vec![(MailboxId(2), Generation(1))]);
+        assert!(begun[1].recalled.is_cancelled());
+        assert!(!held.begin(&[lease(9, "acme")])[0].recalled.is_cancelled(), "that was about an earlier one");
+    }
+
+    #[test]
+    fn a_company_that_has_its_share_is_named_until_less_is_held_of_it() {
+        let held = Held::default();
+        let _begun = held.begin(&[lease(1, "acme"), lease(2, "acme"), lease(3, "beta")]);
+        let acme: CompanyId = "acme".parse().unwrap();
+        assert_eq!((held.full(2), held.count()), (vec![acme.clone()], 3));
+        held.end(&acme, (MailboxId(1), Generation(1)));
+        assert_eq!((held.full(2), held.count()), (vec![], 2));
+    }
+
+    #[test]
+    fn nothing_goes_on_before_all_that_are_ready_for_the_instant_have_handed_over_or_gone() {
+        let held = Held::default();
+        let mut begun = held.begin(&[lease(1, "acme"), lease(2, "acme"), lease(3, "acme"), lease(4, "acme")]);
+        // The fourth is still being made ready: nobody waits for it.
+        begun[..3].iter_mut().for_each(HeldAhead::is_ready);
+        let (mut first, rest) = (begun.remove(0), begun);
+        let mut waits = Box::pin(first.all_handed_over());
+        let mut rest = rest.into_iter();
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(rest.next());
+        assert!(waits.as_mut().now_or_never().is_none());
+        rest.next().unwrap().hand_over();
+        assert!(waits.as_mut().now_or_never().is_some());
+    }
+}

@@ -87,7 +87,10 @@ impl Redis {
             }
             let (leases, next) = read?;
             *self.next_edges() = Some(next);
-            let Some(now_passed) = next.passed else { return Ok(leases) };
+            let Some(now_passed) = next.passed else {
+                self.inner.holding().forget_lapsed_ahead(before);
+                return Ok(leases);
+            };
             if !leases.is_empty() {
                 return Ok(leases);
             }

@@ -128,6 +128,11 @@ impl Holding {
         self.ahead.clear();
     }
 
+    /// Forgets those that were given ahead and that nobody has ended: their turn has failed.
+    pub(super) fn forget_lapsed_ahead(&mut self, now: Timestamp) {
+        self.ahead.retain(|_, held| held.until > now);
+    }
+
     /// All that were given ahead.
     pub(super) fn all_ahead(&self) -> impl Iterator<Item = (MailboxId, Generation)> {
         self.ahead.keys().copied()

@@ -344,11 +344,7 @@ fn report(
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of edges")]
     let handed_over = edges as usize;
     let mut promises = vec![
-        Promise::no_fewer(
-            "edges decided, and handed over where something is to be told",
-            handed_over,
-            mailboxes,
-        ),
+        Promise::no_fewer("edges decided and handed to their drivers", handed_over, mailboxes - skipped),
         Promise::no_fewer("phones that were told", phones.len(), options.mailboxes - skipped),
         Promise::no_more("phones that were told before the hour", early, 0),
         Promise::no_more("phones that were told though nothing changed, or twice", told_in_vain, 0),
