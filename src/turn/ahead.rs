@@ -25,7 +25,7 @@ const LAST_MOMENTS: SignedDuration = SignedDuration::from_secs(2);
 struct Ready {
     seat: Seat,
     state: MailboxState,
-    decision: Option<Decision>,
+    decision: Option<Box<Decision>>,
     announced: Vec<Shown>,
 }
 
@@ -33,28 +33,54 @@ impl Turns {
     /// Makes the turn ready, and takes it at its instant; hands the lease back where it is recalled or the service stops.
     pub(super) async fn hold_ahead(&self, mut lease: Lease, mut held: HeldAhead) -> Result<(), StoreError> {
         let instant = lease.ahead.unwrap_or(Timestamp::MIN);
+        let recalled = held.recalled.clone();
         // What is large and needed for a moment only is boxed: very many wait here.
         let ready = tokio::select! {
             biased;
-            because = self.called_off(&held.recalled, instant) => Err(because),
+            because = self.called_off(&recalled, instant) => Err(because),
             ready = Box::pin(self.make_ready(&mut lease, instant)) => Ok(ready?),
         };
-        held.is_ready();
         let ready = match ready {
-            Ok(ready) => tokio::select! {
-                biased;
-                because = self.called_off(&held.recalled, instant) => Err(because),
-                () = self.clock.sleep_until(instant) => Ok(ready),
-            },
-            called_off => called_off,
+            Ok(ready) => ready,
+            Err(because) => return self.give_back(&lease, because).await,
         };
-        match ready {
-            Ok(ready) => Box::pin(self.take_ready(lease, ready, held)).await,
-            Err(because) => {
-                drop(held);
-                Box::pin(self.give_back(&lease, because)).await
+        let standing = Standing::ahead(&lease);
+        let Some(ready) = ready else {
+            if let Some(because) = self.wait_for(instant, &recalled).await {
+                return self.give_back(&lease, because).await;
             }
+            return Box::pin(self.begin(&lease, &standing, None, Some(held))).await;
+        };
+        held.is_ready();
+        let Ready { seat, state, decision, announced } = *ready;
+        let mut turn = self.turn(&lease, &seat, state, &standing);
+        (turn.foreseen, turn.announced, turn.held) = (decision, announced, Some(held));
+        if let Some(because) = self.wait_for(instant, &recalled).await {
+            drop(turn);
+            return self.give_back(&lease, because).await;
         }
+        let newest = self.roster.seat(lease.mailbox);
+        if newest.is_some_and(|newest| Arc::ptr_eq(&newest.office, &seat.office)) {
+            return self.go_through(turn).await;
+        }
+        // The company is another one by now. Whatever was announced may be left so.
+        let Turn { state, mut held, .. } = *turn;
+        if let Some(held) = &mut held {
+            held.hand_over();
+        }
+        Box::pin(self.begin(&lease, &standing, Some(state), held)).await
+    }
+
+    /// Waits for the instant; why nothing is to be shown at it, where it is called off.
+    async fn wait_for(&self, instant: Timestamp, recalled: &CancellationToken) -> Option<&'static str> {
+        tokio::select! {
+            biased;
+            because = self.called_off(recalled, instant) => return Some(because),
+            () = self.clock.sleep_until(instant) => {}
+        }
+        metrics::counter!("narvaro_turns_total").increment(1);
+        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "shown").increment(1);
+        None
     }
 
     /// Returns when nothing is to be shown under the lease, and why.
@@ -95,42 +121,17 @@ impl Turns {
         let standing = Standing::ahead(lease);
         let mut turn = self.turn(lease, &seat, self.state_of(lease), &standing);
         let decision = turn.foresee(instant).await?;
-        let Turn { state, announced, .. } = turn;
+        let Turn { state, announced, .. } = *turn;
         // The document is parsed, and as large as the rest.
         lease.state = Vec::new();
         Ok(Some(Box::new(Ready { seat, state, decision, announced })))
-    }
-
-    /// The instant has come.
-    async fn take_ready(
-        &self,
-        lease: Lease,
-        ready: Option<Box<Ready>>,
-        mut held: HeldAhead,
-    ) -> Result<(), StoreError> {
-        metrics::counter!("narvaro_turns_total").increment(1);
-        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "shown").increment(1);
-        let standing = Standing::ahead(&lease);
-        let Some(ready) = ready else {
-            held.hand_over();
-            return self.begin(&lease, &standing, None, Some(held)).await;
-        };
-        let Ready { seat, state, decision, announced } = *ready;
-        let newest = self.roster.seat(lease.mailbox);
-        if newest.is_none_or(|newest| !Arc::ptr_eq(&newest.office, &seat.office)) {
-            // The company is another one by now. Whatever was announced may be left so.
-            held.hand_over();
-            return self.begin(&lease, &standing, Some(state), Some(held)).await;
-        }
-        let turn = self.turn(&lease, &seat, state, &standing);
-        self.go_through(Turn { announced, foreseen: decision, held: Some(held), ..turn }).await
     }
 }
 
 impl Turn<'_> {
     /// Decides for a moment that lies ahead, and announces what will be written then. `None` where that hangs on what the PBX shows, or on
     /// something else that is to be found out first.
-    async fn foresee(&mut self, instant: Timestamp) -> Result<Option<Decision>, StoreError> {
+    async fn foresee(&mut self, instant: Timestamp) -> Result<Option<Box<Decision>>, StoreError> {
         if self.seat.alias.as_deref() != Some(self.state.alias.as_str()) {
             return Ok(None);
         }

@@ -149,9 +149,9 @@ struct Turn<'a> {
     standing: &'a Standing,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
-    decision: Option<Decision>,
+    decision: Option<Box<Decision>>,
     /// What was decided ahead for the instant of the edge, as long as nothing has changed since.
-    foreseen: Option<Decision>,
+    foreseen: Option<Box<Decision>>,
     /// The place among all that are held for that instant.
     held: Option<HeldAhead>,
     /// Whether it was noted how soon after its edge the turn came to what it is about.
@@ -366,7 +366,8 @@ impl Turns {
                 return self.store.release(lease).await;
             }
         };
-        let turn = Turn { held, ..self.turn(lease, &seat, state, standing) };
+        let mut turn = self.turn(lease, &seat, state, standing);
+        turn.held = held;
         self.go_through(turn).await
     }
 
@@ -376,8 +377,8 @@ impl Turns {
         seat: &'a Seat,
         state: MailboxState,
         standing: &'a Standing,
-    ) -> Turn<'a> {
-        Turn {
+    ) -> Box<Turn<'a>> {
+        Box::new(Turn {
             turns: self,
             lease,
             seat,
@@ -395,11 +396,13 @@ impl Turns {
             foreseen: None,
             held: None,
             is_edge_noted: false,
-        }
+        })
     }
 
-    async fn go_through(&self, mut turn: Turn<'_>) -> Result<(), StoreError> {
-        let Turn { lease, seat, standing, .. } = turn;
+    /// Takes a turn from its start to its end. Very many wait here at a full hour: what is large is boxed, and what is boxed before the hour
+    /// costs nothing at it.
+    async fn go_through(&self, mut turn: Box<Turn<'_>>) -> Result<(), StoreError> {
+        let (lease, seat, standing) = (turn.lease, turn.seat, turn.standing);
         let ended = tokio::select! {
             // What an edge comes to is handed over before anything else.
             biased;
@@ -470,7 +473,6 @@ impl Turn<'_> {
     }
 
     async fn go(&mut self) -> Result<Ended, StoreError> {
-        // What is seldom, and large, is boxed: very many turns are under way at a full hour.
         let Some(alias) = self.seat.alias.clone() else { return Box::pin(self.leave()).await };
         if *self.state.alias != *alias && !Box::pin(self.move_to_alias(&alias)).await? {
             return Ok(Ended::GoesOn);

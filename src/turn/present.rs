@@ -182,9 +182,9 @@ impl Turn<'_> {
         serde_json::from_slice::<Intent>(document).map(|intent| intent.shown).unwrap_or_default()
     }
 
-    pub(super) fn decide(&self, now: Timestamp) -> Option<Decision> {
+    pub(super) fn decide(&self, now: Timestamp) -> Option<Box<Decision>> {
         let timetable = self.state.timetable.as_ref()?;
-        Some(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now))
+        Some(Box::new(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now)))
     }
 
     /// A timetable is not held on to for ever when its calendar has been kept from us: after a day the phone is let go.

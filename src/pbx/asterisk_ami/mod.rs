@@ -200,7 +200,8 @@ impl PbxDriver for AsteriskAmi {
 
     async fn set(&self, write: Write<'_>) -> Result<Shown, PbxError> {
         let _turn = self.turns.acquire().await.map_err(|_| LinkError::Closed)?;
-        let applied = self.apply(write.extension, write.wanted);
+        // Boxed, since very many may wait for their turn at the same time.
+        let applied = Box::pin(self.apply(write.extension, write.wanted));
         tokio::time::timeout(write.within, applied)
             .await
             .unwrap_or_else(|_| Err(LinkError::Silent(write.within).into()))

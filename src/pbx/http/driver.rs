@@ -389,7 +389,8 @@ impl PbxDriver for HttpPbx {
             return Err(PbxError::Unreachable(Silence::OutOfTime.into()));
         };
         let success = &self.plan.request(write.wanted).success;
-        self.ask(&mut found, &call, success, |names| self.prepare_write(&write, names)).await?;
+        // Boxed, since very many may wait for their turn at the same time.
+        Box::pin(self.ask(&mut found, &call, success, |names| self.prepare_write(&write, names))).await?;
         Ok(self.render(write.wanted))
     }
 
