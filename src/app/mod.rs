@@ -58,7 +58,7 @@ use crate::{
         AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, KeyError as EncryptionKeyError, Rich,
         StateKey as ConsentKey,
     },
-    queue::{Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
+    queue::{Ahead, AheadSettings, Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings, OpenError},
@@ -290,6 +290,12 @@ impl App {
             Arc::clone(&clock),
             DispatcherSettings { workers: config.queue.workers, hold },
         );
+        let ahead = Ahead::new(
+            Arc::clone(&queue),
+            Arc::clone(&turns) as Arc<dyn TakesTurns>,
+            Arc::clone(&clock),
+            AheadSettings { ahead: config.queue.ahead(), most: config.queue.ahead_most },
+        );
         let limits =
             ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
         let receiver = Receiver::new(keys, Arc::clone(&queue), brought, Arc::clone(&clock), limits);
@@ -328,6 +334,7 @@ impl App {
             listener::serve(private, routes, PRIVATE_CONNECTIONS, tasks.shutdown()),
         );
         tasks.spawn("turns", dispatcher.run(tasks.shutdown()));
+        tasks.spawn("edges", ahead.run(tasks.shutdown()));
         tasks.spawn("companies", Arc::clone(&offices).follow(tasks.shutdown()));
         tasks.spawn("jobs", Arc::clone(&operations).keep_jobs(tasks.shutdown()));
         let gone = leaving::see_off(offices, Arc::clone(&membership), Arc::clone(&clock), tasks.shutdown());

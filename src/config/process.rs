@@ -101,6 +101,9 @@ impl Admin {
 pub struct Queue {
     /// How many mailboxes have their turn at once.
     pub workers: usize,
+    /// How many edges are held ahead of their time.
+    pub ahead_most: usize,
+    ahead_secs: u64,
     lease_secs: u64,
     read_within_secs: u64,
     retry_first_secs: u64,
@@ -115,6 +118,11 @@ impl Queue {
     /// After how long a turn that says nothing counts as lost.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_secs)
+    }
+
+    /// How early edges are taken; zero: when they are due.
+    pub fn ahead(&self) -> Duration {
+        Duration::from_secs(self.ahead_secs)
     }
 
     /// How long one mailbox may read its calendar in one go.
@@ -139,6 +147,13 @@ impl Queue {
 
     pub(super) fn check(&self, pbx: &Pbx, checks: &mut Checks<'_>) {
         checks.within("queue.workers", self.workers as u64, 1..=1024, "each holds one mailbox at a time");
+        checks.within("queue.ahead_secs", self.ahead_secs, 0..=300, "0 holds none ahead");
+        checks.within(
+            "queue.ahead_most",
+            self.ahead_most as u64,
+            1..=1_000_000,
+            "each takes some kilobytes while it is held",
+        );
         checks.within(
             "queue.lease_secs",
             self.lease_secs,

@@ -37,7 +37,8 @@ pub struct Write<'a> {
     pub generation: Generation,
     /// The same for all attempts at this very change; unique otherwise.
     pub transition: &'a str,
-    /// Give up after this long: before the lease ends.
+    /// Give up after this long, from when its turn at the PBX has come. Until then it waits for as long as whoever asked does: very many
+    /// may be wanted of one PBX at the same instant.
     pub within: Duration,
 }
 

@@ -8,15 +8,20 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{DueStore, Lease, StoreError};
+use super::{DueStore, HeldAhead, Lease, StoreError};
 use crate::chain::Chain;
 use crate::clock::SharedClock;
+use crate::model::{Generation, MailboxId};
 
 /// Whoever takes a mailbox's turn and settles it.
 #[async_trait]
 pub trait TakesTurns: Send + Sync + 'static {
     /// Takes the turn. The lease is settled or released when this returns, or it has been lost.
     async fn take(&self, lease: Lease) -> Result<(), StoreError>;
+
+    /// Takes the turn of a mailbox that was leased [ahead](DueStore::lease_ahead), at the instant for which it was: until then it is made
+    /// ready, and handed back where it is recalled. Settled, released or lost when this returns, as above.
+    async fn take_ahead(&self, lease: Lease, held: HeldAhead) -> Result<(), StoreError>;
 }
 
 /// How turns are handed out.
@@ -96,19 +101,7 @@ impl Dispatcher {
                 let span = info_span!("turn", mailbox.id = %lease.mailbox, generation = %lease.generation);
                 under_way.spawn(
                     async move {
-                        // A turn that panics loses its lease by time and is repeated; the others go on.
-                        match AssertUnwindSafe(turns.take(lease)).catch_unwind().await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => {
-                                metrics::counter!("narvaro_turns_unsettled_total").increment(1);
-                                warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
-                                store.abandon(mailbox, generation);
-                            }
-                            Err(_) => {
-                                metrics::counter!("narvaro_turns_panicked_total").increment(1);
-                                error!("A turn has failed; it will be repeated. Please report this");
-                            }
-                        }
+                        see_through(&*store, mailbox, generation, turns.take(lease)).await;
                         drop(permit);
                     }
                     .instrument(span),
@@ -116,5 +109,26 @@ impl Dispatcher {
             }
         }
         while under_way.join_next().await.is_some() {}
+    }
+}
+
+/// Takes note of how a turn ends. One that panics loses its lease by time and is repeated; the others go on.
+pub(super) async fn see_through(
+    store: &dyn DueStore,
+    mailbox: MailboxId,
+    generation: Generation,
+    turn: impl Future<Output = Result<(), StoreError>>,
+) {
+    match AssertUnwindSafe(turn).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            metrics::counter!("narvaro_turns_unsettled_total").increment(1);
+            warn!(error = %Chain(&error), "A turn could not be settled; it will be repeated");
+            store.abandon(mailbox, generation);
+        }
+        Err(_) => {
+            metrics::counter!("narvaro_turns_panicked_total").increment(1);
+            error!("A turn has failed; it will be repeated. Please report this");
+        }
     }
 }

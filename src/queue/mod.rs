@@ -22,10 +22,14 @@
 //! Why not by urgency: a notification is as urgent as an edge, and those of twenty slow companies would fill any number of
 //! workers that are kept for what is urgent.
 //!
+//! At a full hour very many edges fall due at one instant. They are handed out before it, as far as the store can
+//! ([`lease_ahead`](DueStore::lease_ahead)), so that at the instant nobody asks the store anything ([`ahead`]).
+//!
 //! It does not know what a state or an intent says: both are documents of the turn.
 //!
 //! The module declares the port; `store/` implements it.
 
+pub mod ahead;
 mod dispatcher;
 mod mark;
 mod replicas;
@@ -35,6 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use ahead::{AHEAD_HOLD, Ahead, AheadSettings, HeldAhead};
 pub use dispatcher::{Dispatcher, DispatcherSettings, TakesTurns};
 pub use mark::{Gathered, Hint, Mark, Reason, Reasons, Tally};
 pub use replicas::{ANNOUNCE_EVERY, Duty, GONE_AFTER, Replica, ReplicaRecord, Replicas};
@@ -73,6 +78,8 @@ pub struct Lease {
     pub gathered: Gathered,
     /// Whether it is held for the reading that an earlier turn found no room for.
     pub reads: bool,
+    /// The instant before which nothing may be done under it, by the calendar's time: it was given [ahead](DueStore::lease_ahead).
+    pub ahead: Option<Timestamp>,
     /// The turn's document as it was last stored; empty for a mailbox that never had a turn.
     pub state: Vec<u8>,
     /// What a turn that did not come to its end had announced to write.
@@ -169,6 +176,34 @@ pub trait DueStore: Send + Sync + 'static {
     /// Returns when a mailbox is due that nobody holds and that [`lease`](Self::lease) would hand out: at once on a mark, without polling.
     async fn wait(&self);
 
+    /// Takes up to `most` mailboxes that are due as [urgently](Urgency::Now) as an edge is, and not yet: within `ahead` from now. Each is
+    /// leased until `hold` after it is due, and is no part of anybody's share until it [reads](Self::begin_reading). Those of `full` companies
+    /// are left. Where something is marked that is due before then, the lease is [recalled](Self::recalled).
+    ///
+    /// A store whose leases cost next to nothing gives none: its edges are leased when they are due.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn lease_ahead(
+        &self,
+        _most: usize,
+        _ahead: Duration,
+        _hold: Duration,
+        _full: &[CompanyId],
+    ) -> Result<Vec<Lease>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Returns when [`lease_ahead`](Self::lease_ahead) may have something, without polling. Never, where it never has.
+    async fn wait_ahead(&self, _ahead: Duration) {
+        std::future::pending().await
+    }
+
+    /// Waits until leases that were given ahead are wanted back, and names them; some may have ended already, and some may be named twice.
+    async fn recalled(&self) -> Vec<(MailboxId, Generation)> {
+        std::future::pending().await
+    }
+
     /// Holds on to a lease for `hold` from now.
     ///
     /// # Errors
@@ -194,7 +229,8 @@ pub trait DueStore: Send + Sync + 'static {
     /// [`StoreError::LeaseLost`]: nothing was stored.
     async fn settle(&self, lease: &Lease, settled: Settled) -> Result<(), StoreError>;
 
-    /// Hands a lease back untouched: what it had gathered is due again at once.
+    /// Hands a lease back untouched: what it had gathered is due again at once. One that was given ahead is due as before, and
+    /// what was announced under it counts as not announced.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`].
@@ -226,7 +262,7 @@ pub struct Depth {
     pub due: usize,
     /// Since when something has been due that nobody took, to the nearest company's most urgent.
     pub oldest_due: Option<Timestamp>,
-    /// Leased.
+    /// Leased; those that were given ahead count from the instant on for which they are held.
     pub leased: usize,
     /// The earliest due time of those not yet due.
     pub next: Option<Timestamp>,

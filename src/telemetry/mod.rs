@@ -4,7 +4,7 @@
 //! `clientState`, request bodies (I5). Types that hold such things print as `[redacted]`; libraries that log what they
 //! send (HTTP clients, the calendar SDK) are held at `warn` whatever level is asked for.
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -67,13 +67,19 @@ pub fn log(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
 /// Bounds of the latency histograms, in seconds: fine around the promises of 250 ms and 1 s.
 const BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.175, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 900.0];
 
+/// Those of the time from an edge to the hand-over of what it brings, where a millisecond is much and a second too much.
+const FINE_BUCKETS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 10.0];
+
 /// Collects metrics; the handle renders them for Prometheus.
 ///
 /// # Errors
 /// [`TelemetryError::Twice`].
 pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     let twice = |error: BuildError| TelemetryError::Twice(Box::new(error));
-    PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(twice)?.install_recorder().map_err(twice)
+    let fine = Matcher::Full("narvaro_edge_scheduling_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS).map_err(twice)?;
+    builder.set_buckets_for_metric(fine, &FINE_BUCKETS).map_err(twice)?.install_recorder().map_err(twice)
 }
 
 /// Folds what histograms have gathered together every few seconds; without it they grow while nobody asks for metrics.

@@ -8,10 +8,14 @@
 //! when the service stops; where as many turns read as may ([`crate::queue`]), it does not even begin. What
 //! was not read stays owed.
 //!
+//! A turn whose edge was leased [ahead](crate::queue::ahead) is made ready before its instant: decided, and what it will write is announced. At the
+//! instant it is the same turn as any other.
+//!
 //! Before a write to the PBX the turn announces it in the store ([`crate::queue::DueStore::intend`]). After a
 //! crash between write and settling, what shows on the PBX is then known as ours and not taken for a change
 //! by hand; and a worker that has lost its lease is refused there, so that no write is overtaken by an older one (I3).
 
+mod ahead;
 mod present;
 mod read;
 mod retry;
@@ -30,7 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -46,7 +50,10 @@ use crate::{
     decide::Decision,
     health::Health,
     model::{CompanyId, Disposition, MailboxId, Shown},
-    queue::{DueStore, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    queue::{
+        AHEAD_HOLD, DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns,
+        Urgency,
+    },
     subscription::WatchPlan,
 };
 
@@ -87,6 +94,9 @@ const NOT_AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 /// How long a lease may have been on its way from the store, and by how much a clock here may run slower than the store's.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(5);
 
+/// By how much a clock here may run slower than the store's in the minute for which a lease is held ahead.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(1);
+
 /// How long a store that is away is left alone.
 const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
@@ -102,7 +112,15 @@ pub struct Turns {
     settings: TurnSettings,
     shutdown: CancellationToken,
     ended: broadcast::Sender<MailboxId>,
+    /// For turns that were held ahead, which may be very many at once and are bounded by no workers: what they ask the store at a time.
+    asking: Semaphore,
+    /// The same for what they leave behind, which is not to wait for the former.
+    leaving: Semaphore,
 }
+
+/// Questions to the store at a time by turns that were held ahead: enough to keep it busy, and few enough to be answered within the
+/// time of a call.
+const ASKING: usize = 64;
 
 /// Turns that may end before who follows them looks.
 const ENDED_KEPT: usize = 1_024;
@@ -131,25 +149,48 @@ struct Turn<'a> {
     standing: &'a Standing,
     /// What this turn has announced to write so far.
     announced: Vec<Shown>,
-    decision: Option<Decision>,
+    decision: Option<Box<Decision>>,
+    /// What was decided ahead for the instant of the edge, as long as nothing has changed since.
+    foreseen: Option<Box<Decision>>,
+    /// The place among all that are held for that instant.
+    held: Option<HeldAhead>,
+    /// Whether it was noted how soon after its edge the turn came to what it is about.
+    is_edge_noted: bool,
 }
 
 /// Until when a lease surely stands: as the store answered last, by the clock here. An answer may lie unread for long, where
 /// the process was stopped or the machine slept.
-struct Standing(AtomicI64);
+struct Standing {
+    until: AtomicI64,
+    /// How soon it is extended for the first time.
+    first: SignedDuration,
+    /// Whether it was given ahead.
+    is_ahead: bool,
+}
 
 impl Standing {
-    fn until(at: Timestamp) -> Self {
-        Self(AtomicI64::new(at.as_microsecond()))
+    fn of(lease: &Lease, hold: Duration) -> Self {
+        let third = SignedDuration::try_from(hold / 3).unwrap_or(SignedDuration::from_secs(1));
+        let until = AtomicI64::new((lease.until - ON_ITS_WAY).as_microsecond());
+        Self { until, first: third, is_ahead: false }
+    }
+
+    /// That of a lease that was given ahead. It was on its way long before its end; and what very many have to extend at the same time,
+    /// they do one after the other.
+    fn ahead(lease: &Lease) -> Self {
+        let third = SignedDuration::try_from(AHEAD_HOLD / 3).unwrap_or(SignedDuration::from_secs(1));
+        let own = SignedDuration::from_millis(i64::try_from(lease.mailbox.0 % 2_000).unwrap_or_default());
+        let until = AtomicI64::new((lease.until - CLOCKS_DIFFER).as_microsecond());
+        Self { until, first: third + own, is_ahead: true }
     }
 
     fn move_to(&self, at: Timestamp) {
-        self.0.store(at.as_microsecond(), Ordering::Release);
+        self.until.store(at.as_microsecond(), Ordering::Release);
     }
 
     /// Whether it stands at `at`.
     fn holds(&self, at: Timestamp) -> bool {
-        at.as_microsecond() < self.0.load(Ordering::Acquire)
+        at.as_microsecond() < self.until.load(Ordering::Acquire)
     }
 }
 
@@ -197,7 +238,8 @@ impl Turns {
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         let ended = broadcast::Sender::new(ENDED_KEPT);
-        Arc::new(Self { store, roster, offices, clock, settings, shutdown, ended })
+        let (asking, leaving) = (Semaphore::new(ASKING), Semaphore::new(ASKING));
+        Arc::new(Self { store, roster, offices, clock, settings, shutdown, ended, asking, leaving })
     }
 
     /// Tells which mailboxes' turns end from now on, once what they leave behind is stored.
@@ -218,10 +260,9 @@ impl Turns {
         Ok(sits())
     }
 
-    async fn put_off(&self, lease: &Lease) -> Result<(), StoreError> {
+    async fn put_off(&self, lease: &Lease, mut state: MailboxState) -> Result<(), StoreError> {
         debug!(company.id = %lease.company, "Mailbox {} has no seat yet", lease.mailbox);
         metrics::counter!("narvaro_turns_put_off_total").increment(1);
-        let mut state = self.state_of(lease);
         state.owed.merge(&lease.gathered);
         if lease.gathered.reasons.contains(Reason::RenewAsked) {
             state.renewal_tried_at = Some(self.clock.now());
@@ -265,11 +306,12 @@ impl Turns {
     /// the lease to, until its time is over.
     async fn keep(&self, lease: &Lease, standing: &Standing) -> StoreError {
         let third = SignedDuration::try_from(self.settings.hold / 3).unwrap_or(SignedDuration::from_secs(1));
-        let mut wait = third;
+        let mut wait = standing.first;
         loop {
             let now = self.clock.now();
             self.clock.sleep_until(now + wait).await;
             wait = third;
+            let _few = self.few(standing, &self.asking).await;
             let asked = self.clock.now();
             match self.store.extend(lease, self.settings.hold).await {
                 Ok(_) => standing.move_to(self.stands_until(asked)),
@@ -288,6 +330,7 @@ impl Turns {
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
     /// shown in the turn would have to be found out again.
     async fn settle(&self, lease: &Lease, settled: Settled, standing: &Standing) -> Result<(), StoreError> {
+        let _few = self.few(standing, &self.leaving).await;
         loop {
             match self.store.settle(lease, settled.clone()).await {
                 Err(StoreError::Unavailable(error)) if standing.holds(self.clock.now() + STORE_PAUSE) => {
@@ -298,26 +341,48 @@ impl Turns {
             }
         }
     }
-}
 
-#[async_trait]
-impl TakesTurns for Turns {
-    async fn take(&self, lease: Lease) -> Result<(), StoreError> {
-        metrics::counter!("narvaro_turns_total").increment(1);
-        let standing = Standing::until(lease.until - ON_ITS_WAY);
-        let seat = match self.seat(&lease, &standing).await {
+    /// A place among the few that ask the store at a time, for turns that no worker bounds.
+    async fn few<'a>(&self, standing: &Standing, places: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        // The semaphores are never closed.
+        if standing.is_ahead { places.acquire().await.ok() } else { None }
+    }
+
+    /// Takes the turn of a mailbox, whose state may have been read already.
+    async fn begin(
+        &self,
+        lease: &Lease,
+        standing: &Standing,
+        state: Option<MailboxState>,
+        held: Option<HeldAhead>,
+    ) -> Result<(), StoreError> {
+        let seat = self.seat(lease, standing).await;
+        let state = state.unwrap_or_else(|| self.state_of(lease));
+        let seat = match seat {
             Ok(Some(seat)) => seat,
-            Ok(None) => return self.put_off(&lease).await,
+            Ok(None) => return self.put_off(lease, state).await,
             Err(error) => {
                 warn!(company.id = %lease.company, error = %Chain(&error), "What is stored of company `{}` cannot be read; mailbox {} waits", lease.company, lease.mailbox);
-                return self.store.release(&lease).await;
+                return self.store.release(lease).await;
             }
         };
-        let mut turn = Turn {
+        let mut turn = self.turn(lease, &seat, state, standing);
+        turn.held = held;
+        self.go_through(turn).await
+    }
+
+    fn turn<'a>(
+        &'a self,
+        lease: &'a Lease,
+        seat: &'a Seat,
+        state: MailboxState,
+        standing: &'a Standing,
+    ) -> Box<Turn<'a>> {
+        Box::new(Turn {
             turns: self,
-            lease: &lease,
-            seat: &seat,
-            state: self.state_of(&lease),
+            lease,
+            seat,
+            state,
             now_asked: lease.gathered.reasons,
             has_read: false,
             watch_tended: false,
@@ -325,13 +390,24 @@ impl TakesTurns for Turns {
             pbx_unread: false,
             put_off: false,
             company_doubted: false,
-            standing: &standing,
+            standing,
             announced: Vec::new(),
             decision: None,
-        };
+            foreseen: None,
+            held: None,
+            is_edge_noted: false,
+        })
+    }
+
+    /// Takes a turn from its start to its end. Very many wait here at a full hour: what is large is boxed, and what is boxed before the hour
+    /// costs nothing at it.
+    async fn go_through(&self, mut turn: Box<Turn<'_>>) -> Result<(), StoreError> {
+        let (lease, seat, standing) = (turn.lease, turn.seat, turn.standing);
         let ended = tokio::select! {
+            // What an edge comes to is handed over before anything else.
+            biased;
             ended = turn.run() => ended,
-            lost = self.keep(&lease, &standing) => Err(lost),
+            lost = self.keep(lease, standing) => Err(lost),
         };
         // Told once, whatever became of the reading that found it, and so not within its bounds.
         if turn.company_doubted {
@@ -339,7 +415,7 @@ impl TakesTurns for Turns {
         }
         match ended? {
             Ended::Gone => {
-                self.settle(&lease, Settled::Gone, &standing).await?;
+                self.settle(lease, Settled::Gone, standing).await?;
                 self.roster.unseat_retired(lease.mailbox);
             }
             Ended::GoesOn => {
@@ -347,12 +423,25 @@ impl TakesTurns for Turns {
                 let to_read = turn.to_read();
                 let state = turn.state.write();
                 let next = Settled::Next { state, due, urgency, to_read };
-                self.settle(&lease, next, &standing).await?;
+                self.settle(lease, next, standing).await?;
             }
         }
         // Nobody may be listening.
         drop(self.ended.send(lease.mailbox));
         Ok(())
+    }
+}
+
+#[async_trait]
+impl TakesTurns for Turns {
+    async fn take(&self, lease: Lease) -> Result<(), StoreError> {
+        metrics::counter!("narvaro_turns_total").increment(1);
+        let standing = Standing::of(&lease, self.settings.hold);
+        self.begin(&lease, &standing, None, None).await
+    }
+
+    async fn take_ahead(&self, lease: Lease, held: HeldAhead) -> Result<(), StoreError> {
+        self.hold_ahead(lease, held).await
     }
 }
 
@@ -384,16 +473,17 @@ impl Turn<'_> {
     }
 
     async fn go(&mut self) -> Result<Ended, StoreError> {
-        let Some(alias) = self.seat.alias.clone() else { return self.leave().await };
-        if *self.state.alias != *alias && !self.move_to_alias(&alias).await? {
+        let Some(alias) = self.seat.alias.clone() else { return Box::pin(self.leave()).await };
+        if *self.state.alias != *alias && !Box::pin(self.move_to_alias(&alias)).await? {
             return Ok(Ended::GoesOn);
         }
         if self.state.timetable.is_some() {
             self.read_back().await;
         }
         self.present().await?;
+        self.let_others_go_first().await;
         if self.wants_calendar() {
-            self.calendar().await?;
+            Box::pin(self.calendar()).await?;
         }
         if self.seat.office.integration.is_none() {
             self.note_missing_consent();

@@ -1,5 +1,10 @@
 //! The writing part of a turn: what should show against what shows.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
@@ -14,7 +19,7 @@ use crate::{
     health::Health,
     model::{Profile, Readback, Shown, Wanted},
     presence::{PbxDriver, PbxError, Write},
-    queue::{Lease, Reason, StoreError},
+    queue::{HeldAhead, Lease, Reason, StoreError},
 };
 
 /// A PBX that crashes may forget what it acknowledged last: Asterisk's database is written to disk once a second, and
@@ -62,10 +67,15 @@ impl Turn<'_> {
             return;
         };
         let abilities = driver.abilities();
-        if !self.wants_read_back() {
+        if !self.wants_read_back(self.now()) {
             // Still owed, where the PBX is left alone for now.
             self.pbx_unread = self.state.owed.reasons.any(&PBX_NEWS);
             return;
+        }
+        // Whatever is found may change what was foreseen, and others do not wait for it.
+        self.foreseen = None;
+        if let Some(held) = &mut self.held {
+            held.hand_over();
         }
         let now = self.now();
         let profiles = &self.seat.ruleset().rules.profiles;
@@ -81,11 +91,12 @@ impl Turn<'_> {
         }
     }
 
-    fn wants_read_back(&self) -> bool {
+    /// Whether the PBX is to be read back in a turn at `at`.
+    pub(super) fn wants_read_back(&self, at: Timestamp) -> bool {
         let marked = self.now_asked.any(&PBX_NEWS) || self.now_asked.any(&[Reason::Started, Reason::Asked]);
-        let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), self.now());
+        let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), at);
         let owed = self.state.owed.reasons.any(&PBX_NEWS) && !rests;
-        let due = self.state.read_back_at.is_some_and(|at| at <= self.now());
+        let due = self.state.read_back_at.is_some_and(|due| due <= at);
         marked || owed || due || self.lease.intent.is_some() || self.state.acknowledged.is_none()
     }
 
@@ -171,9 +182,9 @@ impl Turn<'_> {
         serde_json::from_slice::<Intent>(document).map(|intent| intent.shown).unwrap_or_default()
     }
 
-    fn decide(&self, now: Timestamp) -> Option<Decision> {
+    pub(super) fn decide(&self, now: Timestamp) -> Option<Box<Decision>> {
         let timetable = self.state.timetable.as_ref()?;
-        Some(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now))
+        Some(Box::new(decide(&self.seat.ruleset().rules, timetable, &self.state.layers, now)))
     }
 
     /// A timetable is not held on to for ever when its calendar has been kept from us: after a day the phone is let go.
@@ -193,6 +204,7 @@ impl Turn<'_> {
         if over && holds {
             info!("The calendar of mailbox {} has been kept from us for a day: let go", self.lease.mailbox);
             self.state.let_go();
+            self.foreseen = None;
             self.state.owed.reasons.insert(Reason::Missed);
         }
     }
@@ -202,24 +214,34 @@ impl Turn<'_> {
     pub(super) async fn present(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         self.let_go_when_shut_out(now);
-        let Some(decision) = self.decide(now) else {
+        // Between the moment that it was made for and its next edge a decision stays what it is.
+        let foreseen = self.foreseen.take();
+        let foreseen = foreseen.filter(|decision| decision.next_edge.is_none_or(|edge| now < edge));
+        let is_foreseen = foreseen.is_some();
+        let Some(decision) = foreseen.or_else(|| self.decide(now)) else {
             // With nothing to write there is nothing to try again.
             self.state.pbx_trouble.take_if(|trouble| trouble.retry_at <= now);
             return Ok(());
         };
         self.state.layers = decision.layers.clone();
-        let outcome = self.show(&decision, now).await;
+        let outcome = self.show(&decision, now, is_foreseen).await;
         self.decision = Some(decision);
         outcome
     }
 
-    async fn show(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
+    async fn show(
+        &mut self,
+        decision: &Decision,
+        now: Timestamp,
+        is_foreseen: bool,
+    ) -> Result<(), StoreError> {
         let Some(driver) = self.seat.office.driver.clone() else {
             // Nobody is left who could make up for what failed.
             self.state.pbx_trouble = None;
             return Ok(());
         };
         if !self.must_write(&*driver, decision) {
+            self.note_edge();
             if !self.pbx_unread {
                 self.state.pbx_trouble = None;
             }
@@ -234,15 +256,23 @@ impl Turn<'_> {
         {
             return Ok(());
         }
-        let rendered = driver.render(&decision.wanted);
-        self.announced.push(rendered.clone());
-        let mut shown = self.announced_before();
-        shown.extend_from_slice(&self.announced);
-        #[expect(clippy::expect_used, reason = "keys are texts and no value can refuse")]
-        let document = serde_json::to_vec(&Intent { shown }).expect("maps of texts can always be written");
-        self.announce(document).await?;
-        match self.write(&*driver, &decision.wanted).await {
+        let announced = self.announced.last().filter(|_| is_foreseen).cloned();
+        let rendered = match announced {
+            Some(rendered) => rendered,
+            None => {
+                let rendered = driver.render(&decision.wanted);
+                let document = self.intent(&rendered);
+                self.announce(document).await?;
+                rendered
+            }
+        };
+        self.note_edge();
+        let mut held = self.held.take();
+        let written = self.write(&*driver, &decision.wanted, held.as_mut()).await?;
+        self.held = held;
+        match written {
             Ok(shown) => {
+                metrics::counter!("narvaro_presence_writes_total").increment(1);
                 self.measure(decision, now);
                 let at = self.now();
                 self.state.replaced =
@@ -261,6 +291,32 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// What is to be announced of a write, together with what was announced before it and may show.
+    pub(super) fn intent(&mut self, rendered: &Shown) -> Vec<u8> {
+        self.announced.push(rendered.clone());
+        let mut shown = self.announced_before();
+        shown.extend_from_slice(&self.announced);
+        #[expect(clippy::expect_used, reason = "keys are texts and no value can refuse")]
+        serde_json::to_vec(&Intent { shown }).expect("maps of texts can always be written")
+    }
+
+    /// How soon after its edge a turn came to what it is about: to the hand-over of the write, or to finding that none is needed.
+    fn note_edge(&mut self) {
+        let now = self.now();
+        let Some(edge) = self.state.next_edge.filter(|edge| *edge <= now) else { return };
+        if !std::mem::replace(&mut self.is_edge_noted, true) {
+            let lag = now.duration_since(edge).as_secs_f64();
+            metrics::histogram!("narvaro_edge_scheduling_seconds").record(lag);
+        }
+    }
+
+    /// Where very many are held for the same instant, nothing goes on before all of them have done what was to be done at it.
+    pub(super) async fn let_others_go_first(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.all_handed_over().await;
+        }
+    }
+
     /// Announces a write. Where the store is away, a lease that surely outlasts the write is enough: an edge that has begun to be
     /// shown does not wait for the store, and nobody else can show anything meanwhile. An answer that was read too late is none: the
     /// lease may have ended since.
@@ -275,10 +331,7 @@ impl Turn<'_> {
                 metrics::counter!("narvaro_writes_unannounced_total").increment(1);
                 Ok(())
             }
-            Ok(()) if !self.standing.holds(self.now()) => {
-                let Lease { mailbox, generation, .. } = *self.lease;
-                Err(StoreError::LeaseLost { mailbox, generation })
-            }
+            Ok(()) if !self.standing.holds(self.now()) => Err(self.lost()),
             outcome => outcome,
         }
     }
@@ -321,14 +374,20 @@ impl Turn<'_> {
     }
 
     /// Whether the PBX has to be told. After an apply also where the PBX's own settings make something else of the same.
-    fn must_write(&self, driver: &dyn PbxDriver, decision: &Decision) -> bool {
+    pub(super) fn must_write(&self, driver: &dyn PbxDriver, decision: &Decision) -> bool {
         let told = self.state.told.as_ref();
         let retold = self.now_asked.contains(Reason::Applied)
             && told.map(|told| driver.render(told)) != self.state.acknowledged;
         retold || decision.must_write(told)
     }
 
-    async fn write(&self, driver: &dyn PbxDriver, wanted: &Wanted) -> Result<Shown, PbxError> {
+    /// Hands a write to the driver and waits for the PBX's answer; first of all for the others that are held for the same instant.
+    async fn write(
+        &self,
+        driver: &dyn PbxDriver,
+        wanted: &Wanted,
+        held: Option<&mut HeldAhead>,
+    ) -> Result<Result<Shown, PbxError>, StoreError> {
         // A turn may write twice: at an edge, and after it has read.
         let (mailbox, generation) = (self.lease.mailbox, self.lease.generation);
         let transition = format!("{mailbox}-{generation}-{}", self.announced.len());
@@ -340,9 +399,35 @@ impl Turn<'_> {
             transition: &transition,
             within: self.turns.settings.write_within,
         };
-        let shown = driver.set(write).await?;
-        metrics::counter!("narvaro_presence_writes_total").increment(1);
-        Ok(shown)
+        let mut set = driver.set(write);
+        if let Some(held) = held {
+            // Once is enough to stand in the driver's queue.
+            let begun = std::future::poll_fn(|context| Poll::Ready(self.go_on_with(&mut set, context))).await;
+            held.all_handed_over().await;
+            if let Poll::Ready(outcome) = begun {
+                return outcome;
+            }
+        }
+        std::future::poll_fn(|context| self.go_on_with(&mut set, context)).await
+    }
+
+    /// Goes on with a write as long as the lease surely stands: asked each time, because it may have waited for its turn at the PBX, and the
+    /// process may have been stopped meanwhile (I3).
+    fn go_on_with(
+        &self,
+        set: &mut Pin<Box<dyn Future<Output = Result<Shown, PbxError>> + Send + '_>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Result<Shown, PbxError>, StoreError>> {
+        if self.standing.holds(self.now()) {
+            set.as_mut().poll(context).map(Ok)
+        } else {
+            Poll::Ready(Err(self.lost()))
+        }
+    }
+
+    fn lost(&self) -> StoreError {
+        let Lease { mailbox, generation, .. } = *self.lease;
+        StoreError::LeaseLost { mailbox, generation }
     }
 
     /// How late the change was: against the span edge that was due, or against the first mark that led to it.

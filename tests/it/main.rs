@@ -28,6 +28,7 @@ mod nights;
 mod proxy;
 mod reading;
 mod readme;
+mod redis_ahead;
 mod redis_link;
 mod redis_service;
 mod redis_store;

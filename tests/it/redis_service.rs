@@ -1,9 +1,10 @@
-//! The whole service while its Redis is away.
+//! The whole service on Redis: while Redis is away, and edges that are held ahead of their time.
 
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
-use narvaro_sim::{Fault, FaultKind};
+use jiff::{SignedDuration, Timestamp};
+use narvaro::{clock::ManualClock, queue::AHEAD_HOLD};
+use narvaro_sim::{EventSpec, Fault, FaultKind, PbxPresence};
 use serde_json::json;
 
 use crate::world::{ANNA, LIMIT, World, at};
@@ -24,6 +25,116 @@ async fn comes_back(world: &World) {
         assert!(Instant::now() < end, "nothing goes on");
         tokio::task::yield_now().await;
     }
+}
+
+/// A service whose PBX can only be written to, and of whose mailbox 201 a meeting that begins at 08:01 is held ahead at 08:00:50.
+async fn holding() -> (World, String) {
+    let world = World::on_redis().await;
+    let pbx = world.http_pbx("acme");
+    let write_only = pbx.split("[pbx.http.restore]").next().unwrap();
+    world.apply(&world.file("acme", "", "", write_only, &[("201", ANNA, "")])).await;
+    let event = world.event("MÖT", "2026-11-23 08:01", "2026-11-23 09:00");
+    world.settle().await;
+    world.move_to(edge() - SignedDuration::from_secs(10));
+    world.until("the edge is held, and announced", async || world.held_ahead() == (1, 1)).await;
+    world.settle().await;
+    (world, event)
+}
+
+fn edge() -> Timestamp {
+    at("2026-11-23 08:01")
+}
+
+/// What the PBX was told since the meeting is known.
+fn told(world: &World) -> Vec<String> {
+    let writes = world.sim.journal().pbx_writes().into_iter();
+    let ours = writes.filter(|write| !write.by_hand && write.profile != "available");
+    ours.map(|write| write.profile).collect()
+}
+
+#[tokio::test]
+async fn i6_an_edge_that_is_held_ahead_is_shown_at_its_instant_and_once() {
+    let (world, _) = holding().await;
+    assert_eq!(told(&world), [""; 0], "not before");
+    world.move_to(edge());
+    world.until_shows("201", "meeting").await;
+    assert_eq!((world.held_ahead(), told(&world)), ((0, 0), vec!["meeting".to_owned()]));
+    world.advance_to("2026-11-23 09:00").await;
+    assert_eq!(world.shows("201").profile, "available", "the next edge too");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_changed_while_its_edge_is_held_shows_as_it_is_then() {
+    let (world, event) = holding().await;
+    world.patch(&event, EventSpec::new("Lunch").at(at("2026-11-23 08:01"), at("2026-11-23 09:00"))).await;
+    world.until("the new edge is held", async || world.held_ahead() == (1, 1)).await;
+    world.move_to(edge());
+    world.until_shows("201", "lunch").await;
+    assert_eq!(told(&world), ["lunch"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_put_off_while_its_edge_is_held_shows_later() {
+    let (world, event) = holding().await;
+    world.patch(&event, EventSpec::new("MÖT").at(at("2026-11-23 08:02"), at("2026-11-23 09:00"))).await;
+    world.advance_to("2026-11-23 08:01").await;
+    assert_eq!(told(&world), [""; 0]);
+    world.advance_to("2026-11-23 08:02").await;
+    world.until_shows("201", "meeting").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i6_an_edge_that_is_held_ahead_is_shown_at_its_instant_though_redis_has_gone_away() {
+    let (world, _) = holding().await;
+    world.move_to(edge() - SignedDuration::from_secs(5));
+    world.spoil_store(true);
+    world.move_to(edge());
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);
+    comes_back(&world).await;
+    world.settle().await;
+    assert_eq!(told(&world), ["meeting"]);
+    world.advance_to("2026-11-23 09:00").await;
+    assert_eq!(world.shows("201").profile, "available", "it was known as ours");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_edge_whose_holder_is_told_to_stop_is_shown_on_time_by_another() {
+    let (mut world, _) = holding().await;
+    let other = world.beside_on_redis(&world.clock).await;
+    world.stop().await;
+    world.until("the other one holds it", async || world.held_ahead() == (1, 1)).await;
+    assert_eq!(told(&world), [""; 0]);
+    world.move_to(edge());
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);
+    other.stop().await;
+    assert_eq!(told(&world), ["meeting"]);
+    world.start().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i3_a_holder_that_was_stopped_until_its_hold_ran_out_writes_nothing() {
+    let (mut world, _) = holding().await;
+    // The other one's time goes on, the holder's stands still.
+    let clock = ManualClock::at(world.now());
+    let other = world.beside_on_redis(&clock).await;
+    let late = edge() + SignedDuration::try_from(AHEAD_HOLD).unwrap();
+    world.sim.set_time(late);
+    clock.advance_to(late);
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);
+    world.until("its turn has ended", async || other.depth().await.unwrap().leased == 0).await;
+    world.sim.pbx().set_by_hand("acme", "201", PbxPresence { profile: "lunch".into(), ..Default::default() });
+    world.clock.advance_to(late);
+    // A stop waits for what is held.
+    world.stop().await;
+    other.stop().await;
+    assert_eq!((told(&world), world.shows("201").profile.as_str()), (vec!["meeting".to_owned()], "lunch"));
+    world.start().await;
+    world.end().await;
 }
 
 #[tokio::test]

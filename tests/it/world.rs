@@ -274,6 +274,22 @@ impl World {
         Beside { app: app.unwrap(), handle }
     }
 
+    /// Starts one more process on the same Redis, with a clock of its own.
+    pub(crate) async fn beside_on_redis(&self, clock: &Arc<ManualClock>) -> App {
+        let socket = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sockets = Sockets { public: socket().await, private: socket().await };
+        let clock: SharedClock = Arc::clone(clock) as SharedClock;
+        App::start(self.config(), self.environment(), clock, None, sockets).await.unwrap()
+    }
+
+    /// How many edges are held ahead on Redis, by whomever, and for how many mailboxes a write is announced.
+    pub(crate) fn held_ahead(&self) -> (usize, usize) {
+        let redis = self.redis.as_ref().unwrap();
+        let held = redis.cli(&["ZCARD", "{narvaro}:ahead"]).trim().parse().unwrap();
+        let announced = redis.cli(&["KEYS", "{narvaro}:intent:*"]);
+        (held, announced.lines().filter(|line| !line.trim().is_empty()).count())
+    }
+
     /// What the service has of the shared store.
     pub(crate) fn handle(&self) -> &Handle {
         &self.shared.as_ref().unwrap().1

@@ -199,7 +199,12 @@ impl PbxDriver for AsteriskAmi {
     }
 
     async fn set(&self, write: Write<'_>) -> Result<Shown, PbxError> {
-        self.in_turn(write.within, self.apply(write.extension, write.wanted)).await
+        let _turn = self.turns.acquire().await.map_err(|_| LinkError::Closed)?;
+        // Boxed, since very many may wait for their turn at the same time.
+        let applied = Box::pin(self.apply(write.extension, write.wanted));
+        tokio::time::timeout(write.within, applied)
+            .await
+            .unwrap_or_else(|_| Err(LinkError::Silent(write.within).into()))
     }
 
     async fn read_back(&self, extension: &Extension, profiles: &[Profile]) -> Result<Readback, PbxError> {

@@ -43,7 +43,10 @@ pub struct HttpPbx {
     signer: Option<Signer>,
     transport: Transport,
     breaker: Breaker,
+    /// Requests that may be under way.
     slots: Semaphore,
+    /// Changes that may be under way, each with its requests one after the other.
+    turns: Semaphore,
     order: Order,
     signals: broadcast::Sender<PbxSignal>,
     clock: Dated,
@@ -81,6 +84,7 @@ impl HttpPbx {
             transport,
             breaker: Breaker::new(config.breaker),
             slots: Semaphore::new(within("concurrency", config.concurrency, 1, 64)?),
+            turns: Semaphore::new(config.concurrency),
             order: Order::default(),
             signals: broadcast::Sender::new(SIGNALS_KEPT),
             clock: Dated(clock),
@@ -364,9 +368,16 @@ impl PbxDriver for HttpPbx {
     }
 
     async fn set(&self, write: Write<'_>) -> Result<Shown, PbxError> {
-        let deadline = self.after(write.within);
         let lane = self.order.lane(write.extension);
         let place = lane.enter(write.extension, write.generation, self.now())?;
+        let turn = tokio::select! {
+            biased;
+            error = place.superseded() => return Err(error),
+            turn = self.turns.acquire() => turn,
+        };
+        // The semaphore is never closed.
+        let _turn = turn.map_err(|closed| PbxError::Unreachable(closed.into()))?;
+        let deadline = self.after(write.within);
         let call = Call {
             deadline,
             extension: Some(write.extension),
@@ -378,7 +389,8 @@ impl PbxDriver for HttpPbx {
             return Err(PbxError::Unreachable(Silence::OutOfTime.into()));
         };
         let success = &self.plan.request(write.wanted).success;
-        self.ask(&mut found, &call, success, |names| self.prepare_write(&write, names)).await?;
+        // Boxed, since very many may wait for their turn at the same time.
+        Box::pin(self.ask(&mut found, &call, success, |names| self.prepare_write(&write, names))).await?;
         Ok(self.render(write.wanted))
     }
 

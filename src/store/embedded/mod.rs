@@ -9,6 +9,8 @@
 //! A turn takes marks that are in the log and leaves a state in the database; only when that is on disk are the marks
 //! done with. A crash between the two repeats the turn, so the two files need not agree to the second.
 //!
+//! Edges are leased when they are due and never [ahead](crate::queue::ahead): a lease is a look into memory.
+//!
 //! The files belong to one process: a second one is refused at start by a lock on `FILE.lock`, because
 //! two orders of work in two memories would not be one queue.
 //!
@@ -373,6 +375,7 @@ impl DueStore for Embedded {
                 let (state, intent) = statement
                     .query_row([taken.mailbox.0.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 leases.push(Lease {
+                    ahead: None,
                     mailbox: taken.mailbox,
                     company: taken.company.clone(),
                     revision: taken.revision,

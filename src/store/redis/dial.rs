@@ -150,6 +150,9 @@ pub(super) fn answer(value: Value) -> Result<Value, RedisError> {
     }
 }
 
+/// Is called with each message that arrives beside the answers.
+pub(super) type Heard = Arc<dyn Fn(&PushInfo) + Send + Sync>;
+
 /// Makes connections of one kind.
 #[derive(Clone)]
 pub(super) struct Dialer {
@@ -186,11 +189,7 @@ impl Dialer {
     }
 
     /// A connection on which nothing was asked yet but the login. With `heard`, one on which messages arrive.
-    pub(super) async fn dial(
-        &self,
-        address: &Address,
-        heard: Option<Arc<dyn Fn() + Send + Sync>>,
-    ) -> Result<Talk, DialError> {
+    pub(super) async fn dial(&self, address: &Address, heard: Option<Heard>) -> Result<Talk, DialError> {
         let silent = |_| DialError::Silent { address: address.clone() };
         let (connection, driver) =
             timeout(self.patience, self.connect(address, heard)).await.map_err(silent)??;
@@ -200,7 +199,7 @@ impl Dialer {
     async fn connect(
         &self,
         address: &Address,
-        heard: Option<Arc<dyn Fn() + Send + Sync>>,
+        heard: Option<Heard>,
     ) -> Result<(MultiplexedConnection, Driver), DialError> {
         let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
         let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
@@ -212,8 +211,8 @@ impl Dialer {
         let mut config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(1024);
         if let Some(heard) = heard {
-            config = config.set_push_sender(move |_: PushInfo| {
-                heard();
+            config = config.set_push_sender(move |message: PushInfo| {
+                heard(&message);
                 Ok::<(), ()>(())
             });
         }

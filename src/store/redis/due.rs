@@ -16,8 +16,8 @@ use super::{
     with_counts,
 };
 use crate::{
-    model::{Generation, MailboxId},
-    queue::{Depth, DueStore, Lease, Mark, Settled, StoreError, Tally},
+    model::{CompanyId, Generation, MailboxId},
+    queue::{AHEAD_HOLD, Depth, DueStore, Lease, Mark, Settled, StoreError, Tally},
 };
 
 /// A replica that waits looks again after this time, though nothing woke it: a message may get lost with a connection. In real
@@ -41,8 +41,9 @@ impl Redis {
 
     /// Counts a lease no longer.
     fn let_go(&self, mailbox: MailboxId, generation: Generation) {
-        self.inner.holding().end(mailbox, generation);
-        self.look_now();
+        if self.inner.holding().end(mailbox, generation) {
+            self.look_now();
+        }
     }
 
     fn look_now(&self) {
@@ -64,7 +65,7 @@ impl Redis {
     /// Hands back what an answer that got lost may have left behind, or, at a stop, all that nobody will settle any more.
     pub(super) async fn tidy_up(&self) -> Result<(), StoreError> {
         let _alone = self.leasing.lock().await;
-        self.hand_back().await
+        self.hand_back_unknown().await
     }
 
     fn lost(&self, lease: &Lease) -> StoreError {
@@ -83,7 +84,7 @@ impl Redis {
     }
 
     /// Hands back what Redis holds for this process without its knowing, after an answer got lost.
-    async fn hand_back_unknown(&self) -> Result<(), StoreError> {
+    pub(super) async fn hand_back_unknown(&self) -> Result<(), StoreError> {
         if !self.inner.may_hold_unknown.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -97,11 +98,18 @@ impl Redis {
     /// Hands back everything that Redis holds for this process and that it does not know of. Not while it leases: what it is just
     /// being given it does not know of yet.
     async fn hand_back(&self) -> Result<(), StoreError> {
-        let mut args = Args::default().add(self.inner.time()).add(&self.inner.replica);
-        for (mailbox, generation) in self.inner.holding().all() {
-            args = args.add(mailbox.0).add(generation.0);
+        let known: Vec<_> = {
+            let holding = self.inner.holding();
+            holding.all().chain(holding.all_ahead()).collect()
+        };
+        for set in ["leases", "ahead"] {
+            let mut args = Args::default().add(self.inner.time()).add(&self.inner.replica).add(set);
+            for (mailbox, generation) in &known {
+                args = args.add(mailbox.0).add(generation.0);
+            }
+            self.inner.run(&keys::HAND_BACK, args).await?;
         }
-        self.inner.run(&keys::HAND_BACK, args).await.map(drop)
+        Ok(())
     }
 
     fn lease_args(&self, most: usize, hold: Duration) -> Args {
@@ -121,30 +129,28 @@ impl Redis {
     fn leases(&self, answer: &mut Answer, skew: SignedDuration) -> Result<Vec<Lease>, StoreError> {
         let mut leases = Vec::new();
         while !answer.is_empty() {
-            let mailbox = MailboxId(answer.number()?);
-            let company = company_of(&answer.text()?)?;
-            let revision = answer.number()?;
-            let generation = Generation(answer.number()?);
-            let until = answer.time()?.unwrap_or_default() + skew;
-            let lines = answer.text()?;
-            let since = answer.time()?;
-            let reads = answer.number()? == 2;
-            let lease = Lease {
-                mailbox,
-                company,
-                revision,
-                generation,
-                until,
-                gathered: gathered(&lines, since),
-                reads,
-                state: answer.bytes()?,
-                intent: answer.maybe_bytes()?,
-            };
+            let lease = given(answer, skew)?;
+            let (mailbox, generation) = (lease.mailbox, lease.generation);
             self.inner.holding().begin(mailbox, generation, lease.company.clone(), lease.until, lease.reads);
             leases.push(lease);
         }
         Ok(leases)
     }
+}
+
+/// Reads one lease as `give` in the scripts lists it.
+pub(super) fn given(answer: &mut Answer, skew: SignedDuration) -> Result<Lease, StoreError> {
+    let mailbox = MailboxId(answer.number()?);
+    let company = company_of(&answer.text()?)?;
+    let revision = answer.number()?;
+    let generation = Generation(answer.number()?);
+    let until = answer.time()?.unwrap_or_default() + skew;
+    let lines = answer.text()?;
+    let since = answer.time()?;
+    let reads = answer.number()? == 2;
+    let gathered = gathered(&lines, since);
+    let (state, intent) = (answer.bytes()?, answer.maybe_bytes()?);
+    Ok(Lease { mailbox, company, revision, generation, until, gathered, reads, ahead: None, state, intent })
 }
 
 #[async_trait]
@@ -174,10 +180,7 @@ impl DueStore for Redis {
         let store_now = answer.time()?.unwrap_or_default();
         let next = answer.time()?;
         // From before the call: what it took makes this process look too early, never too late.
-        let skew = match self.inner.clock.is_real() {
-            true => before.duration_since(store_now),
-            false => SignedDuration::ZERO,
-        };
+        let skew = self.inner.skew(before, store_now);
         let leases = self.leases(&mut answer, skew);
         if leases.is_err() {
             self.inner.lost_an_answer();
@@ -269,8 +272,28 @@ impl DueStore for Redis {
         self.end(lease, answer)
     }
 
+    async fn lease_ahead(
+        &self,
+        most: usize,
+        ahead: Duration,
+        hold: Duration,
+        full: &[CompanyId],
+    ) -> Result<Vec<Lease>, StoreError> {
+        self.take_ahead(most, ahead, hold, full).await
+    }
+
+    async fn wait_ahead(&self, ahead: Duration) {
+        self.wait_for_edges(ahead).await;
+    }
+
+    async fn recalled(&self) -> Vec<(MailboxId, Generation)> {
+        self.read_recalled().await
+    }
+
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        let answer = self.inner.run(&keys::RELEASE, self.about(lease)).await?;
+        // What was announced ahead was not written, or it would not be released.
+        let announced_in_vain = u8::from(lease.ahead.is_some() && lease.intent.is_none());
+        let answer = self.inner.run(&keys::RELEASE, self.about(lease).add(announced_in_vain)).await?;
         self.end(lease, answer)
     }
 
@@ -288,7 +311,8 @@ impl DueStore for Redis {
             let now = self.inner.clock.now();
             let mut holding = self.inner.holding();
             let room = u8::from(holding.reading_room(now) > 0);
-            with_counts(Args::default().add(self.inner.time()).add(room), &mut holding, now)
+            let args = Args::default().add(self.inner.time()).add(AHEAD_HOLD.as_micros()).add(room);
+            with_counts(args, &mut holding, now)
         };
         let mut answer = Answer::list(self.inner.run(&keys::DEPTH, args).await?)?;
         let mut count = || answer.number().map(|number| usize::try_from(number).unwrap_or(usize::MAX));

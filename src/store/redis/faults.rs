@@ -36,6 +36,7 @@ struct Facts {
     leased_until: String,
     is_held: bool,
     is_due: bool,
+    is_ahead: bool,
 }
 
 impl Facts {
@@ -50,6 +51,7 @@ impl Facts {
             leased_until: answer.text()?,
             is_held: answer.number()? == 1,
             is_due: answer.number()? == 1,
+            is_ahead: answer.number()? == 1,
         };
         Ok((id, facts))
     }
@@ -59,6 +61,8 @@ impl Facts {
         let mut places = Vec::new();
         if let Some(score) = self.place.strip_prefix('t') {
             places.push(("timed".to_owned(), score));
+        } else if let Some(score) = self.place.strip_prefix('e') {
+            places.push(("edges".to_owned(), score));
         } else if let Some(score) = self.place.strip_prefix('r') {
             places.push((format!("ready:{}", self.company), score));
         }
@@ -66,7 +70,8 @@ impl Facts {
             places.push((format!("to-read:{}", self.company), self.reading.as_str()));
         }
         if !self.leased_until.is_empty() {
-            places.push(("leases".to_owned(), self.leased_until.as_str()));
+            let set = if self.is_ahead { "ahead" } else { "leases" };
+            places.push((set.to_owned(), self.leased_until.as_str()));
         }
         places
     }
@@ -194,7 +199,7 @@ impl Search<'_> {
     }
 
     async fn read_sets(&mut self, companies: &[String]) -> Result<(), StoreError> {
-        let mut names = vec!["timed".to_owned(), "leases".to_owned()];
+        let mut names: Vec<String> = ["timed", "edges", "leases", "ahead"].map(str::to_owned).into();
         let known = companies.iter().chain(self.mailboxes.values().map(|facts| &facts.company));
         let lanes: HashSet<String> =
             known.flat_map(|company| [format!("ready:{company}"), format!("to-read:{company}")]).collect();

@@ -17,10 +17,14 @@ struct Held {
 }
 
 /// Leases of this process. One that has run out counts no longer: Redis gives its mailbox to somebody else.
+///
+/// Those that were given ahead of an edge wait, or show it: they need no worker and are no part of any share, until they
+/// read. They may be very many, and are never gone through while leases are asked for.
 #[derive(Debug)]
 pub(super) struct Holding {
     shares: Shares,
     leases: HashMap<(MailboxId, Generation), Held>,
+    ahead: HashMap<(MailboxId, Generation), Held>,
 }
 
 /// Leases of one company, for showing and for reading.
@@ -33,7 +37,7 @@ pub(super) struct Count {
 impl Holding {
     /// Nothing yet.
     pub(super) fn new(shares: Shares) -> Self {
-        Self { shares, leases: HashMap::new() }
+        Self { shares, leases: HashMap::new(), ahead: HashMap::new() }
     }
 
     /// The shares of this process.
@@ -53,14 +57,27 @@ impl Holding {
         self.leases.insert((mailbox, generation), Held { company, until, reads });
     }
 
-    /// A lease has ended, or was lost.
-    pub(super) fn end(&mut self, mailbox: MailboxId, generation: Generation) {
-        self.leases.remove(&(mailbox, generation));
+    /// A lease begins that was given ahead of an edge.
+    pub(super) fn begin_ahead(
+        &mut self,
+        mailbox: MailboxId,
+        generation: Generation,
+        company: CompanyId,
+        until: Timestamp,
+    ) {
+        self.ahead.insert((mailbox, generation), Held { company, until, reads: false });
+    }
+
+    /// A lease has ended, or was lost. Whether that made room for another one.
+    pub(super) fn end(&mut self, mailbox: MailboxId, generation: Generation) -> bool {
+        let ahead = self.ahead.remove(&(mailbox, generation)).is_some();
+        self.leases.remove(&(mailbox, generation)).is_some() || !ahead
     }
 
     /// A lease goes on.
     pub(super) fn extend(&mut self, mailbox: MailboxId, generation: Generation, until: Timestamp) {
-        if let Some(held) = self.leases.get_mut(&(mailbox, generation)) {
+        let lease = (mailbox, generation);
+        if let Some(held) = self.leases.get_mut(&lease).or_else(|| self.ahead.get_mut(&lease)) {
             held.until = until;
         }
     }
@@ -72,8 +89,11 @@ impl Holding {
         of_company < self.shares.reading_per_company && self.reading_room(now) > 0
     }
 
-    /// Whether a lease reads from here on.
+    /// Whether a lease reads from here on. One that was given ahead is one like any other then.
     pub(super) fn set_reading(&mut self, mailbox: MailboxId, generation: Generation, reads: bool) {
+        if let Some(held) = self.ahead.remove(&(mailbox, generation)) {
+            self.leases.insert((mailbox, generation), held);
+        }
         if let Some(held) = self.leases.get_mut(&(mailbox, generation)) {
             held.reads = reads;
         }
@@ -105,9 +125,20 @@ impl Holding {
     /// Nobody will settle any of them any more.
     pub(super) fn forget_all(&mut self) {
         self.leases.clear();
+        self.ahead.clear();
     }
 
-    /// All leases.
+    /// Forgets those that were given ahead and that nobody has ended: their turn has failed.
+    pub(super) fn forget_lapsed_ahead(&mut self, now: Timestamp) {
+        self.ahead.retain(|_, held| held.until > now);
+    }
+
+    /// All that were given ahead.
+    pub(super) fn all_ahead(&self) -> impl Iterator<Item = (MailboxId, Generation)> {
+        self.ahead.keys().copied()
+    }
+
+    /// All others.
     pub(super) fn all(&self) -> impl Iterator<Item = (MailboxId, Generation)> {
         self.leases.keys().copied()
     }

@@ -15,17 +15,20 @@
 //! | `waiting:N` | string | what has gathered, a line a mark | until it is leased | up to 25 lines of some 200 B |
 //! | `held:N` | string | what the lease has gathered | until the turn ends | as `waiting:N` |
 //! | `intent:N` | string | what a turn is about to write | until the turn ends | 200 B |
-//! | `timed` | sorted set | mailboxes that are due later, by time | always | 90 B a mailbox |
+//! | `timed`, `edges` | sorted set | mailboxes that are due later, by time; of the second each is due for an edge, or as urgent | always | 90 B a mailbox |
 //! | `ready:ID`, `to-read:ID` | sorted set | a company's mailboxes that are due, and that wait for room to read, by urgency and time | while some are | 90 B each |
 //! | `heads`, `reading-heads` | sorted set | companies that have any of these, by their first | while some have | 90 B a company |
 //! | `leases` | sorted set | leased mailboxes, by end | while some are | 90 B a worker |
+//! | `ahead` | sorted set | mailboxes that are leased ahead of their edge, by the end of the lease | from `queue.ahead_secs` before an edge until its turn ends | 90 B a mailbox |
+//! | `recalled:REPLICA` | set | leases given ahead that a replica is to hand back | until it has read them, at most 10 min | 40 B each |
 //! | `seen:WINDOW` | set | fingerprints of versions that were announced | 10 min | 60 B a notification of 4 to 8 min |
 //! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
 //! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
 //! | `tickets` | sorted set | consent links that were used, by when they would have run out | until the next one is used after that | 100 B each |
 //! | `alive`, `replicas`, `duties` | sorted set, hash, hash | replicas by when they were heard of, what they say, who does what | 15 s after the last word | 300 B a replica |
 //!
-//! Channels: `due`, when something is due that was not; `companies`, with the number of a change.
+//! Channels: `due`, when something is due that was not; `edges`, when an edge comes before all others; `recall:REPLICA`, when something was
+//! added to the set of that name; `companies`, with the number of a change.
 
 use std::sync::LazyLock;
 
@@ -43,6 +46,8 @@ scripts! {
     LAYOUT = "layout";
     MARK = "mark";
     LEASE = "lease";
+    AHEAD = "ahead";
+    RECALLED = "recalled";
     HOLD = "hold";
     READ = "read";
     INTEND = "intend";

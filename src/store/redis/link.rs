@@ -198,7 +198,13 @@ impl Link {
 
     /// Hears a channel from now on.
     pub fn listen(&self, channel: String) -> Listener {
-        Listener::start(Arc::clone(&self.0), channel)
+        let [listener] = self.listen_to([channel]);
+        listener
+    }
+
+    /// Hears several channels from now on, on one connection.
+    pub fn listen_to<const N: usize>(&self, channels: [String; N]) -> [Listener; N] {
+        Listener::start(Arc::clone(&self.0), channels)
     }
 
     pub(super) fn is_cluster(&self) -> bool {

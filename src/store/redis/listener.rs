@@ -1,7 +1,8 @@
-//! Hearing at once what other processes tell over a channel.
+//! Hearing at once what other processes tell over channels.
 
 use std::{sync::Arc, time::Duration};
 
+use redis::{PushInfo, Value};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -24,19 +25,33 @@ const PROBE_EVERY: Duration = Duration::from_millis(1500);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Hears a channel, on a connection of its own that is made anew when it breaks.
+/// Hears a channel, on a connection that is made anew when it breaks; others may share it.
 pub struct Listener {
     heard: watch::Receiver<u64>,
-    /// Ends with the listener.
-    _ear: JoinSet<()>,
+    /// Ends with the last that shares it.
+    _ear: Arc<JoinSet<()>>,
+}
+
+/// A channel, and how often it was heard.
+struct Channel {
+    name: String,
+    heard: watch::Sender<u64>,
+}
+
+impl Channel {
+    fn ring(&self) {
+        self.heard.send_modify(|count| *count += 1);
+    }
 }
 
 impl Listener {
-    pub(super) fn start(inner: Arc<Inner>, channel: String) -> Self {
-        let (ring, heard) = watch::channel(0);
+    pub(super) fn start<const N: usize>(inner: Arc<Inner>, channels: [String; N]) -> [Self; N] {
         let mut ear = JoinSet::new();
-        ear.spawn(listen(inner, channel, Arc::new(ring)));
-        Self { heard, _ear: ear }
+        let channels = Arc::new(channels.map(|name| Channel { name, heard: watch::Sender::new(0) }));
+        let heard = channels.each_ref().map(|channel| channel.heard.subscribe());
+        ear.spawn(listen(inner, channels));
+        let ear = Arc::new(ear);
+        heard.map(|heard| Self { heard, _ear: Arc::clone(&ear) })
     }
 
     /// How often something was told so far, or may have been told unheard: after the first connection and each later one.
@@ -52,25 +67,35 @@ impl Listener {
     }
 }
 
-fn ring(heard: &watch::Sender<u64>) {
-    heard.send_modify(|count| *count += 1);
+/// Rings for the channel of a message; of one that names none, for all.
+fn ring(channels: &[Channel], message: &PushInfo) {
+    let named = match message.data.first() {
+        Some(Value::BulkString(name)) => std::str::from_utf8(name).ok(),
+        Some(Value::SimpleString(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    match channels.iter().find(|channel| Some(channel.name.as_str()) == named) {
+        Some(channel) => channel.ring(),
+        None => channels.iter().for_each(Channel::ring),
+    }
 }
 
-async fn listen(inner: Arc<Inner>, channel: String, heard: Arc<watch::Sender<u64>>) {
+async fn listen<const N: usize>(inner: Arc<Inner>, channels: Arc<[Channel; N]>) {
     let mut turn = 0_usize;
     let mut wait = FIRST_WAIT;
+    let first = channels.first().map_or("", |channel| channel.name.as_str());
     loop {
         turn += 1;
-        match subscribe(&inner, &channel, &heard, turn).await {
+        match subscribe(&inner, &channels, turn).await {
             Ok(talk) => {
                 // From here on nothing is missed; what was told before may have been.
-                ring(&heard);
+                channels.iter().for_each(Channel::ring);
                 wait = FIRST_WAIT;
                 let ended = stay(&inner, talk).await;
-                debug!("The channel `{channel}` has to be connected to anew: {}", Chain(&ended));
+                debug!("The channel `{first}` has to be connected to anew: {}", Chain(&ended));
             }
             Err(error) => {
-                debug!("The channel `{channel}` is not heard: {}", Chain(&*error));
+                debug!("The channel `{first}` is not heard: {}", Chain(&*error));
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         }
@@ -78,17 +103,19 @@ async fn listen(inner: Arc<Inner>, channel: String, heard: Arc<watch::Sender<u64
     }
 }
 
-async fn subscribe(
+async fn subscribe<const N: usize>(
     inner: &Inner,
-    channel: &str,
-    heard: &Arc<watch::Sender<u64>>,
+    channels: &Arc<[Channel; N]>,
     turn: usize,
 ) -> Result<Talk, Arc<DialError>> {
     let address = whom(inner, turn).await?;
-    let heard = Arc::clone(heard);
-    let mut talk = inner.dialer.dial(&address, Some(Arc::new(move || ring(&heard)))).await?;
+    let told = Arc::clone(channels);
+    let heard = Arc::new(move |message: &PushInfo| ring(&*told, message));
+    let mut talk = inner.dialer.dial(&address, Some(heard)).await?;
     prove(inner, &mut talk).await?;
-    talk.ask(redis::cmd("SUBSCRIBE").arg(channel)).await?;
+    for channel in channels.iter() {
+        talk.ask(redis::cmd("SUBSCRIBE").arg(&channel.name)).await?;
+    }
     Ok(talk)
 }
 

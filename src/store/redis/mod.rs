@@ -7,6 +7,7 @@
 //! - [`marker`]: marks of many requests go in one call; a 202 rests on its answer.
 //! - [`due`]: leases, and being woken: a script that makes something due publishes it, and a replica that waits looks again.
 //!   What it holds itself it counts itself ([`holding`]): shares are those of a process, not of all.
+//! - [`ahead`]: edges that are leased before they are due, and recalled where something changes meanwhile.
 //! - [`records`], [`trail`], [`replicas`]: companies, what people did, and who else is there.
 //! - [`at_rest`], [`faults`]: the whole of it without a service, to be moved and checked.
 //!
@@ -18,6 +19,7 @@
 //! comes again), turns go on with what they hold, and what they cannot settle is repeated once their lease has ended. A lease
 //! whose answer got lost on the way is handed back with the next call that succeeds.
 
+mod ahead;
 mod at_rest;
 pub mod check;
 mod cluster;
@@ -43,10 +45,17 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tracing::warn;
 
+use self::{
+    ahead::{NextEdges, RecallsRead},
+    due::NextLook,
+    holding::Holding,
+    marker::Marker,
+    value::Args,
+};
 pub use self::{
     at_rest::AtRest,
     check::{CheckError, Server},
@@ -56,7 +65,6 @@ pub use self::{
     script::Script,
     settings::{Address, Form, LinkSettings, Login},
 };
-use self::{due::NextLook, holding::Holding, marker::Marker, value::Args};
 use crate::{
     clock::SharedClock,
     model::CompanyId,
@@ -114,9 +122,13 @@ pub struct Redis {
     inner: Arc<Inner>,
     marker: Marker,
     due: Listener,
+    edges: Listener,
+    recalls: Listener,
+    recalls_read: Mutex<RecallsRead>,
     /// Something became free in this process.
     room: Notify,
     next_look: Mutex<Option<NextLook>>,
+    next_edges: Mutex<Option<NextEdges>>,
     /// Whether this process has announced itself.
     signed_on: AtomicBool,
     /// Held while leases are on their way here.
@@ -158,12 +170,16 @@ impl Redis {
         if ask(&link, &keys::INCOMPLETE, &prefix).await? == 1 {
             return Err(OpenError::Incomplete { prefix });
         }
-        let due = link.listen(format!("{prefix}due"));
+        let replica = fresh_name();
+        let [due, edges, recalls] = link.listen_to(
+            ["due".to_owned(), "edges".to_owned(), format!("recall:{replica}")]
+                .map(|channel| format!("{prefix}{channel}")),
+        );
         let companies = link.listen(format!("{prefix}companies"));
         let inner = Arc::new(Inner {
             link,
             prefix,
-            replica: fresh_name(),
+            replica,
             clock,
             holding: Mutex::new(Holding::new(settings.shares)),
             trail_entries: settings.trail_entries,
@@ -176,8 +192,12 @@ impl Redis {
             inner,
             marker,
             due,
+            edges,
+            recalls,
+            recalls_read: Mutex::default(),
             room: Notify::new(),
             next_look: Mutex::default(),
+            next_edges: Mutex::default(),
             signed_on: AtomicBool::new(false),
             leasing: tokio::sync::Mutex::default(),
         })
@@ -202,6 +222,12 @@ impl Inner {
 
     fn holding(&self) -> MutexGuard<'_, Holding> {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far this process's clock is ahead of the store's: `before` was taken here before the store was asked what it is there. What
+    /// the call took makes this process look too early, never too late.
+    fn skew(&self, before: Timestamp, store_now: Timestamp) -> SignedDuration {
+        if self.clock.is_real() { before.duration_since(store_now) } else { SignedDuration::ZERO }
     }
 
     fn lost_an_answer(&self) {

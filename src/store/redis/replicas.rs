@@ -125,6 +125,7 @@ impl Replicas for Redis {
 
     async fn leave(&self) -> Result<(), StoreError> {
         self.inner.holding().forget_all();
+        self.inner.lost_an_answer();
         self.tidy_up().await?;
         self.signed_on.store(false, Ordering::Release);
         self.inner.run(&keys::SIGN_OFF, Args::default().add(&self.inner.replica)).await.map(drop)

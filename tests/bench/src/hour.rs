@@ -4,11 +4,12 @@
 //! requests it had at a time. Of every tenth mailbox the edge changes nothing, since a holiday is on that ranks higher: its
 //! phone is not told. Just before the hour a company is applied whose calendars nobody has read yet.
 //!
-//! Lag is taken from outside, from the instant to the arrival of the request at the PBX: it holds the decision, the
-//! announcement in Redis, and the wait for one of the PBX's few connections. See [`seeded`](crate::seeded) for what is left out.
+//! Judged is how soon each edge is decided and handed to its driver, by the replicas' own metric: the PBX is in this process, and shares
+//! the processors with them. From outside, from the instant to the arrival of the request at the PBX, lag is printed: it holds the
+//! wait for one of the PBX's few connections too. See [`seeded`](crate::seeded) for what is left out.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,12 +26,16 @@ use axum::{
     routing::put,
 };
 use jiff::{SignedDuration, Timestamp};
-use narvaro::clock::{Clock, SystemClock};
+use narvaro::{
+    clock::{Clock, SystemClock},
+    queue::Shares,
+};
 use narvaro_sim::{Record, Sim, SimOptions, TenantSpec, UserSpec};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fleet::Fleet,
     report::{Promise, judge, millis, print_machine},
     seeded::{Crowd, CrowdPlan, Event, READ, USERS, apply, company_file, listen},
     service::until,
@@ -47,6 +52,12 @@ const CONCURRENCY: usize = 8;
 
 /// Requests that the PBX takes at a time.
 const PBX_CONNECTIONS: usize = 10_000;
+
+/// Within which every edge has to be decided and handed over; a bound of the histogram.
+const SCHEDULED_WITHIN: Duration = Duration::from_secs(1);
+
+/// `queue.workers` of each replica, unless it is set.
+const WORKERS: usize = 64;
 
 /// How long everything has to be quiet until nothing is expected any more.
 const QUIET: Duration = Duration::from_secs(3);
@@ -149,10 +160,85 @@ async fn measure(options: &Options) -> anyhow::Result<bool> {
     let left = hour.duration_since(SystemClock.now());
     ensure!(left > SignedDuration::from_secs(5), "the set-up took too long: a greater `--lead-secs`");
     println!("set up {} s before the hour", left.as_secs());
+    let scheduled_before = Scheduled::read(&crowd.fleet).await?;
     let before = lock(&pbx.told).len();
     newcomers(&sim, &crowd, options, &address, hour).await?;
     until_over(&pbx, options.mailboxes).await?;
-    report(options, &sim, &crowd, &pbx, before, hour)
+    let scheduled = Scheduled::read(&crowd.fleet).await?.since(&scheduled_before);
+    report(options, &sim, &crowd, &pbx, &scheduled, before, hour)
+}
+
+/// How soon edges were decided and handed to their drivers, as all replicas together tell it.
+#[derive(Default)]
+struct Scheduled {
+    /// Edges by the upper bound of their lag in microseconds, each with all below it; the last bound is without end.
+    up_to: BTreeMap<u64, f64>,
+    held_ahead: f64,
+}
+
+impl Scheduled {
+    async fn read(fleet: &Fleet) -> anyhow::Result<Self> {
+        let mut all = Self::default();
+        for place in 0..fleet.len() {
+            for (name, value) in fleet.metrics(place).await? {
+                if let Some(bound) = name.strip_prefix("narvaro_edge_scheduling_seconds_bucket{le=\"") {
+                    *all.up_to.entry(bound_of(bound.trim_end_matches("\"}"))?).or_default() += value;
+                } else if name == "narvaro_edges_held_ahead_total{outcome=\"shown\"}" {
+                    all.held_ahead += value;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn since(mut self, before: &Self) -> Self {
+        for (bound, value) in &mut self.up_to {
+            *value -= before.up_to.get(bound).copied().unwrap_or(0.0);
+        }
+        self.held_ahead -= before.held_ahead;
+        self
+    }
+
+    fn all(&self) -> f64 {
+        self.up_to.values().last().copied().unwrap_or(0.0)
+    }
+
+    /// Edges that came later than a bound of the histogram.
+    fn later_than(&self, bound: Duration) -> f64 {
+        let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        self.all() - self.up_to.get(&bound).copied().unwrap_or(0.0)
+    }
+
+    /// Within which all edges came.
+    fn last(&self) -> Duration {
+        let last = self.up_to.iter().find(|(_, edges)| **edges >= self.all());
+        last.map_or(Duration::MAX, |(bound, _)| Duration::from_micros(*bound))
+    }
+
+    fn print(&self) {
+        println!(
+            "edges decided and handed to their drivers: {:.0}, of which {:.0} were held ahead",
+            self.all(),
+            self.held_ahead
+        );
+        let mut below = 0.0;
+        for (bound, edges) in &self.up_to {
+            let bound = match *bound {
+                u64::MAX => "later".to_owned(),
+                bound => format!("within {:?}", Duration::from_micros(bound)),
+            };
+            println!("  {bound:>16}: {:>8.0}", edges - below);
+            below = *edges;
+        }
+    }
+}
+
+/// A bound in microseconds.
+fn bound_of(seconds: &str) -> anyhow::Result<u64> {
+    if seconds == "+Inf" {
+        return Ok(u64::MAX);
+    }
+    Ok(u64::try_from(Duration::from_secs_f64(seconds.parse()?).as_micros())?)
 }
 
 /// Nine whose edge changes what shows, and one whose edge does not.
@@ -200,9 +286,11 @@ fn report(
     sim: &Sim,
     crowd: &Crowd,
     pbx: &Pbx,
+    scheduled: &Scheduled,
     before: usize,
     hour: Timestamp,
 ) -> anyhow::Result<bool> {
+    scheduled.print();
     let all = lock(&pbx.told);
     let many = || all[before..].iter().filter(|told| told.company != READ && told.company != NEW);
     let early = many().filter(|told| told.at < hour).count();
@@ -252,7 +340,11 @@ fn report(
         "Redis: {:.1} s of processor time since its start",
         crowd.redis.cpu_time()?.total().as_secs_f64()
     );
+    let (edges, mailboxes) = (scheduled.all(), options.mailboxes);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of edges")]
+    let handed_over = edges as usize;
     let mut promises = vec![
+        Promise::no_fewer("edges decided and handed to their drivers", handed_over, mailboxes - skipped),
         Promise::no_fewer("phones that were told", phones.len(), options.mailboxes - skipped),
         Promise::no_more("phones that were told before the hour", early, 0),
         Promise::no_more("phones that were told though nothing changed, or twice", told_in_vain, 0),
@@ -261,11 +353,21 @@ fn report(
     if options.untimed {
         println!("Times are not judged.");
     } else {
+        let late = scheduled.later_than(SCHEDULED_WITHIN);
+        let between = reads(hour + SignedDuration::try_from(scheduled.last())?);
         promises.push(Promise::at_most(
-            &format!("{} edges at one instant, from the instant to the PBX, the last", options.mailboxes),
-            at(1.0),
-            1_000.0,
-            " ms",
+            &format!(
+                "of {} edges at one instant, handed to their drivers later than {SCHEDULED_WITHIN:?}",
+                options.mailboxes
+            ),
+            late,
+            0.0,
+            "",
+        ));
+        promises.push(Promise::no_more(
+            "first readings of new mailboxes that came between, beside those that were under way",
+            between,
+            options.replicas * Shares::of(WORKERS).reading,
         ));
     }
     Ok(judge(&promises))

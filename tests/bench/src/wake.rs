@@ -23,7 +23,8 @@ use axum::{Json, Router, routing::get};
 use narvaro::{
     clock::{Clock, SystemClock},
     queue::{
-        Dispatcher, DispatcherSettings, DueStore, Lease, Settled, Shares, StoreError, TakesTurns, Urgency,
+        Dispatcher, DispatcherSettings, DueStore, HeldAhead, Lease, Settled, Shares, StoreError, TakesTurns,
+        Urgency,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,10 @@ impl TakesTurns for Noting {
             to_read: None,
         };
         self.store.settle(&lease, next).await
+    }
+
+    async fn take_ahead(&self, lease: Lease, _held: HeldAhead) -> Result<(), StoreError> {
+        self.take(lease).await
     }
 }
 

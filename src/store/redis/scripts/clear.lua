@@ -6,7 +6,7 @@ end
 for _, job in ipairs(call('ZRANGE', P .. 'jobs', 0, -1)) do
     call('DEL', P .. 'job:' .. job, P .. 'job-mailboxes:' .. job)
 end
-for _, key in ipairs({ 'companies', 'inbox', 'timed', 'heads', 'reading-heads', 'leases', 'trail', 'jobs', 'tickets' }) do
+for _, key in ipairs({ 'companies', 'inbox', 'timed', 'edges', 'ahead', 'heads', 'reading-heads', 'leases', 'trail', 'jobs', 'tickets' }) do
     call('DEL', P .. key)
 end
 -- What was seen lately was seen of other mailboxes.

@@ -54,11 +54,12 @@ end
 -- Takes a mailbox out of where it waits.
 local function leave_place(id, company, place, reading)
     if place then
-        if string.sub(place, 1, 1) == 'r' then
+        local kind = string.sub(place, 1, 1)
+        if kind == 'r' then
             call('ZREM', P .. 'ready:' .. company, id)
             refresh(P .. 'heads', P .. 'ready:', company)
         else
-            call('ZREM', P .. 'timed', id)
+            call('ZREM', P .. (kind == 'e' and 'edges' or 'timed'), id)
         end
     end
     if reading then
@@ -77,16 +78,24 @@ local function enter_lane(heads, lane, company, value, id)
     wake()
 end
 
--- Adds to what is due later.
-local function enter_timed(at, id)
-    call('ZADD', P .. 'timed', text(at), id)
-    local first = call('ZRANGE', P .. 'timed', 0, 0)[1]
-    if first == id then wake() end
+local edges_told = false
+
+-- Adds to what is due later: to `timed`, or to `edges`, of which some are given out ahead of their time.
+local function enter_later(kind, at, id)
+    local set = P .. (kind == 'e' and 'edges' or 'timed')
+    call('ZADD', set, text(at), id)
+    local first = call('ZRANGE', set, 0, 0)[1]
+    if first ~= id then return end
+    wake()
+    if kind == 'e' and not edges_told then
+        edges_told = true
+        call('PUBLISH', P .. 'edges', '')
+    end
 end
 
 -- Puts a mailbox where its due times say.
 --   c company | d u own due time and urgency | pd pu of what has gathered | t end of the lease | z place | zq place in the lane for
---   reading | ru rs urgency of the reading that was put off, and since when
+--   reading | ru rs urgency of the reading that was put off, and since when | a the edge for which it is leased ahead
 local function place(id, now)
     local key = P .. 'm:' .. id
     local m = call('HMGET', key, 'c', 'd', 'u', 'pd', 'pu', 't', 'z', 'zq', 'ru', 'rs')
@@ -107,7 +116,7 @@ local function place(id, now)
             want = 'r' .. text(score(ready, since))
         else
             local at = earlier(due, gathered)
-            want = at and 't' .. text(at) or false
+            want = at and (due == at and urgency == 0 and 'e' or 't') .. text(at) or false
         end
         if m[9] then want_reading = text(score(tonumber(m[9]), tonumber(m[10]))) end
     end
@@ -115,11 +124,11 @@ local function place(id, now)
     if want ~= m[7] then
         leave_place(id, company, m[7], false)
         if want then
-            local value = string.sub(want, 2)
-            if string.sub(want, 1, 1) == 'r' then
-                enter_lane(P .. 'heads', P .. 'ready:', company, tonumber(value), id)
+            local kind, value = string.sub(want, 1, 1), tonumber(string.sub(want, 2))
+            if kind == 'r' then
+                enter_lane(P .. 'heads', P .. 'ready:', company, value, id)
             else
-                enter_timed(tonumber(value), id)
+                enter_later(kind, value, id)
             end
             call('HSET', key, 'z', want)
         else
@@ -145,17 +154,33 @@ end
 
 -- Ends a lease; what it had gathered is done with.
 local function unhold(id)
-    call('HDEL', P .. 'm:' .. id, 't', 'w', 'f', 'hs', 'hu')
+    local key = P .. 'm:' .. id
+    local ahead = call('HDEL', key, 'a') == 1
+    call('HDEL', key, 't', 'w', 'f', 'hs', 'hu')
     call('DEL', P .. 'held:' .. id)
-    call('ZREM', P .. 'leases', id)
+    call('ZREM', P .. (ahead and 'ahead' or 'leases'), id)
 end
 
--- Takes a lease back: what it had gathered is due again at once.
+-- A lease that was given ahead is one like any other from here on, until `untl`.
+local function is_usual_now(id, untl)
+    call('HDEL', P .. 'm:' .. id, 'a')
+    call('ZREM', P .. 'ahead', id)
+    call('ZADD', P .. 'leases', untl, id)
+end
+
+-- Takes a lease back: what it had gathered is due again at once. One that was given ahead, and had gathered nothing, was given for
+-- nothing but its edge, and is due then.
 local function take_back(id, now)
     local key = P .. 'm:' .. id
-    local m = call('HMGET', key, 't', 'hs', 'hu', 'ps', 'pu')
+    local m = call('HMGET', key, 't', 'hs', 'hu', 'ps', 'pu', 'a')
     if not m[1] then
         call('ZREM', P .. 'leases', id)
+        call('ZREM', P .. 'ahead', id)
+        return
+    end
+    if m[6] and not m[2] then
+        unhold(id)
+        place(id, now)
         return
     end
     local held, waiting = call('GET', P .. 'held:' .. id), call('GET', P .. 'waiting:' .. id)
@@ -176,7 +201,17 @@ local MOST_LINES = 24
 
 -- What `gather` has to know of a mailbox; the first is nothing where there is none.
 local function waiting_of(id)
-    return call('HMGET', P .. 'm:' .. id, 'c', 'pd', 'pu', 'ps')
+    return call('HMGET', P .. 'm:' .. id, 'c', 'pd', 'pu', 'ps', 'a')
+end
+
+-- Asks whoever holds a mailbox ahead to hand it back, once. The message may be lost, the set is not.
+local function recall(id)
+    local m = call('HMGET', P .. 'm:' .. id, 'w', 'g', 't')
+    is_usual_now(id, m[3])
+    local recalled = P .. 'recalled:' .. m[1]
+    call('SADD', recalled, id .. ' ' .. m[2])
+    call('EXPIRE', recalled, 600)
+    call('PUBLISH', P .. 'recall:' .. m[1], '')
 end
 
 -- Adds a mark to what waits. `line` says all of it, `short` all but the item. Whether that is anything new.
@@ -198,6 +233,7 @@ local function gather(id, m, now, at, urgency, line, short)
     if due and due <= at and before <= urgency then return not known end
     call('HSET', P .. 'm:' .. id, 'pd', text(earlier(due, at)), 'ps', text(earlier(number(m[4]), at)),
         'pu', math.min(before, urgency))
+    if m[5] and at < tonumber(m[5]) then recall(id) end
     place(id, now)
     return true
 end
@@ -222,6 +258,40 @@ local function take_in(now, most)
         end
     end
     return true
+end
+
+local revisions = {}
+local function revision_of(company)
+    revisions[company] = revisions[company] or call('HGET', P .. 'company:' .. company, 'revision') or '0'
+    return revisions[company]
+end
+
+-- Gives a mailbox out until `untl`; the lane says what for, `ahead` for which edge where it is given before its time. Adds to the answer:
+-- mailbox, company, its revision, generation, end of the lease, what had gathered in lines, since when, lane, document, announced write.
+local function give(answer, id, company, lane, replica, now, untl, ahead)
+    local key = P .. 'm:' .. id
+    local m = call('HMGET', key, 'g', 'z', 'zq', 'ps', 'pu', 'pd')
+    leave_place(id, company, m[2], m[3])
+    local generation = text(math.max((number(m[1]) or 0) + 1, now))
+    call('HDEL', key, 'z', 'zq', 'pd', 'ps', 'pu')
+    if lane == 2 then call('HDEL', key, 'ru', 'rs') end
+    local fields = { 'g', generation, 't', untl, 'w', replica, 'f', lane }
+    if m[6] then
+        for _, value in ipairs({ 'hs', m[4] or m[6], 'hu', m[5] or 0 }) do fields[#fields + 1] = value end
+    end
+    if ahead then
+        fields[#fields + 1] = 'a'
+        fields[#fields + 1] = ahead
+    end
+    call('HSET', key, unpack(fields))
+    call('ZADD', P .. (ahead and 'ahead' or 'leases'), untl, id)
+    local gathered = m[6] and call('GET', P .. 'waiting:' .. id)
+    if gathered then call('RENAME', P .. 'waiting:' .. id, P .. 'held:' .. id) end
+    local documents = call('MGET', P .. 'state:' .. id, P .. 'intent:' .. id)
+    for _, value in ipairs({ id, company, revision_of(company), generation, untl, gathered or '', m[4] or '', lane,
+        documents[1] or '', documents[2] }) do
+        answer[#answer + 1] = value
+    end
 end
 
 -- Writes an entry of the audit trail; `kept` of them stay.

@@ -29,44 +29,19 @@ local function head(lane)
 end
 
 local more = take_in(now, 256)
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 100)) do
-    take_back(id, now)
+for _, set in ipairs({ 'leases', 'ahead' }) do
+    for _, id in ipairs(call('ZRANGEBYSCORE', P .. set, '-inf', text(now), 'LIMIT', 0, 100)) do
+        take_back(id, now)
+    end
 end
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'timed', '-inf', text(now), 'LIMIT', 0, math.max(100, 4 * most))) do
-    place(id, now)
+for _, set in ipairs({ 'edges', 'timed' }) do
+    for _, id in ipairs(call('ZRANGEBYSCORE', P .. set, '-inf', text(now), 'LIMIT', 0, math.max(100, 4 * most))) do
+        place(id, now)
+    end
 end
 
 local answer = { text(now), '' }
-local revisions = {}
-local function revision(company)
-    revisions[company] = revisions[company] or call('HGET', P .. 'company:' .. company, 'revision') or '0'
-    return revisions[company]
-end
-
--- Gives a mailbox out; the lane says what for.
-local function give(id, company, lane)
-    local key = P .. 'm:' .. id
-    local m = call('HMGET', key, 'g', 'z', 'zq', 'ps', 'pu', 'pd')
-    leave_place(id, company, m[2], m[3])
-    local generation = text(math.max((number(m[1]) or 0) + 1, now))
-    local untl = text(now + hold)
-    call('HDEL', key, 'z', 'zq', 'pd', 'ps', 'pu')
-    if lane == 2 then call('HDEL', key, 'ru', 'rs') end
-    if m[6] then
-        call('HSET', key, 'g', generation, 't', untl, 'w', replica, 'f', lane, 'hs', m[4] or m[6], 'hu', m[5] or 0)
-    else
-        call('HSET', key, 'g', generation, 't', untl, 'w', replica, 'f', lane)
-    end
-    call('ZADD', P .. 'leases', untl, id)
-    local gathered = m[6] and call('GET', P .. 'waiting:' .. id)
-    if gathered then call('RENAME', P .. 'waiting:' .. id, P .. 'held:' .. id) end
-    local documents = call('MGET', P .. 'state:' .. id, P .. 'intent:' .. id)
-    for _, value in ipairs({ id, company, revision(company), generation, untl, gathered or '', m[4] or '', lane,
-        documents[1] or '', documents[2] }) do
-        answer[#answer + 1] = value
-    end
-end
-
+local untl = text(now + hold)
 local taken = 0
 local companies, scores = {}, {}
 for lane = 1, 2 do companies[lane], scores[lane] = head(lane) end
@@ -75,7 +50,7 @@ while taken < most and (companies[1] or companies[2]) do
     if not companies[1] or (companies[2] and scores[2] < scores[1]) then lane = 2 end
     local company = companies[lane]
     local id = call('ZRANGE', LANES[lane] .. company, 0, 0)[1]
-    give(id, company, lane)
+    give(answer, id, company, lane, replica, now, untl)
     taken = taken + 1
     count(lane, company, 1)
     if lane == 2 then reading_room = reading_room - 1 end
@@ -88,9 +63,10 @@ end
 if more or companies[1] or companies[2] then
     answer[2] = text(now)
 else
-    local timed = call('ZRANGE', P .. 'timed', 0, 0, 'WITHSCORES')[2]
-    local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')[2]
-    local next = earlier(number(timed), number(lease))
+    local next
+    for _, set in ipairs({ 'timed', 'edges', 'leases', 'ahead' }) do
+        next = earlier(next, number(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2]))
+    end
     if next then answer[2] = text(next) end
 end
 return answer
