@@ -298,8 +298,7 @@ async fn who_waits_for_edges_is_woken_when_one_comes_near_and_when_a_nearer_one_
     let lease = one_ahead(&one).await;
     let far = place.edge + SignedDuration::from_hours(1);
     settle(&one, &lease, Some(far), Urgency::Now).await.unwrap();
-    let waits = async |store: &Arc<Redis>| {
-        assert!(ahead(store).await.is_empty());
+    let waits = |store: &Arc<Redis>| {
         let store = Arc::clone(store);
         tokio::spawn(async move {
             loop {
@@ -312,13 +311,15 @@ async fn who_waits_for_edges_is_woken_when_one_comes_near_and_when_a_nearer_one_
             }
         })
     };
-    let woken = waits(&other).await;
+    assert!(ahead(&other).await.is_empty());
+    let woken = waits(&other);
     place.clock.advance_to(far - SignedDuration::try_from(AHEAD).unwrap());
     let lease = within(woken).await.unwrap().remove(0);
     assert_eq!((lease.mailbox, lease.ahead), (mailbox, Some(far)));
 
     settle(&other, &lease, Some(far + SignedDuration::from_hours(1)), Urgency::Now).await.unwrap();
-    let woken = waits(&one).await;
+    assert!(ahead(&one).await.is_empty());
+    let woken = waits(&one);
     other.mark(vec![Mark::new(mailbox, place.now(), Reason::Asked)]).await.unwrap();
     let turn = due_now(&other).await.remove(0);
     let near = place.now() + SignedDuration::from_secs(10);
