@@ -352,8 +352,7 @@ async fn a_fail_over_of_sentinels_is_followed_and_every_mailbox_looked_at() {
     let store = open(link_settings(&watched.url())).await;
     announce(&store, "one").await.unwrap();
     company(&store, 3).await;
-    let acknowledged = watched.master.cli(&["WAIT", "1", "10000"]);
-    assert_eq!(acknowledged.trim(), "1");
+    watched.master.until_replicated();
     watched.master.kill();
     announce_when_back(&store).await;
     everything_is_due(&store, 3).await;
@@ -372,7 +371,7 @@ async fn a_cluster_keeps_everything_in_one_slot_and_goes_on_when_its_master_dies
     let lease = woken.await.unwrap();
     store.settle(&lease, Settled::Gone).await.unwrap();
     let master = cluster.master_of("{narvaro}:x");
-    assert_eq!(master.cli(&["WAIT", "1", "10000"]).trim(), "1");
+    master.until_replicated();
     master.kill();
     announce_when_back(&store).await;
     everything_is_due(&store, 3).await;

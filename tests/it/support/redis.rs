@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -123,16 +124,30 @@ impl RedisServer {
     }
 
     fn cli_with(&self, options: &[&str], words: &[&str]) -> String {
-        let mut command = Command::new("redis-cli");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--no-auth-warning"]).args(options);
-        if self.tls {
-            command.arg("--tls").arg("--cacert").arg(self.file("ca.pem"));
-        }
+        let mut command = self.client(options);
         let said = command.args(words).output();
         let said = said.unwrap_or_else(|error| {
             panic!("redis-cli cannot be started ({error}): run `apt-get install redis-tools`")
         });
         String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    fn client(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--no-auth-warning"]).args(options);
+        if self.tls {
+            command.arg("--tls").arg("--cacert").arg(self.file("ca.pem"));
+        }
+        command
+    }
+
+    /// Returns once a replica has everything that this server has: `WAIT` waits for what its own connection has written, so
+    /// that something has to be written over it.
+    pub(crate) fn until_replicated(&self) {
+        let mut client = self.client(&[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        client.stdin.take().unwrap().write_all(b"SET {narvaro}:waited 1\nWAIT 1 20000\n").unwrap();
+        let said = client.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().collect::<Vec<_>>(), ["OK", "1"]);
     }
 
     /// As the power does it.
