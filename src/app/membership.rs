@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -43,6 +43,8 @@ pub(super) struct Membership {
     alone: AtomicBool,
     /// Processes of which it was told that they sign with another key.
     told_of_keys: Mutex<BTreeSet<String>>,
+    /// Why this process could not be announced the last time.
+    unannounced: Mutex<Option<String>>,
 }
 
 impl Membership {
@@ -54,7 +56,8 @@ impl Membership {
             key: key.to_owned(),
         };
         let (held, alone) = (watch::Sender::default(), AtomicBool::new(true));
-        Arc::new(Self { store, clock, me, held, alone, told_of_keys: Mutex::default() })
+        let (told_of_keys, unannounced) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { store, clock, me, held, alone, told_of_keys, unannounced })
     }
 
     pub(super) fn clock(&self) -> SharedClock {
@@ -64,6 +67,15 @@ impl Membership {
     /// Its own name.
     pub(super) fn name(&self) -> &str {
         &self.me.name
+    }
+
+    /// Why the store took nothing from this process when something was last written; a store that is full is still read.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.unannounced().clone()
+    }
+
+    fn unannounced(&self) -> MutexGuard<'_, Option<String>> {
+        self.unannounced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nobody else works on the store, as far as is known.
@@ -114,9 +126,11 @@ impl Membership {
 
     /// Says that this process is there, and takes hold of whatever duty is free.
     pub(super) async fn show_up(&self) {
-        if let Err(error) = self.announce().await {
-            warn!(error = %Chain(&error), "This process could not be announced to others on the store");
+        let outcome = self.announce().await;
+        if let Err(error) = &outcome {
+            warn!(error = %Chain(error), "This process could not be announced to others on the store");
         }
+        *self.unannounced() = outcome.err().map(|error| Chain(&error).to_string());
         for duty in Duty::ALL {
             self.hold(duty).await;
         }

@@ -519,6 +519,9 @@ impl Operations for Service {
 
     async fn ready(&self) -> Result<(), String> {
         self.ask_store().await?;
+        if let Some(said) = self.membership.refused() {
+            return Err(format!("the store is read, and takes nothing: {said}"));
+        }
         if self.stands_still().await.map_err(|error| Chain(&error).to_string())? {
             Err("mailboxes have been due for more than a minute".to_owned())
         } else {

@@ -190,3 +190,20 @@ async fn i1_while_redis_is_away_a_notification_is_refused_in_time_and_presence_f
     assert_eq!(world.shows("201").profile, "meeting");
     world.end().await;
 }
+
+#[tokio::test]
+async fn who_cannot_write_to_a_redis_that_is_full_is_not_ready_and_says_so() {
+    let world = World::on_redis().await;
+    assert!(world.operations().ready().await.is_ok());
+    world.fill_redis(true);
+    let ready = async || {
+        world.advance(SignedDuration::from_secs(5)).await;
+        world.operations().ready().await
+    };
+    world.until("it is not ready", async || ready().await.is_err()).await;
+    let said = world.operations().ready().await.unwrap_err();
+    assert!(said.contains("takes nothing") && said.contains("maxmemory"), "{said}");
+    world.fill_redis(false);
+    world.until("it is ready again", async || ready().await.is_ok()).await;
+    world.end().await;
+}

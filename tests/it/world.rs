@@ -319,6 +319,13 @@ impl World {
         self.redis.is_some()
     }
 
+    /// Makes the store's Redis one that has no room for anything more, or some again.
+    pub(crate) fn fill_redis(&self, full: bool) {
+        if let Some(redis) = &self.redis {
+            redis.cli(&["CONFIG", "SET", "maxmemory", if full { "1" } else { "0" }]);
+        }
+    }
+
     /// Takes everything out of the store's Redis, if that is where it is.
     pub(crate) fn empty_redis(&self) {
         if let Some(redis) = &self.redis {

@@ -179,6 +179,7 @@ impl DueStore for Redis {
         let mut answer = Answer::list(answer)?;
         let store_now = answer.time()?.unwrap_or_default();
         let next = answer.time()?;
+        metrics::counter!("narvaro_leases_expired_total").increment(answer.number()?);
         // From before the call: what it took makes this process look too early, never too late.
         let skew = self.inner.skew(before, store_now);
         let leases = self.leases(&mut answer, skew);

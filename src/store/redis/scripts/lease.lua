@@ -1,6 +1,6 @@
 -- Takes due mailboxes. ARGV: time, most, length of a lease, replica, how many more may read, shares of one company for showing and for
 -- reading, then for each company of which this replica holds leases: company, for showing, for reading. Answers: time, when there is
--- something next (empty: nothing is known), then for each lease the ten values that `give` lists.
+-- something next (empty: nothing is known), how many leases had run out, then for each lease the ten values that `give` lists.
 local now = clock(ARGV[1])
 local most, hold, replica = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local reading_room = tonumber(ARGV[5])
@@ -29,9 +29,11 @@ local function head(lane)
 end
 
 local more = take_in(now, 256)
+local expired = 0
 for _, set in ipairs({ 'leases', 'ahead' }) do
     for _, id in ipairs(call('ZRANGEBYSCORE', P .. set, '-inf', text(now), 'LIMIT', 0, 100)) do
         take_back(id, now)
+        expired = expired + 1
     end
 end
 for _, set in ipairs({ 'edges', 'timed' }) do
@@ -40,7 +42,7 @@ for _, set in ipairs({ 'edges', 'timed' }) do
     end
 end
 
-local answer = { text(now), '' }
+local answer = { text(now), '', expired }
 local untl = text(now + hold)
 local taken = 0
 local companies, scores = {}, {}
