@@ -1,5 +1,7 @@
 //! What makes a mailbox due, and how several such things become one.
 
+use std::ops::AddAssign;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -347,6 +349,15 @@ pub struct Tally {
     pub coalesced: usize,
     /// For a mailbox that does not exist (any more).
     pub unknown: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.marked += other.marked;
+        self.duplicate += other.duplicate;
+        self.coalesced += other.coalesced;
+        self.unknown += other.unknown;
+    }
 }
 
 #[cfg(test)]

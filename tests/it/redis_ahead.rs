@@ -163,6 +163,40 @@ async fn only_what_is_urgent_and_comes_soon_is_leased_ahead_and_nothing_of_compa
 }
 
 #[tokio::test]
+async fn a_company_of_which_no_more_is_taken_hides_what_lies_far_behind_it_and_the_store_goes_on() {
+    let place = Place::new();
+    let store = place.replica().await;
+    place.company(&store, "acme", 40).await;
+    let hidden = place.company(&store, "beta", 1).await[0];
+    let full = ["acme".parse().unwrap()];
+    let taken = within(store.lease_ahead(1, AHEAD, AHEAD_HOLD, &full)).await.unwrap();
+    assert!(taken.is_empty(), "so many are not gone through: {taken:?}");
+    place.move_to(0.0);
+    let due = within(due_now(&store)).await;
+    assert!(due.iter().any(|lease| lease.mailbox == hidden), "it is given out when it is due");
+    place.assert_sound().await;
+}
+
+#[tokio::test]
+async fn i9_a_turn_that_was_given_up_is_handed_back_by_itself_and_what_others_hold_stays() {
+    let place = Place::new();
+    let (one, other) = (place.replica().await, place.replica().await);
+    let mailboxes = place.company(&one, "acme", 3).await;
+    let held = other.lease_ahead(1, AHEAD, AHEAD_HOLD, &[]).await.unwrap().remove(0);
+    place.move_to(0.0);
+    let leases = due_now(&one).await;
+    assert_eq!(leases.len(), mailboxes.len() - 1);
+    one.abandon(leases[0].mailbox, leases[0].generation);
+    settle(&one, &leases[1], None, Urgency::Now).await.unwrap();
+    one.abandon(leases[1].mailbox, leases[1].generation);
+    let again = due_now(&one).await;
+    assert_eq!(again.iter().map(|lease| lease.mailbox).collect::<Vec<_>>(), [leases[0].mailbox]);
+    assert!(is_lost(settle(&one, &leases[0], None, Urgency::Now).await), "i3");
+    settle(&other, &held, None, Urgency::Now).await.unwrap();
+    place.assert_sound().await;
+}
+
+#[tokio::test]
 async fn what_is_marked_before_the_edge_recalls_the_lease_and_another_turn_follows_at_once() {
     let place = Place::new();
     let (one, other) = (place.replica().await, place.replica().await);
@@ -188,7 +222,8 @@ async fn what_is_marked_before_the_edge_recalls_the_lease_and_another_turn_follo
     tokio::select! {
         biased;
         again = one.recalled() => panic!("it was told already: {again:?}"),
-        () = async { other.depth().await.unwrap(); } => {}
+        // Over the same connection, which answers in order.
+        () = async { one.depth().await.unwrap(); } => {}
     }
 }
 

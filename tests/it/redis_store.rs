@@ -17,7 +17,7 @@ use narvaro::{
     },
     store::{
         Store,
-        redis::{Link, LinkSettings, Redis, RedisSettings},
+        redis::{LinkSettings, Redis, RedisSettings},
     },
 };
 
@@ -113,33 +113,38 @@ async fn i1_an_inbox_that_nobody_empties_stays_bounded_and_nothing_of_it_is_lost
     let server = RedisServer::start(PLAIN);
     let store = on(&server).await;
     let mailboxes = company(&store, 500).await;
-    let link = Link::open(&link_settings(&server.url())).await.unwrap();
-    let parcels = async || {
-        let mut llen = redis::cmd("LLEN");
-        llen.arg("{narvaro}:inbox");
-        match link.command(llen).await.unwrap() {
-            redis::Value::Int(parcels) => parcels,
-            other => panic!("{other:?}"),
-        }
+    let waiting = || server.cli(&["HGET", "{narvaro}:meta", "inbox"]).trim().parse::<usize>().unwrap();
+    let announce = async |call: usize, mailboxes: &[MailboxId]| {
+        let marks = mailboxes.iter().map(|mailbox| notification(*mailbox, &format!("item-{call}"))).collect();
+        assert_eq!(store.mark(marks).await.unwrap().marked, mailboxes.len());
     };
-    let marked = 4_200;
-    for n in 0..marked {
-        let mark = notification(mailboxes[n % mailboxes.len()], &format!("item-{n}"));
-        assert_eq!(store.mark(vec![mark]).await.unwrap().marked, 1);
+    // More than one call to Redis can take.
+    let all: Vec<MailboxId> = mailboxes.iter().cycle().take(10_000).copied().collect();
+    let marks: Vec<_> =
+        (0..).zip(&all).map(|(n, mailbox)| notification(*mailbox, &format!("of-{n}"))).collect();
+    assert_eq!(store.mark(marks).await.unwrap().marked, all.len());
+    for call in 0..190 {
+        announce(call, &mailboxes).await;
     }
-    assert!((3_900..=4_000).contains(&parcels().await), "{}", parcels().await);
+    assert!((98_000..=100_000).contains(&waiting()), "{}", waiting());
     let mut items = 0;
     loop {
         let leases = store.lease(500, HOLD).await.unwrap();
-        if leases.is_empty() && parcels().await == 0 {
+        if leases.is_empty() && waiting() == 0 {
             break;
         }
         for lease in &leases {
+            assert!(!lease.gathered.overflow);
             items += lease.gathered.hints.len();
             settle(&store, lease).await.unwrap();
         }
     }
-    assert_eq!(items, marked);
+    assert_eq!(items, all.len() + 190 * mailboxes.len());
+    drain(&store).await;
+    assert_eq!((waiting(), server.cli(&["LLEN", "{narvaro}:inbox"]).trim()), (0, "0"));
+    announce(1_000, &mailboxes).await;
+    let leases = store.lease(500, HOLD).await.unwrap();
+    assert!(!leases.is_empty() && leases.iter().all(|lease| lease.gathered.hints.len() == 1));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use tracing::debug;
 
 use super::{
     Redis,
@@ -17,6 +18,7 @@ use super::{
     value::{Answer, Args},
 };
 use crate::{
+    chain::Chain,
     model::{CompanyId, Generation, MailboxId},
     queue::{Lease, StoreError},
 };
@@ -96,7 +98,9 @@ impl Redis {
             }
             passed = now_passed;
         }
-        *self.next_edges() = (*self.next_edges()).map(|next| NextEdges { passed: None, ..next });
+        if let Some(next) = self.next_edges().as_mut() {
+            next.passed = None;
+        }
         Ok(Vec::new())
     }
 
@@ -115,10 +119,11 @@ impl Redis {
         while !answer.is_empty() {
             // Fired by the clock here, as every replica fires by its own: an edge is a time of the calendar, not of the store.
             let edge = answer.time()?;
-            let lease = Lease { ahead: edge, ..given(&mut answer, skew)? };
-            let (mailbox, generation) = (lease.mailbox, lease.generation);
-            self.inner.holding().begin_ahead(mailbox, generation, lease.company.clone(), lease.until);
-            leases.push(lease);
+            leases.push(Lease { ahead: edge, ..given(&mut answer, skew)? });
+        }
+        // Once all of the answer is understood: what is not known here is handed back.
+        for Lease { mailbox, generation, company, until, .. } in &leases {
+            self.inner.holding().begin_ahead(*mailbox, *generation, company.clone(), *until);
         }
         Ok((leases, NextEdges { heard, first, passed: has_more.then_some(passed) }))
     }
@@ -168,7 +173,10 @@ impl Redis {
                     }
                 }
                 // A Redis that comes back is connected to anew, and heard; one that was slow is not.
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    debug!(error = %Chain(&error), "What is recalled could not be read, will retry");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }

@@ -11,13 +11,13 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use redis::Value;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use super::{
     OpenError, check,
     faults::find_faults,
     fresh_name, keys,
-    line::{entries, gathered, lines_of},
+    line::{came_at, entries, gathered, lines_of},
     link::Link,
     records, replicas,
     script::Script,
@@ -39,7 +39,7 @@ use crate::{
 /// Mailboxes in one answer: with states of 100 KB, 10 MB.
 const READ: usize = 100;
 
-/// Parcels of the inbox in one answer: with entries of 250 bytes, 1 MB.
+/// Parcels of the inbox in one answer: of up to a thousand entries of 250 bytes each, 4 MB.
 const PARCELS: usize = 16;
 
 /// Numbers that are gone through in one call: some 3 ms of Redis.
@@ -61,8 +61,8 @@ pub struct AtRest {
     copying: String,
     /// Which mailboxes there are, by number, once that has been read; writing makes it be read anew.
     roll: Mutex<Option<Arc<Vec<MailboxRecord>>>>,
-    /// What is on its way to mailboxes, in lines, once it has been read.
-    inbox: OnceCell<HashMap<MailboxId, String>>,
+    /// What is on its way to mailboxes, once that has been read; clearing makes it be read anew.
+    inbox: Mutex<Option<Arc<HashMap<MailboxId, Gathered>>>>,
 }
 
 impl AtRest {
@@ -74,7 +74,14 @@ impl AtRest {
         let link = Link::open(settings).await?;
         check::check(&link).await?;
         let prefix = format!("{{{prefix}}}:");
-        Ok(Self { link, prefix, name, copying: fresh_name(), roll: Mutex::default(), inbox: OnceCell::new() })
+        Ok(Self {
+            link,
+            prefix,
+            name,
+            copying: fresh_name(),
+            roll: Mutex::default(),
+            inbox: Mutex::default(),
+        })
     }
 
     pub(super) async fn run(&self, script: &Script, args: Args) -> Result<Value, StoreError> {
@@ -120,28 +127,31 @@ impl AtRest {
     }
 
     /// What is on its way to mailboxes.
-    async fn inbox(&self) -> Result<HashMap<MailboxId, String>, StoreError> {
-        let mut inbox: HashMap<MailboxId, String> = HashMap::new();
+    async fn inbox(&self) -> Result<Arc<HashMap<MailboxId, Gathered>>, StoreError> {
+        let mut known = self.inbox.lock().await;
+        if let Some(inbox) = &*known {
+            return Ok(Arc::clone(inbox));
+        }
+        let mut inbox: HashMap<MailboxId, Gathered> = HashMap::new();
         let mut read = 0;
         loop {
             let mut answer =
                 Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
             if answer.is_empty() {
-                return Ok(inbox);
+                return Ok(Arc::clone(known.insert(Arc::new(inbox))));
             }
             while !answer.is_empty() {
                 read += 1;
-                for (mailbox, line) in entries(&answer.text()?) {
-                    let lines = inbox.entry(mailbox).or_default();
-                    lines.push_str(line);
-                    lines.push('\n');
+                let parcel = answer.text()?;
+                for (mailbox, line) in entries(&parcel) {
+                    inbox.entry(mailbox).or_default().merge(&gathered(line, came_at(&parcel)));
                 }
             }
         }
     }
 
     async fn read(&self, records: &[MailboxRecord]) -> Result<Vec<StoredMailbox>, StoreError> {
-        let inbox = self.inbox.get_or_try_init(|| self.inbox()).await?;
+        let inbox = self.inbox().await?;
         let args = records.iter().fold(Args::default(), |args, record| args.add(record.id.0));
         let mut answer = Answer::list(self.run(&keys::MAILBOXES, args).await?)?;
         records
@@ -194,6 +204,7 @@ impl AtRest {
 
     async fn clear(&self, last: u64) -> Result<(), StoreError> {
         *self.roll.lock().await = None;
+        *self.inbox.lock().await = None;
         for (first, last) in pieces(last) {
             self.write(&keys::CLEAR_MAILBOXES, self.writing().add(first).add(last)).await?;
         }
@@ -252,12 +263,15 @@ fn lines(mailbox: MailboxId, gathered: &Gathered) -> String {
 fn mailbox(
     record: MailboxRecord,
     mut answer: Answer,
-    announced: Option<&String>,
+    announced: Option<&Gathered>,
 ) -> Result<StoredMailbox, StoreError> {
     let (due, urgency) = (answer.time()?, answer.number()?);
     let since = answer.time()?.into_iter().chain(answer.time()?).min();
-    let mut waiting = answer.text()? + &answer.text()?;
-    waiting.extend(announced.map(String::as_str));
+    let waiting = answer.text()? + &answer.text()?;
+    let mut gathered = if waiting.is_empty() { Gathered::default() } else { gathered(&waiting, since) };
+    if let Some(announced) = announced {
+        gathered.merge(announced);
+    }
     Ok(StoredMailbox {
         record,
         due,
@@ -266,7 +280,7 @@ fn mailbox(
             1 => Urgency::Soon,
             _ => Urgency::Upkeep,
         },
-        gathered: if waiting.is_empty() { Gathered::default() } else { gathered(&waiting, since) },
+        gathered,
         state: answer.bytes()?,
         intent: answer.maybe_bytes()?,
     })

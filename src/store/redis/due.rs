@@ -24,6 +24,9 @@ use crate::{
 /// time, because so do messages.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Leases that are handed back in one call: some 5 ms of Redis.
+const AT_ONCE: usize = 500;
+
 /// When there is something to lease, as far as the last look told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NextLook {
@@ -83,8 +86,35 @@ impl Redis {
         Ok(())
     }
 
-    /// Hands back what Redis holds for this process without its knowing, after an answer got lost.
+    fn abandoned(&self) -> MutexGuard<'_, Vec<(MailboxId, Generation)>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands back what is known to have been given up; where that fails, the next time.
+    async fn hand_back_abandoned(&self) -> Result<(), StoreError> {
+        loop {
+            let some: Vec<_> = {
+                let mut abandoned = self.abandoned();
+                let from = abandoned.len().saturating_sub(AT_ONCE);
+                abandoned.drain(from..).collect()
+            };
+            if some.is_empty() {
+                return Ok(());
+            }
+            let args =
+                some.iter().fold(Args::default().add(self.inner.time()), |args, (mailbox, generation)| {
+                    args.add(mailbox.0).add(generation.0)
+                });
+            if let Err(error) = self.inner.run(&keys::ABANDON, args).await {
+                self.abandoned().extend(some);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Hands back what was given up, and what Redis holds for this process without its knowing, after an answer got lost.
     pub(super) async fn hand_back_unknown(&self) -> Result<(), StoreError> {
+        self.hand_back_abandoned().await?;
         if !self.inner.may_hold_unknown.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -300,7 +330,7 @@ impl DueStore for Redis {
 
     fn abandon(&self, mailbox: MailboxId, generation: Generation) {
         self.let_go(mailbox, generation);
-        self.inner.lost_an_answer();
+        self.abandoned().push((mailbox, generation));
     }
 
     async fn look(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {

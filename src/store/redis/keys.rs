@@ -54,6 +54,7 @@ scripts! {
     SETTLE = "settle";
     GONE = "gone";
     RELEASE = "release";
+    ABANDON = "abandon";
     HAND_BACK = "hand_back";
     LOOK = "look";
     DEPTH = "depth";

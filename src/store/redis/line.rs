@@ -59,6 +59,12 @@ fn write(to: &mut Vec<u8>, line: &Line<'_>) {
     let _ = serde_json::to_writer(to, line);
 }
 
+/// When a parcel came.
+pub(super) fn came_at(parcel: &str) -> Option<Timestamp> {
+    let (at, _) = parcel.split_once('\n')?;
+    Timestamp::from_microsecond(at.parse().ok()?).ok()
+}
+
 /// For whom the entries of a parcel are, and their lines.
 pub(super) fn entries(parcel: &str) -> impl Iterator<Item = (MailboxId, &str)> {
     // First stands when it came.
@@ -122,6 +128,7 @@ mod tests {
         }
         let parcel = String::from_utf8(parcel).unwrap();
         let lines = items.map(|item| lines_of(&mark(Some(item))));
+        assert_eq!(came_at(&parcel), Timestamp::from_microsecond(1_000).ok());
         let read: Vec<_> = entries(&parcel).collect();
         assert_eq!(read, lines.each_ref().map(|(whole, _)| (MailboxId(7), whole.as_str())));
         for (whole, short) in &lines {

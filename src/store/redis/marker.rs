@@ -27,8 +27,13 @@ use crate::{
 /// Requests that may wait: with calls of 1 ms the last waits some tens of milliseconds.
 const WAITING: usize = 8_192;
 
-/// Marks after which a call takes no further request: some 3 ms of Redis.
+/// Marks after which a call takes no further request, and most of one request: so a call has a thousand at most, some 3 ms of Redis. (A script
+/// can hand 8,000 values to a command.)
 const FULL: usize = 512;
+
+/// How often whatever can run goes first before a call is made up: once for connections that have something to be read, and once for the
+/// requests that are read from them.
+const GIVES_WAY: usize = 2;
 
 /// Mailboxes that are known at most, in some 4 MB; with more of them all are looked for again.
 const MOST_KNOWN: usize = 200_000;
@@ -57,7 +62,17 @@ impl Marker {
     }
 
     /// Stores marks; they are in Redis when this returns `Ok`.
-    pub(super) async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError> {
+    pub(super) async fn mark(&self, mut marks: Vec<Mark>) -> Result<Tally, StoreError> {
+        let mut tally = Tally::default();
+        while marks.len() > FULL {
+            let rest = marks.split_off(FULL);
+            tally += self.ask(std::mem::replace(&mut marks, rest)).await?;
+        }
+        tally += self.ask(marks).await?;
+        Ok(tally)
+    }
+
+    async fn ask(&self, marks: Vec<Mark>) -> Result<Tally, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request { marks, reply }).map_err(|_| {
             metrics::counter!("narvaro_store_busy_total").increment(1);
@@ -87,8 +102,7 @@ impl Known {
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
     let mut known = Known::default();
     while let Some(first) = waiting.recv().await {
-        // Requests that have arrived and were not yet read come first: nobody waits longer for that, and a call takes them along.
-        for _ in 0..2 {
+        for _ in 0..GIVES_WAY {
             yield_now().await;
         }
         let mut marks = first.marks.len();
@@ -182,7 +196,8 @@ fn tally(letters: impl Iterator<Item = u8>) -> Tally {
     tally
 }
 
-/// Of a version of an item of a mailbox: the same at every replica, whatever its version. 64 bits: among the 100,000 of a
+/// Of a version of an item of a mailbox: the same at every replica (an announcement that two replicas hash otherwise is looked at twice, no
+/// more). 64 bits: among the 100,000 of a
 /// window the chance that a new one is taken for an old one is one in 10^9.
 fn fingerprint(mark: &Mark) -> [u8; 8] {
     let (item, version) = mark.hint.as_ref().map_or(("", None), |hint| (hint.item.as_str(), hint.version));

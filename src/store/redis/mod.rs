@@ -67,7 +67,7 @@ pub use self::{
 };
 use crate::{
     clock::SharedClock,
-    model::CompanyId,
+    model::{CompanyId, Generation, MailboxId},
     queue::{Shares, StoreError},
 };
 
@@ -129,6 +129,8 @@ pub struct Redis {
     room: Notify,
     next_look: Mutex<Option<NextLook>>,
     next_edges: Mutex<Option<NextEdges>>,
+    /// Leases of turns that are over and could not be settled.
+    abandoned: Mutex<Vec<(MailboxId, Generation)>>,
     /// Whether this process has announced itself.
     signed_on: AtomicBool,
     /// Held while leases are on their way here.
@@ -198,6 +200,7 @@ impl Redis {
             room: Notify::new(),
             next_look: Mutex::default(),
             next_edges: Mutex::default(),
+            abandoned: Mutex::default(),
             signed_on: AtomicBool::new(false),
             leasing: tokio::sync::Mutex::default(),
         })

@@ -149,6 +149,7 @@ async fn announcements_that_nobody_has_looked_for_yet_are_copied_with_their_mail
     let mailbox = mailboxes.iter().find(|mailbox| mailbox.record.id == marked).unwrap();
     let items: Vec<_> = mailbox.gathered.hints.iter().map(|hint| hint.item.as_str()).collect();
     assert_eq!(items, ["möte", "annat"]);
+    assert_eq!(mailbox.gathered.since, Some(clock().now()), "announcements are as old as they were");
     assert!([Reason::Notification, Reason::Removed].iter().all(|it| mailbox.gathered.reasons.contains(*it)));
     assert!(mailboxes.iter().all(|mailbox| mailbox.record.id == marked || mailbox.gathered.is_empty()));
 }

@@ -2,6 +2,8 @@
 -- then the companies of which no more are taken. Answers: time, when the first edge comes that lies further ahead (empty: there is none),
 -- how many were passed over in all, `1` where there may be more, then for each lease its edge and the ten values that `give` lists.
 local now, most = clock(ARGV[1]), tonumber(ARGV[2])
+-- What was announced may be about one of them.
+take_in(now, 256)
 local horizon, hold, replica, passed = now + tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local full = {}
 for n = 7, #ARGV do full[ARGV[n]] = true end

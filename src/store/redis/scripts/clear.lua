@@ -12,5 +12,5 @@ end
 -- What was seen lately was seen of other mailboxes.
 local window = math.floor(clock('') / 240000000)
 call('DEL', P .. 'seen:' .. window, P .. 'seen:' .. window - 1)
-call('HSET', P .. 'meta', 'mailboxes', 0)
+call('HSET', P .. 'meta', 'mailboxes', 0, 'inbox', 0)
 return 1

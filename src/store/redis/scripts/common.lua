@@ -31,13 +31,13 @@ local function score(urgency, at)
     return urgency * STEP + at
 end
 
-local woken = false
+local woken, silent = false, false
 
--- Tells all replicas, once per script, that something is due that was not.
+-- Tells all replicas, once per script, that something is due that was not. Who is about to take it himself is `silent` until he has.
 local function wake()
     if not woken then
         woken = true
-        call('PUBLISH', P .. 'due', '')
+        if not silent then call('PUBLISH', P .. 'due', '') end
     end
 end
 
@@ -80,12 +80,16 @@ end
 
 local edges_told = false
 
+-- Whether something is due later, and before all others, that was not before.
+local comes_first = false
+
 -- Adds to what is due later: to `timed`, or to `edges`, of which some are given out ahead of their time.
 local function enter_later(kind, at, id)
     local set = P .. (kind == 'e' and 'edges' or 'timed')
     call('ZADD', set, text(at), id)
     local first = call('ZRANGE', set, 0, 0)[1]
     if first ~= id then return end
+    comes_first = true
     wake()
     if kind == 'e' and not edges_told then
         edges_told = true
@@ -204,14 +208,25 @@ local function waiting_of(id)
     return call('HMGET', P .. 'm:' .. id, 'c', 'pd', 'pu', 'ps', 'a')
 end
 
+local told = {}
+
 -- Asks whoever holds a mailbox ahead to hand it back, once. The message may be lost, the set is not.
 local function recall(id)
     local m = call('HMGET', P .. 'm:' .. id, 'w', 'g', 't')
+    if not (m[1] and m[3]) then
+        -- Nobody holds it.
+        call('HDEL', P .. 'm:' .. id, 'a')
+        return
+    end
     is_usual_now(id, m[3])
     local recalled = P .. 'recalled:' .. m[1]
     call('SADD', recalled, id .. ' ' .. m[2])
-    call('EXPIRE', recalled, 600)
-    call('PUBLISH', P .. 'recall:' .. m[1], '')
+    -- Scripts run as a whole: whoever is told with the first of them reads all of them.
+    if not told[m[1]] then
+        told[m[1]] = true
+        call('EXPIRE', recalled, 600)
+        call('PUBLISH', P .. 'recall:' .. m[1], '')
+    end
 end
 
 -- Adds a mark to what waits. `line` says all of it, `short` all but the item. Whether that is anything new.
@@ -240,13 +255,16 @@ end
 
 -- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. A parcel is when it came, and entries with a line feed
 -- before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to where the item comes.
--- Whether more may be there.
+-- A parcel is taken as a whole, so it may be some more. Whether any may be left.
 local function take_in(now, most)
-    local taken = 0
+    local taken, more = 0, true
     while taken < most do
         local parcel = call('LPOP', P .. 'inbox')
-        if not parcel then return false end
-        local at = math.min(now, tonumber(string.match(parcel, '^%d+')))
+        if not parcel then
+            more = false
+            break
+        end
+        local at = math.min(now, number(string.match(parcel, '^%d+')) or now)
         for id, urgency, line in string.gmatch(parcel, '\n(%d+) (%d) ([^\n]+)') do
             local m = waiting_of(id)
             -- Nothing is to be done for one that is gone meanwhile.
@@ -257,7 +275,8 @@ local function take_in(now, most)
             taken = taken + 1
         end
     end
-    return true
+    if taken > 0 then call('HINCRBY', P .. 'meta', 'inbox', -taken) end
+    return more
 end
 
 local revisions = {}

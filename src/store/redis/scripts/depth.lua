@@ -1,4 +1,4 @@
--- How full the queue is, but for what is in the inbox beyond a thousand. ARGV: time, how long after its edge one that is held ahead is held,
+-- How full the queue is, but for what is in the inbox beyond a thousand entries. ARGV: time, how long after its edge one that is held ahead is held,
 -- `1` where there is room for reading, shares of one company for showing and for reading, then for each company of which this replica holds
 -- leases: company, for showing, for reading. What is held ahead counts as leased from its edge on. Answers mailboxes, due, leased, since when something
 -- has been due that nobody took, the next due time.

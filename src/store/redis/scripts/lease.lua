@@ -28,6 +28,8 @@ local function head(lane)
     end
 end
 
+-- Others are woken in the end, if anything is left for them.
+silent = true
 local more = take_in(now, 256)
 local expired = 0
 for _, set in ipairs({ 'leases', 'ahead' }) do
@@ -71,4 +73,5 @@ else
     end
     if next then answer[2] = text(next) end
 end
+if woken and (more or comes_first or call('EXISTS', HEADS[1], HEADS[2]) > 0) then call('PUBLISH', P .. 'due', '') end
 return answer

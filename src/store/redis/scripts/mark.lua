@@ -9,15 +9,15 @@ local now = clock(ARGV[1])
 local announced = tonumber(ARGV[2])
 local answers = {}
 
--- With so many parcels in the inbox (of 5 to 60 KB where they come fast), who adds to it takes out more than that.
-local FULL = 4000
+-- With so many entries in the inbox (25 MB), who adds to it takes out more than that.
+local FULL = 100000
 
--- Puts the entries of a call into the inbox, as one parcel.
-local function post(entries)
+-- Puts `count` entries into the inbox, as one parcel.
+local function post(entries, count)
     local parcels = call('RPUSH', P .. 'inbox', text(now) .. entries)
     -- Whoever was told of the first of them finds the others too.
     if parcels == 1 then wake() end
-    if parcels > FULL then take_in(now, 2 * announced) end
+    if call('HINCRBY', P .. 'meta', 'inbox', count) > FULL then take_in(now, 2 * count) end
 end
 
 -- Takes out of the entries those that are not new; `is_new` says which are.
@@ -58,7 +58,7 @@ if announced > 0 then
     if not old and call('SADD', seen, unpack(prints)) == announced then
         answers[1] = string.rep('m', announced)
         call('EXPIRE', seen, 600)
-        post(ARGV[4])
+        post(ARGV[4], announced)
     else
         local new, here = {}, {}
         for n = 1, announced do
@@ -75,7 +75,7 @@ if announced > 0 then
         if new[1] then
             call('SADD', seen, unpack(new))
             call('EXPIRE', seen, 600)
-            post(only(ARGV[4], function(n) return answers[n] == 'm' end))
+            post(only(ARGV[4], function(n) return answers[n] == 'm' end), #new)
         end
     end
 end
