@@ -192,6 +192,12 @@ impl Standing {
     fn holds(&self, at: Timestamp) -> bool {
         at.as_microsecond() < self.until.load(Ordering::Acquire)
     }
+
+    /// Whether it stands for so long from `now` on.
+    fn lasts(&self, now: Timestamp, long: Duration) -> bool {
+        let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
+        now.checked_add(long).is_ok_and(|end| self.holds(end))
+    }
 }
 
 /// Why reading did not begin, or did not come to its end.
