@@ -10,7 +10,7 @@
 //! What keeps it right:
 //! - whatever is marked meanwhile [recalls](DueStore::recalled) the lease: it is handed back, and the turn of the mark follows at once, as if
 //!   nothing had been held;
-//! - the lease lasts [`AHEAD_HOLD`] longer than the instant, and nothing is written unless it surely stands. So a process that dies
+//! - the lease lasts [`AheadSettings::hold`] longer than the instant, and nothing is written unless it surely stands. So a process that dies
 //!   while it holds edges makes them that late at most, and one that was stopped for longer writes nothing (I3);
 //! - a process that stops hands back what it holds, and another one takes it, ahead again if there is time;
 //! - bounds: so many of a process, three quarters of them of one company (I10). What is beyond them is leased when it is due, as ever.
@@ -40,7 +40,7 @@ use crate::{
     model::{CompanyId, Generation, MailboxId},
 };
 
-/// How long after its instant an edge is held: where its holder dies, it is at most that late. Long enough for a write to a PBX.
+/// How long after its instant an edge is held at least ([`AheadSettings::hold`]).
 pub const AHEAD_HOLD: Duration = Duration::from_secs(10);
 
 /// Leases in one call: some 5 ms of the store, so that others come in between.
@@ -57,6 +57,9 @@ const STORE_PAUSE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 pub struct AheadSettings {
     /// How long before it is due an edge is taken; zero: never.
     pub ahead: Duration,
+    /// How long after its instant an edge is held: where its holder dies, it is at most that late. [`AHEAD_HOLD`], or longer where a write to a
+    /// PBX may take longer: none begins that the hold may not outlast.
+    pub hold: Duration,
     /// Most that this process holds.
     pub most: usize,
 }
@@ -288,7 +291,7 @@ impl Ahead {
             }
             let full = self.held.full((self.settings.most * 3 / 4).max(1));
             let (ahead, most) = (self.settings.ahead, room.min(BATCH));
-            let leases = self.store.lease_ahead(most, ahead, AHEAD_HOLD, &full).await?;
+            let leases = self.store.lease_ahead(most, ahead, self.settings.hold, &full).await?;
             if leases.is_empty() {
                 return Ok(());
             }

@@ -44,7 +44,7 @@ impl Turns {
             Ok(ready) => ready,
             Err(because) => return self.give_back(&lease, because).await,
         };
-        let standing = Standing::ahead(&lease);
+        let standing = Standing::ahead(&lease, &self.settings);
         let Some(ready) = ready else {
             if let Some(because) = self.wait_for(instant, &recalled).await {
                 return self.give_back(&lease, because).await;
@@ -118,7 +118,7 @@ impl Turns {
             }
         };
         let Some(seat) = seat else { return Ok(None) };
-        let standing = Standing::ahead(lease);
+        let standing = Standing::ahead(lease, &self.settings);
         let mut turn = self.turn(lease, &seat, self.state_of(lease), &standing);
         let decision = turn.foresee(instant).await?;
         let Turn { state, announced, .. } = *turn;

@@ -50,10 +50,7 @@ use crate::{
     decide::Decision,
     health::Health,
     model::{CompanyId, Disposition, MailboxId, Shown},
-    queue::{
-        AHEAD_HOLD, DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns,
-        Urgency,
-    },
+    queue::{DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
 
@@ -62,6 +59,8 @@ use crate::{
 pub struct TurnSettings {
     /// Length of a lease; a turn that takes longer extends it.
     pub hold: Duration,
+    /// How long after its instant an edge is held that was leased ahead ([`crate::queue::AheadSettings::hold`]).
+    pub hold_ahead: Duration,
     /// Longest write to a PBX.
     pub write_within: Duration,
     /// Longest reading of a turn, all its calls together: each has its own time-out, and a turn may make many.
@@ -175,13 +174,10 @@ impl Standing {
         Self { until, first: third, is_ahead: false }
     }
 
-    /// That of a lease that was given ahead. It was on its way long before its end; and what very many have to extend at the same time,
-    /// they do one after the other.
-    fn ahead(lease: &Lease) -> Self {
-        let third = SignedDuration::try_from(AHEAD_HOLD / 3).unwrap_or(SignedDuration::from_secs(1));
-        let own = SignedDuration::from_millis(i64::try_from(lease.mailbox.0 % 2_000).unwrap_or_default());
+    /// That of a lease that was given ahead. It was on its way long before its end.
+    fn ahead(lease: &Lease, settings: &TurnSettings) -> Self {
         let until = AtomicI64::new((lease.until - CLOCKS_DIFFER).as_microsecond());
-        Self { until, first: third + own, is_ahead: true }
+        Self { until, first: first_extension(lease.mailbox, settings), is_ahead: true }
     }
 
     fn move_to(&self, at: Timestamp) {
@@ -198,6 +194,16 @@ impl Standing {
         let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
         now.checked_add(long).is_ok_and(|end| self.holds(end))
     }
+}
+
+/// How soon after its instant a turn that was held ahead extends its lease for the first time: before the lease is too short for a write to
+/// begin. What very many have to extend at the same time, they do one after the other, each at a moment of its own between a quarter and
+/// three quarters of the time that there is.
+fn first_extension(mailbox: MailboxId, settings: &TurnSettings) -> SignedDuration {
+    let spare = settings.hold_ahead.saturating_sub(settings.write_within);
+    let spare = SignedDuration::try_from(spare).unwrap_or(SignedDuration::ZERO) - CLOCKS_DIFFER;
+    let place = i32::try_from(mailbox.0 % 1_000).unwrap_or_default();
+    spare / 4 + spare * place / 2_000
 }
 
 /// Why reading did not begin, or did not come to its end.
