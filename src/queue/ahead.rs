@@ -84,9 +84,15 @@ pub struct HeldAhead {
 }
 
 impl HeldAhead {
-    /// The turn is ready, and only waits from here on.
-    pub fn is_ready(&mut self) {
+    /// The turn asks nothing any more before its instant: another one may be made ready.
+    pub fn is_prepared(&mut self) {
         self.preparing = None;
+    }
+
+    /// The turn has decided what to do at the instant, and needs to ask nobody for it: others wait at the instant until it is
+    /// [handed over](Self::hand_over).
+    pub fn is_ready(&mut self) {
+        self.is_prepared();
         if !std::mem::replace(&mut self.in_hand, true) {
             self.instant.one_more();
         }
@@ -336,6 +342,22 @@ mod tests {
             state: Vec::new(),
             intent: None,
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_any_more_makes_room_for_the_next_and_is_waited_for_only_once_it_is_ready() {
+        let (held, places) = (Held::default(), Arc::new(Semaphore::new(1)));
+        let mut begun = held.begin(&[lease(1, "acme"), lease(2, "acme")]);
+        let (mut other, mut first) = (begun.remove(1), begun.remove(0));
+        first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
+        assert_eq!(places.available_permits(), 0);
+        first.is_prepared();
+        assert_eq!(places.available_permits(), 1, "it waits for its instant, though it could not be made ready");
+        assert!(other.all_handed_over().now_or_never().is_some(), "nor is it waited for");
+        first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
+        first.is_ready();
+        assert_eq!(places.available_permits(), 1);
+        assert!(other.all_handed_over().now_or_never().is_none());
     }
 
     #[test]
