@@ -52,8 +52,11 @@ impl Turns {
             }
             return Box::pin(self.begin(&lease, &standing, None, Some(held))).await;
         };
-        held.is_ready();
         let Ready { seat, state, decision, announced } = *ready;
+        // Without a decision the turn asks at the instant, and others do not wait for that.
+        if decision.is_some() {
+            held.is_ready();
+        }
         let mut turn = self.turn(&lease, &seat, state, &standing);
         (turn.foreseen, turn.announced, turn.held) = (decision, announced, Some(held));
         if let Some(because) = self.wait_for(instant, &recalled).await {

@@ -260,6 +260,10 @@ impl Turn<'_> {
         let rendered = match announced {
             Some(rendered) => rendered,
             None => {
+                // Others of the instant do not wait for the store's answer.
+                if let Some(held) = &mut self.held {
+                    held.hand_over();
+                }
                 let rendered = driver.render(&decision.wanted);
                 let document = self.intent(&rendered);
                 self.announce(document).await?;
