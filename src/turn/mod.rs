@@ -265,6 +265,7 @@ impl Turns {
         if let Some(seat) = sits() {
             return Ok(Some(seat));
         }
+        // However many ask for it: companies are brought up one at a time.
         tokio::select! {
             brought = self.offices.bring_up(&lease.company, lease.revision) => brought?,
             lost = self.keep(lease, standing) => return Err(lost),
@@ -272,7 +273,12 @@ impl Turns {
         Ok(sits())
     }
 
-    async fn put_off(&self, lease: &Lease, mut state: MailboxState) -> Result<(), StoreError> {
+    async fn put_off(
+        &self,
+        lease: &Lease,
+        mut state: MailboxState,
+        standing: &Standing,
+    ) -> Result<(), StoreError> {
         debug!(company.id = %lease.company, "Mailbox {} has no seat yet", lease.mailbox);
         metrics::counter!("narvaro_turns_put_off_total").increment(1);
         state.owed.merge(&lease.gathered);
@@ -281,7 +287,7 @@ impl Turns {
         }
         let due = Some(self.clock.now() + UNSEATED);
         let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon, to_read: None };
-        self.store.settle(lease, next).await?;
+        self.settle(lease, next, standing).await?;
         drop(self.ended.send(lease.mailbox));
         Ok(())
     }
@@ -372,9 +378,10 @@ impl Turns {
         let state = state.unwrap_or_else(|| self.state_of(lease));
         let seat = match seat {
             Ok(Some(seat)) => seat,
-            Ok(None) => return self.put_off(lease, state).await,
+            Ok(None) => return self.put_off(lease, state, standing).await,
             Err(error) => {
                 warn!(company.id = %lease.company, error = %Chain(&error), "What is stored of company `{}` cannot be read; mailbox {} waits", lease.company, lease.mailbox);
+                let _few = self.few(standing, &self.leaving).await;
                 return self.store.release(lease).await;
             }
         };
@@ -506,7 +513,7 @@ impl Turn<'_> {
 
     /// Reads the calendar and keeps the subscription, and shows what came of it.
     async fn calendar(&mut self) -> Result<(), StoreError> {
-        let cut = if self.turns.store.begin_reading(self.lease).await? {
+        let cut = if self.begin_reading().await? {
             let cut = self.cut(self.decision.as_ref().and_then(|decision| decision.next_edge));
             tokio::select! {
                 biased;
@@ -532,6 +539,11 @@ impl Turn<'_> {
             self.read_back().await;
         }
         self.present().await
+    }
+
+    async fn begin_reading(&self) -> Result<bool, StoreError> {
+        let _few = self.turns.few(self.standing, &self.turns.asking).await;
+        self.turns.store.begin_reading(self.lease).await
     }
 
     /// Comes when whatever waits for the calendar server has to be given up.
@@ -574,7 +586,7 @@ impl Turn<'_> {
         if self.state.watch.is_none() {
             return Ok(true);
         }
-        if !self.turns.store.begin_reading(self.lease).await? {
+        if !self.begin_reading().await? {
             self.cut_short(Cut::NoRoom);
             return Ok(false);
         }

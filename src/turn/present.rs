@@ -325,7 +325,10 @@ impl Turn<'_> {
     /// shown does not wait for the store, and nobody else can show anything meanwhile. An answer that was read too late is none: the
     /// lease may have ended since.
     async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
-        match self.turns.store.intend(self.lease, document).await {
+        let few = self.turns.few(self.standing, &self.turns.asking).await;
+        let announced = self.turns.store.intend(self.lease, document).await;
+        drop(few);
+        match announced {
             Err(StoreError::Unavailable(error))
                 if self.standing.lasts(self.now(), self.turns.settings.write_within) =>
             {
