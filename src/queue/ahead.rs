@@ -352,7 +352,11 @@ mod tests {
         first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
         assert_eq!(places.available_permits(), 0);
         first.is_prepared();
-        assert_eq!(places.available_permits(), 1, "it waits for its instant, though it could not be made ready");
+        assert_eq!(
+            places.available_permits(),
+            1,
+            "it waits for its instant, though it could not be made ready"
+        );
         assert!(other.all_handed_over().now_or_never().is_some(), "nor is it waited for");
         first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
         first.is_ready();

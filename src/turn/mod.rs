@@ -346,11 +346,17 @@ impl Turns {
     }
 
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
-    /// shown in the turn would have to be found out again.
+    /// shown in the turn would have to be found out again. Whoever waits to try it keeps the lease, and nobody else from trying.
     async fn settle(&self, lease: &Lease, settled: Settled, standing: &Standing) -> Result<(), StoreError> {
-        let _few = self.few(standing, &self.leaving).await;
         loop {
-            match self.store.settle(lease, settled.clone()).await {
+            let few = tokio::select! {
+                biased;
+                few = self.few(standing, &self.leaving) => few,
+                lost = self.keep(lease, standing) => return Err(lost),
+            };
+            let outcome = self.store.settle(lease, settled.clone()).await;
+            drop(few);
+            match outcome {
                 Err(StoreError::Unavailable(error)) if standing.holds(self.clock.now() + STORE_PAUSE) => {
                     debug!(error = %Chain(&*error), "A turn of mailbox {} waits for the store", lease.mailbox);
                     self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
