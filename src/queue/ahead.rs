@@ -248,13 +248,17 @@ impl Ahead {
         if self.settings.ahead.is_zero() {
             return;
         }
-        let mut turns = JoinSet::new();
-        tokio::select! {
+        let ends = async {
+            let mut turns = JoinSet::new();
             // What is on its way here comes to its end first: it is to be handed back.
-            () = self.take_edges(&mut turns, &shutdown) => {}
+            self.take_edges(&mut turns, &shutdown).await;
+            while turns.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = ends => {}
+            // What is shown in the last moments can still be recalled.
             () = self.hear_recalls() => {}
         }
-        while turns.join_next().await.is_some() {}
     }
 
     async fn hear_recalls(&self) {

@@ -89,14 +89,15 @@ impl Turns {
 
     /// Returns when nothing is to be shown under the lease, and why.
     async fn called_off(&self, recalled: &CancellationToken, instant: Timestamp) -> &'static str {
+        let stops = async {
+            self.shutdown.cancelled().await;
+            if self.clock.now() + LAST_MOMENTS >= instant {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = recalled.cancelled() => "recalled",
-            () = self.shutdown.cancelled() => {
-                if self.clock.now() + LAST_MOMENTS >= instant {
-                    std::future::pending::<()>().await;
-                }
-                "handed_back"
-            }
+            () = stops => "handed_back",
         }
     }
 

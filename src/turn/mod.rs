@@ -346,7 +346,8 @@ impl Turns {
     }
 
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
-    /// shown in the turn would have to be found out again. Whoever waits to try it keeps the lease, and nobody else from trying.
+    /// shown in the turn would have to be found out again. Between two attempts it leaves its place to others, and
+    /// while it waits for one it keeps the lease.
     async fn settle(&self, lease: &Lease, settled: Settled, standing: &Standing) -> Result<(), StoreError> {
         loop {
             let few = tokio::select! {
