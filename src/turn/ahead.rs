@@ -83,7 +83,7 @@ impl Turns {
             () = self.clock.sleep_until(instant) => {}
         }
         metrics::counter!("narvaro_turns_total").increment(1);
-        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "shown").increment(1);
+        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "taken").increment(1);
         None
     }
 
