@@ -10,8 +10,9 @@
 //! What keeps it right:
 //! - whatever is marked meanwhile [recalls](DueStore::recalled) the lease: it is handed back, and the turn of the mark follows at once, as if
 //!   nothing had been held;
-//! - the lease lasts [`AheadSettings::hold`] longer than the instant, and nothing is written unless it surely stands. So a process that dies
-//!   while it holds edges makes them that late at most, and one that was stopped for longer writes nothing (I3);
+//! - the lease lasts [`AheadSettings::hold`] longer than the instant, and no write is sent unless the lease surely stands until the
+//!   write's end. So a process that dies while it holds edges makes them that late at most, and one that was stopped for longer writes
+//!   nothing (I3);
 //! - a process that stops hands back what it holds, and another one takes it, ahead again if there is time;
 //! - bounds: so many of a process, three quarters of them of one company (I10). What is beyond them is leased when it is due, as ever.
 //!
@@ -79,7 +80,7 @@ pub struct HeldAhead {
     /// Is cancelled when the store wants the lease back.
     pub recalled: CancellationToken,
     preparing: Option<OwnedSemaphorePermit>,
-    instant: Arc<Instant>,
+    instant: Arc<SameInstant>,
     in_hand: bool,
 }
 
@@ -123,11 +124,11 @@ impl Drop for HeldAhead {
 
 /// Edges of one instant that are ready, and still to be handed over.
 #[derive(Default)]
-struct Instant {
+struct SameInstant {
     in_hand: watch::Sender<usize>,
 }
 
-impl Instant {
+impl SameInstant {
     fn one_more(&self) {
         self.in_hand.send_modify(|in_hand| *in_hand += 1);
     }
@@ -144,22 +145,22 @@ impl Instant {
 /// All that this process holds ahead, waiting or already at work.
 #[derive(Default)]
 struct Held {
-    inner: Mutex<Inner>,
+    books: Mutex<Books>,
     fewer: Notify,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Books {
     tokens: HashMap<(MailboxId, Generation), CancellationToken>,
     companies: BTreeMap<CompanyId, usize>,
     /// Recalls of what is not known: it may be on its way here.
-    early: HashSet<(MailboxId, Generation)>,
-    instants: BTreeMap<Timestamp, std::sync::Weak<Instant>>,
+    recalled_early: HashSet<(MailboxId, Generation)>,
+    instants: BTreeMap<Timestamp, std::sync::Weak<SameInstant>>,
 }
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self) -> usize {
@@ -168,8 +169,8 @@ impl Held {
 
     /// Companies of which `share` or more are held.
     fn full(&self, share: usize) -> Vec<CompanyId> {
-        let inner = self.lock();
-        inner
+        let books = self.lock();
+        books
             .companies
             .iter()
             .filter(|(_, held)| **held >= share)
@@ -179,43 +180,43 @@ impl Held {
 
     /// Takes in what was leased in one call.
     fn begin(&self, leases: &[Lease]) -> Vec<HeldAhead> {
-        let mut inner = self.lock();
-        inner.instants.retain(|_, instant| instant.strong_count() > 0);
-        let held = leases.iter().map(|lease| inner.begin(lease)).collect();
+        let mut books = self.lock();
+        books.instants.retain(|_, instant| instant.strong_count() > 0);
+        let held = leases.iter().map(|lease| books.begin(lease)).collect();
         // Whatever was recalled before this call was answered is here, or was never to come.
-        inner.early.clear();
+        books.recalled_early.clear();
         held
     }
 
     fn end(&self, company: &CompanyId, lease: (MailboxId, Generation)) {
-        let mut inner = self.lock();
-        inner.tokens.remove(&lease);
-        if let Some(held) = inner.companies.get_mut(company) {
+        let mut books = self.lock();
+        books.tokens.remove(&lease);
+        if let Some(held) = books.companies.get_mut(company) {
             *held -= 1;
             if *held == 0 {
-                inner.companies.remove(company);
+                books.companies.remove(company);
             }
         }
-        drop(inner);
+        drop(books);
         self.fewer.notify_one();
     }
 
     fn recall(&self, recalled: Vec<(MailboxId, Generation)>) {
-        let mut inner = self.lock();
+        let mut books = self.lock();
         for lease in recalled {
-            match inner.tokens.get(&lease) {
+            match books.tokens.get(&lease) {
                 Some(token) => token.cancel(),
-                None => drop(inner.early.insert(lease)),
+                None => drop(books.recalled_early.insert(lease)),
             }
         }
     }
 }
 
-impl Inner {
+impl Books {
     fn begin(&mut self, lease: &Lease) -> HeldAhead {
         let recalled = CancellationToken::new();
         let key = (lease.mailbox, lease.generation);
-        if self.early.contains(&key) {
+        if self.recalled_early.contains(&key) {
             recalled.cancel();
         }
         self.tokens.insert(key, recalled.clone());
@@ -223,7 +224,7 @@ impl Inner {
         let at = lease.ahead.unwrap_or(Timestamp::MIN);
         let known = self.instants.get(&at).and_then(std::sync::Weak::upgrade);
         let instant = known.unwrap_or_else(|| {
-            let instant = Arc::<Instant>::default();
+            let instant = Arc::<SameInstant>::default();
             self.instants.insert(at, Arc::downgrade(&instant));
             instant
         });
