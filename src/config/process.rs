@@ -158,7 +158,12 @@ impl Queue {
 
     pub(super) fn check(&self, pbx: &Pbx, checks: &mut Checks<'_>) {
         checks.within("queue.workers", self.workers as u64, 1..=1024, "each holds one mailbox at a time");
-        checks.within("queue.ahead_secs", self.ahead_secs, 0..=300, "0 holds none ahead");
+        checks.within(
+            "queue.ahead_secs",
+            self.ahead_secs,
+            0..=60,
+            "what a process that dies has taken on waits so long and longer; 0 takes none on",
+        );
         checks.within(
             "queue.ahead_most",
             self.ahead_most as u64,

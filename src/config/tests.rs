@@ -89,9 +89,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[queue]\nworkers = 0\nlease_secs = 5",
+        "[queue]\nworkers = 0\nlease_secs = 5\nahead_secs = 61",
         &[
             "narvaro.toml, line 2: `queue.workers` cannot be 0 -- use 1 to 1024: each holds one mailbox at a time",
+            "narvaro.toml, line 4: `queue.ahead_secs` cannot be 61 -- use 0 to 60: what a process that dies has taken on waits so long and longer; 0 takes none on",
             "narvaro.toml, line 3: `queue.lease_secs` cannot be 5 -- use 10 to 600: a turn waits up to 30 s for an outside system",
         ],
     ),

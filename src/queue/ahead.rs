@@ -18,6 +18,13 @@
 //!
 //! Where the store goes away between lease and instant, the edge is shown all the same.
 //!
+//! What it does not do:
+//! - be fair to companies among what is looked at ahead: a very large one may fill that, until it has its three quarters. The edges of the
+//!   others are then leased when they are due, and only there each company has its turn;
+//! - hear of a change at once: marks are announced first, and a lease is recalled when somebody takes them in, by whatever is asked of the
+//!   store next;
+//! - follow a change to what a dead process holds before that hold has ended. Nobody hands it back.
+//!
 //! Only a store that is far away needs this. The embedded one leases nothing ahead: there, a lease is a look into memory.
 
 use std::{
