@@ -58,7 +58,7 @@ use crate::{
         AppCredential, Cloud, Graph, GraphConfig, GraphConfigError, KeyError as EncryptionKeyError, Rich,
         StateKey as ConsentKey,
     },
-    queue::{Ahead, AheadSettings, Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
+    queue::{AHEAD_HOLD, Ahead, AheadSettings, Dispatcher, DispatcherSettings, DueStore, Shares, TakesTurns},
     store::{
         Store,
         embedded::{Embedded, EmbeddedSettings, OpenError},
@@ -86,6 +86,10 @@ const PRIVATE_CONNECTIONS: usize = 256;
 /// How long what is under way may take once the service stops: a write to a PBX, answers of the listeners. Supervisors
 /// that are not told otherwise kill after 30 s (Kubernetes) or later.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// How late a write to a PBX may begin under the hold of an edge that was leased ahead, before that is extended: with so little Redis may answer
+/// late and the clocks may differ.
+const BEGINS_LATE: Duration = Duration::from_secs(5);
 
 /// How long PBX links may take to say goodbye.
 const UNLINK_WITHIN: Duration = Duration::from_secs(5);
@@ -294,7 +298,11 @@ impl App {
             Arc::clone(&queue),
             Arc::clone(&turns) as Arc<dyn TakesTurns>,
             Arc::clone(&clock),
-            AheadSettings { ahead: config.queue.ahead(), most: config.queue.ahead_most },
+            AheadSettings {
+                ahead: config.queue.ahead(),
+                hold: hold_ahead(&config),
+                most: config.queue.ahead_most,
+            },
         );
         let limits =
             ReceiverLimits { body_bytes: config.webhook.max_body_bytes, ..ReceiverLimits::default() };
@@ -497,9 +505,15 @@ fn graph(config: &Config, credential: AppCredential, clock: SharedClock) -> Resu
     Graph::new(GraphConfig { cloud, client_id, credential }, clock).map_err(StartError::Graph)
 }
 
+/// How long an edge is held after its instant that was leased ahead: long enough for a write that begins some seconds late.
+fn hold_ahead(config: &Config) -> Duration {
+    AHEAD_HOLD.max(config.pbx.timeout() + BEGINS_LATE)
+}
+
 fn turn_settings(config: &Config, public_url: &str, keys: &StateKeys) -> TurnSettings {
     TurnSettings {
         hold: config.queue.lease(),
+        hold_ahead: hold_ahead(config),
         write_within: config.pbx.timeout(),
         read_within: config.queue.read_within(),
         sweep: SweepPlan {

@@ -111,6 +111,17 @@ pub struct Queue {
     park_secs: u64,
 }
 
+/// Seconds of a lease that are not counted on: its answer may have been on its way for so long.
+const NOT_COUNTED_ON: u64 = 5;
+
+/// Seconds that a lease lasts at least where a write may take `write`. Extended at every third of its length, it stands for two thirds
+/// at least when a write begins, which is not begun unless it surely stands until the write's end; what is over is for a machine that
+/// stalls.
+fn shortest_lease(write: u64) -> u64 {
+    let stands = write.saturating_add(NOT_COUNTED_ON).saturating_mul(3).div_ceil(2);
+    stands.max(write.saturating_mul(2))
+}
+
 /// Seconds that a lease may last.
 const LEASE_SECS: RangeInclusive<u64> = 10..=600;
 
@@ -147,7 +158,12 @@ impl Queue {
 
     pub(super) fn check(&self, pbx: &Pbx, checks: &mut Checks<'_>) {
         checks.within("queue.workers", self.workers as u64, 1..=1024, "each holds one mailbox at a time");
-        checks.within("queue.ahead_secs", self.ahead_secs, 0..=300, "0 holds none ahead");
+        checks.within(
+            "queue.ahead_secs",
+            self.ahead_secs,
+            0..=60,
+            "what a process that dies has taken on waits so long and longer; 0 takes none on",
+        );
         checks.within(
             "queue.ahead_most",
             self.ahead_most as u64,
@@ -160,14 +176,16 @@ impl Queue {
             LEASE_SECS,
             "a turn waits up to 30 s for an outside system",
         );
-        // Extended at every third of its length, a lease lasts two thirds at least when a write begins; what is over is for
-        // a machine that stalls. A write that outlasts its lease might overtake the next one.
-        let shortest = pbx.timeout_secs.saturating_mul(2);
+        let shortest = shortest_lease(pbx.timeout_secs);
         if LEASE_SECS.contains(&self.lease_secs) && self.lease_secs < shortest {
+            let longest = (1..=pbx.timeout_secs).rev().find(|secs| shortest_lease(*secs) <= self.lease_secs);
             checks.refuse(
                 "queue.lease_secs",
-                "is less than twice `pbx.timeout_secs`: a lease has to outlast a write to a PBX",
-                format!("make it {shortest} at least, or `pbx.timeout_secs` {} at most", self.lease_secs / 2),
+                "is too short for `pbx.timeout_secs`: a lease has to outlast a write to a PBX",
+                format!(
+                    "make it {shortest} at least, or `pbx.timeout_secs` {} at most",
+                    longest.unwrap_or(1)
+                ),
             );
         }
         checks.within(

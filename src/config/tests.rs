@@ -89,9 +89,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[queue]\nworkers = 0\nlease_secs = 5",
+        "[queue]\nworkers = 0\nlease_secs = 5\nahead_secs = 61",
         &[
             "narvaro.toml, line 2: `queue.workers` cannot be 0 -- use 1 to 1024: each holds one mailbox at a time",
+            "narvaro.toml, line 4: `queue.ahead_secs` cannot be 61 -- use 0 to 60: what a process that dies has taken on waits so long and longer; 0 takes none on",
             "narvaro.toml, line 3: `queue.lease_secs` cannot be 5 -- use 10 to 600: a turn waits up to 30 s for an outside system",
         ],
     ),
@@ -268,10 +269,14 @@ fn a_lease_that_a_write_to_a_pbx_may_outlast_is_refused_with_both_keys() {
     assert_eq!(
         told(30, 20),
         [
-            "narvaro.toml, line 2: `queue.lease_secs` is less than twice `pbx.timeout_secs`: a lease has to outlast a write to a PBX -- make it 40 at least, or `pbx.timeout_secs` 15 at most"
+            "narvaro.toml, line 2: `queue.lease_secs` is too short for `pbx.timeout_secs`: a lease has to outlast a write to a PBX -- make it 40 at least, or `pbx.timeout_secs` 15 at most"
         ]
     );
     assert!(told(40, 20).is_empty());
+    // A write of 10 s has to end 5 s before the last third of the lease.
+    let short = told(22, 10);
+    assert!(short[0].ends_with("make it 23 at least, or `pbx.timeout_secs` 9 at most"), "{short:?}");
+    assert!(told(23, 10).is_empty() && told(10, 1).is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The port to one PBX.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -24,6 +24,28 @@ pub struct Abilities {
     pub tells_restart: bool,
 }
 
+/// Whether the lease under which a write is done surely stands for some time more.
+#[derive(Clone, Copy)]
+pub struct Stands<'a>(&'a (dyn Fn(Duration) -> bool + Sync));
+
+impl<'a> Stands<'a> {
+    /// By what `lasts` says whenever it is asked.
+    pub fn new(lasts: &'a (dyn Fn(Duration) -> bool + Sync)) -> Self {
+        Self(lasts)
+    }
+
+    /// Whether it surely stands for so long from now on.
+    pub fn lasts(self, long: Duration) -> bool {
+        (self.0)(long)
+    }
+}
+
+impl fmt::Debug for Stands<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stands")
+    }
+}
+
 /// One change to be made on the PBX.
 #[derive(Debug, Clone, Copy)]
 pub struct Write<'a> {
@@ -40,6 +62,9 @@ pub struct Write<'a> {
     /// Give up after this long, from when its turn at the PBX has come. Until then it waits for as long as whoever asked does: very many
     /// may be wanted of one PBX at the same instant.
     pub within: Duration,
+    /// What it rests on. The driver asks once its turn has come and before it sends anything, whether that lasts for [`within`](Self::within);
+    /// where not, it gives up and has sent nothing: what it sent might come after what is done under the next lease (I3).
+    pub stands: Stands<'a>,
 }
 
 /// Something that happened on the PBX's side, unasked.

@@ -6,4 +6,4 @@
 
 mod driver;
 
-pub use driver::{Abilities, LinkState, PbxDriver, PbxError, PbxSignal, Write};
+pub use driver::{Abilities, LinkState, PbxDriver, PbxError, PbxSignal, Stands, Write};

@@ -10,12 +10,20 @@
 //! What keeps it right:
 //! - whatever is marked meanwhile [recalls](DueStore::recalled) the lease: it is handed back, and the turn of the mark follows at once, as if
 //!   nothing had been held;
-//! - the lease lasts [`AHEAD_HOLD`] longer than the instant, and nothing is written unless it surely stands. So a process that dies
-//!   while it holds edges makes them that late at most, and one that was stopped for longer writes nothing (I3);
+//! - the lease lasts [`AheadSettings::hold`] longer than the instant, and no write is sent unless the lease surely stands until the
+//!   write's end. So a process that dies while it holds edges makes them that late at most, and one that was stopped for longer writes
+//!   nothing (I3);
 //! - a process that stops hands back what it holds, and another one takes it, ahead again if there is time;
 //! - bounds: so many of a process, three quarters of them of one company (I10). What is beyond them is leased when it is due, as ever.
 //!
 //! Where the store goes away between lease and instant, the edge is shown all the same.
+//!
+//! What it does not do:
+//! - be fair to companies among what is looked at ahead: a very large one may fill that, until it has its three quarters. The edges of the
+//!   others are then leased when they are due, and only there each company has its turn;
+//! - hear of a change at once: marks are announced first, and a lease is recalled when somebody takes them in, by whatever is asked of the
+//!   store next;
+//! - follow a change to what a dead process holds before that hold has ended. Nobody hands it back.
 //!
 //! Only a store that is far away needs this. The embedded one leases nothing ahead: there, a lease is a look into memory.
 
@@ -40,7 +48,7 @@ use crate::{
     model::{CompanyId, Generation, MailboxId},
 };
 
-/// How long after its instant an edge is held: where its holder dies, it is at most that late. Long enough for a write to a PBX.
+/// How long after its instant an edge is held at least ([`AheadSettings::hold`]).
 pub const AHEAD_HOLD: Duration = Duration::from_secs(10);
 
 /// Leases in one call: some 5 ms of the store, so that others come in between.
@@ -57,6 +65,9 @@ const STORE_PAUSE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 pub struct AheadSettings {
     /// How long before it is due an edge is taken; zero: never.
     pub ahead: Duration,
+    /// How long after its instant an edge is held: where its holder dies, it is at most that late. [`AHEAD_HOLD`], or longer where a write to a
+    /// PBX may take longer: none begins that the hold may not outlast.
+    pub hold: Duration,
     /// Most that this process holds.
     pub most: usize,
 }
@@ -76,14 +87,20 @@ pub struct HeldAhead {
     /// Is cancelled when the store wants the lease back.
     pub recalled: CancellationToken,
     preparing: Option<OwnedSemaphorePermit>,
-    instant: Arc<Instant>,
+    instant: Arc<SameInstant>,
     in_hand: bool,
 }
 
 impl HeldAhead {
-    /// The turn is ready, and only waits from here on.
-    pub fn is_ready(&mut self) {
+    /// The turn asks nothing any more before its instant: another one may be made ready.
+    pub fn is_prepared(&mut self) {
         self.preparing = None;
+    }
+
+    /// The turn has decided what to do at the instant, and needs to ask nobody for it: others wait at the instant until it is
+    /// [handed over](Self::hand_over).
+    pub fn is_ready(&mut self) {
+        self.is_prepared();
         if !std::mem::replace(&mut self.in_hand, true) {
             self.instant.one_more();
         }
@@ -114,11 +131,11 @@ impl Drop for HeldAhead {
 
 /// Edges of one instant that are ready, and still to be handed over.
 #[derive(Default)]
-struct Instant {
+struct SameInstant {
     in_hand: watch::Sender<usize>,
 }
 
-impl Instant {
+impl SameInstant {
     fn one_more(&self) {
         self.in_hand.send_modify(|in_hand| *in_hand += 1);
     }
@@ -135,22 +152,22 @@ impl Instant {
 /// All that this process holds ahead, waiting or already at work.
 #[derive(Default)]
 struct Held {
-    inner: Mutex<Inner>,
+    books: Mutex<Books>,
     fewer: Notify,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Books {
     tokens: HashMap<(MailboxId, Generation), CancellationToken>,
     companies: BTreeMap<CompanyId, usize>,
     /// Recalls of what is not known: it may be on its way here.
-    early: HashSet<(MailboxId, Generation)>,
-    instants: BTreeMap<Timestamp, std::sync::Weak<Instant>>,
+    recalled_early: HashSet<(MailboxId, Generation)>,
+    instants: BTreeMap<Timestamp, std::sync::Weak<SameInstant>>,
 }
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self) -> usize {
@@ -159,8 +176,8 @@ impl Held {
 
     /// Companies of which `share` or more are held.
     fn full(&self, share: usize) -> Vec<CompanyId> {
-        let inner = self.lock();
-        inner
+        let books = self.lock();
+        books
             .companies
             .iter()
             .filter(|(_, held)| **held >= share)
@@ -170,43 +187,43 @@ impl Held {
 
     /// Takes in what was leased in one call.
     fn begin(&self, leases: &[Lease]) -> Vec<HeldAhead> {
-        let mut inner = self.lock();
-        inner.instants.retain(|_, instant| instant.strong_count() > 0);
-        let held = leases.iter().map(|lease| inner.begin(lease)).collect();
+        let mut books = self.lock();
+        books.instants.retain(|_, instant| instant.strong_count() > 0);
+        let held = leases.iter().map(|lease| books.begin(lease)).collect();
         // Whatever was recalled before this call was answered is here, or was never to come.
-        inner.early.clear();
+        books.recalled_early.clear();
         held
     }
 
     fn end(&self, company: &CompanyId, lease: (MailboxId, Generation)) {
-        let mut inner = self.lock();
-        inner.tokens.remove(&lease);
-        if let Some(held) = inner.companies.get_mut(company) {
+        let mut books = self.lock();
+        books.tokens.remove(&lease);
+        if let Some(held) = books.companies.get_mut(company) {
             *held -= 1;
             if *held == 0 {
-                inner.companies.remove(company);
+                books.companies.remove(company);
             }
         }
-        drop(inner);
+        drop(books);
         self.fewer.notify_one();
     }
 
     fn recall(&self, recalled: Vec<(MailboxId, Generation)>) {
-        let mut inner = self.lock();
+        let mut books = self.lock();
         for lease in recalled {
-            match inner.tokens.get(&lease) {
+            match books.tokens.get(&lease) {
                 Some(token) => token.cancel(),
-                None => drop(inner.early.insert(lease)),
+                None => drop(books.recalled_early.insert(lease)),
             }
         }
     }
 }
 
-impl Inner {
+impl Books {
     fn begin(&mut self, lease: &Lease) -> HeldAhead {
         let recalled = CancellationToken::new();
         let key = (lease.mailbox, lease.generation);
-        if self.early.contains(&key) {
+        if self.recalled_early.contains(&key) {
             recalled.cancel();
         }
         self.tokens.insert(key, recalled.clone());
@@ -214,7 +231,7 @@ impl Inner {
         let at = lease.ahead.unwrap_or(Timestamp::MIN);
         let known = self.instants.get(&at).and_then(std::sync::Weak::upgrade);
         let instant = known.unwrap_or_else(|| {
-            let instant = Arc::<Instant>::default();
+            let instant = Arc::<SameInstant>::default();
             self.instants.insert(at, Arc::downgrade(&instant));
             instant
         });
@@ -239,13 +256,17 @@ impl Ahead {
         if self.settings.ahead.is_zero() {
             return;
         }
-        let mut turns = JoinSet::new();
-        tokio::select! {
+        let ends = async {
+            let mut turns = JoinSet::new();
             // What is on its way here comes to its end first: it is to be handed back.
-            () = self.take_edges(&mut turns, &shutdown) => {}
+            self.take_edges(&mut turns, &shutdown).await;
+            while turns.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = ends => {}
+            // What is shown in the last moments can still be recalled.
             () = self.hear_recalls() => {}
         }
-        while turns.join_next().await.is_some() {}
     }
 
     async fn hear_recalls(&self) {
@@ -288,7 +309,7 @@ impl Ahead {
             }
             let full = self.held.full((self.settings.most * 3 / 4).max(1));
             let (ahead, most) = (self.settings.ahead, room.min(BATCH));
-            let leases = self.store.lease_ahead(most, ahead, AHEAD_HOLD, &full).await?;
+            let leases = self.store.lease_ahead(most, ahead, self.settings.hold, &full).await?;
             if leases.is_empty() {
                 return Ok(());
             }
@@ -333,6 +354,26 @@ mod tests {
             state: Vec::new(),
             intent: None,
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_any_more_makes_room_for_the_next_and_is_waited_for_only_once_it_is_ready() {
+        let (held, places) = (Held::default(), Arc::new(Semaphore::new(1)));
+        let mut begun = held.begin(&[lease(1, "acme"), lease(2, "acme")]);
+        let (mut other, mut first) = (begun.remove(1), begun.remove(0));
+        first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
+        assert_eq!(places.available_permits(), 0);
+        first.is_prepared();
+        assert_eq!(
+            places.available_permits(),
+            1,
+            "it waits for its instant, though it could not be made ready"
+        );
+        assert!(other.all_handed_over().now_or_never().is_some(), "nor is it waited for");
+        first.preparing = Some(Arc::clone(&places).acquire_owned().await.unwrap());
+        first.is_ready();
+        assert_eq!(places.available_permits(), 1);
+        assert!(other.all_handed_over().now_or_never().is_none());
     }
 
     #[test]

@@ -38,21 +38,25 @@ impl Turns {
         let ready = tokio::select! {
             biased;
             because = self.called_off(&recalled, instant) => Err(because),
-            ready = Box::pin(self.make_ready(&mut lease, instant)) => Ok(ready?),
+            ready = Box::pin(self.make_ready(&mut lease, &mut held, instant)) => Ok(ready?),
         };
+        held.is_prepared();
         let ready = match ready {
             Ok(ready) => ready,
             Err(because) => return self.give_back(&lease, because).await,
         };
-        let standing = Standing::ahead(&lease);
+        let standing = Standing::ahead(&lease, &self.settings);
         let Some(ready) = ready else {
             if let Some(because) = self.wait_for(instant, &recalled).await {
                 return self.give_back(&lease, because).await;
             }
             return Box::pin(self.begin(&lease, &standing, None, Some(held))).await;
         };
-        held.is_ready();
         let Ready { seat, state, decision, announced } = *ready;
+        // Without a decision the turn asks at the instant, and others do not wait for that.
+        if decision.is_some() {
+            held.is_ready();
+        }
         let mut turn = self.turn(&lease, &seat, state, &standing);
         (turn.foreseen, turn.announced, turn.held) = (decision, announced, Some(held));
         if let Some(because) = self.wait_for(instant, &recalled).await {
@@ -79,20 +83,21 @@ impl Turns {
             () = self.clock.sleep_until(instant) => {}
         }
         metrics::counter!("narvaro_turns_total").increment(1);
-        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "shown").increment(1);
+        metrics::counter!("narvaro_edges_held_ahead_total", "outcome" => "taken").increment(1);
         None
     }
 
     /// Returns when nothing is to be shown under the lease, and why.
     async fn called_off(&self, recalled: &CancellationToken, instant: Timestamp) -> &'static str {
+        let stops = async {
+            self.shutdown.cancelled().await;
+            if self.clock.now() + LAST_MOMENTS >= instant {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = recalled.cancelled() => "recalled",
-            () = self.shutdown.cancelled() => {
-                if self.clock.now() + LAST_MOMENTS >= instant {
-                    std::future::pending::<()>().await;
-                }
-                "handed_back"
-            }
+            () = stops => "handed_back",
         }
     }
 
@@ -106,6 +111,7 @@ impl Turns {
     async fn make_ready(
         &self,
         lease: &mut Lease,
+        held: &mut HeldAhead,
         instant: Timestamp,
     ) -> Result<Option<Box<Ready>>, StoreError> {
         let sits = || self.roster.seat(lease.mailbox).filter(|seat| seat.office.revision >= lease.revision);
@@ -118,9 +124,9 @@ impl Turns {
             }
         };
         let Some(seat) = seat else { return Ok(None) };
-        let standing = Standing::ahead(lease);
+        let standing = Standing::ahead(lease, &self.settings);
         let mut turn = self.turn(lease, &seat, self.state_of(lease), &standing);
-        let decision = turn.foresee(instant).await?;
+        let decision = turn.foresee(held, instant).await?;
         let Turn { state, announced, .. } = *turn;
         // The document is parsed, and as large as the rest.
         lease.state = Vec::new();
@@ -131,7 +137,11 @@ impl Turns {
 impl Turn<'_> {
     /// Decides for a moment that lies ahead, and announces what will be written then. `None` where that hangs on what the PBX shows, or on
     /// something else that is to be found out first.
-    async fn foresee(&mut self, instant: Timestamp) -> Result<Option<Box<Decision>>, StoreError> {
+    async fn foresee(
+        &mut self,
+        held: &mut HeldAhead,
+        instant: Timestamp,
+    ) -> Result<Option<Box<Decision>>, StoreError> {
         if self.seat.alias.as_deref() != Some(self.state.alias.as_str()) {
             return Ok(None);
         }
@@ -147,20 +157,34 @@ impl Turn<'_> {
             return Ok(Some(decision));
         }
         let document = self.intent(&driver.render(&decision.wanted));
-        Ok(self.announce_before(document, instant).await?.then_some(decision))
+        Ok(self.announce_before(document, held, instant).await?.then_some(decision))
     }
 
-    /// Whether a write could be announced before the instant. A store that is away may be back in time.
-    async fn announce_before(&self, document: Vec<u8>, instant: Timestamp) -> Result<bool, StoreError> {
+    /// Whether a write could be announced before the instant. A store that is away may be back in time; meanwhile others are made ready.
+    async fn announce_before(
+        &self,
+        document: Vec<u8>,
+        held: &mut HeldAhead,
+        instant: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut outcome = self.turns.store.intend(self.lease, document.clone()).await;
         loop {
-            match self.turns.store.intend(self.lease, document.clone()).await {
+            match outcome {
                 Err(StoreError::Unavailable(error)) if self.now() + STORE_PAUSE < instant => {
                     debug!(error = %Chain(&*error), "A write to extension {} waits to be announced", self.seat.extension);
-                    self.turns.clock.sleep_until(self.now() + STORE_PAUSE).await;
                 }
                 Err(StoreError::Unavailable(_)) => return Ok(false),
                 outcome => return outcome.map(|()| true),
             }
+            held.is_prepared();
+            self.turns.clock.sleep_until(self.now() + STORE_PAUSE).await;
+            let few = tokio::select! {
+                biased;
+                few = self.turns.few(self.standing, &self.turns.asking) => few,
+                () = self.turns.clock.sleep_until(instant - STORE_PAUSE) => return Ok(false),
+            };
+            outcome = self.turns.store.intend(self.lease, document.clone()).await;
+            drop(few);
         }
     }
 }

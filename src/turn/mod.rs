@@ -50,10 +50,7 @@ use crate::{
     decide::Decision,
     health::Health,
     model::{CompanyId, Disposition, MailboxId, Shown},
-    queue::{
-        AHEAD_HOLD, DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns,
-        Urgency,
-    },
+    queue::{DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
     subscription::WatchPlan,
 };
 
@@ -62,6 +59,8 @@ use crate::{
 pub struct TurnSettings {
     /// Length of a lease; a turn that takes longer extends it.
     pub hold: Duration,
+    /// How long after its instant an edge is held that was leased ahead ([`crate::queue::AheadSettings::hold`]).
+    pub hold_ahead: Duration,
     /// Longest write to a PBX.
     pub write_within: Duration,
     /// Longest reading of a turn, all its calls together: each has its own time-out, and a turn may make many.
@@ -175,13 +174,10 @@ impl Standing {
         Self { until, first: third, is_ahead: false }
     }
 
-    /// That of a lease that was given ahead. It was on its way long before its end; and what very many have to extend at the same time,
-    /// they do one after the other.
-    fn ahead(lease: &Lease) -> Self {
-        let third = SignedDuration::try_from(AHEAD_HOLD / 3).unwrap_or(SignedDuration::from_secs(1));
-        let own = SignedDuration::from_millis(i64::try_from(lease.mailbox.0 % 2_000).unwrap_or_default());
+    /// That of a lease that was given ahead. It was on its way long before its end.
+    fn ahead(lease: &Lease, settings: &TurnSettings) -> Self {
         let until = AtomicI64::new((lease.until - CLOCKS_DIFFER).as_microsecond());
-        Self { until, first: third + own, is_ahead: true }
+        Self { until, first: first_extension(lease.mailbox, settings), is_ahead: true }
     }
 
     fn move_to(&self, at: Timestamp) {
@@ -192,6 +188,22 @@ impl Standing {
     fn holds(&self, at: Timestamp) -> bool {
         at.as_microsecond() < self.until.load(Ordering::Acquire)
     }
+
+    /// Whether it stands for so long from `now` on.
+    fn lasts(&self, now: Timestamp, long: Duration) -> bool {
+        let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
+        now.checked_add(long).is_ok_and(|end| self.holds(end))
+    }
+}
+
+/// How soon after its instant a turn that was held ahead extends its lease for the first time: before the lease is too short for a write to
+/// begin. What very many have to extend at the same time, they do one after the other, each at a moment of its own between a quarter and
+/// three quarters of the time that there is.
+fn first_extension(mailbox: MailboxId, settings: &TurnSettings) -> SignedDuration {
+    let spare = settings.hold_ahead.saturating_sub(settings.write_within);
+    let spare = SignedDuration::try_from(spare).unwrap_or(SignedDuration::ZERO) - CLOCKS_DIFFER;
+    let place = i32::try_from(mailbox.0 % 1_000).unwrap_or_default();
+    spare / 4 + spare * place / 2_000
 }
 
 /// Why reading did not begin, or did not come to its end.
@@ -253,6 +265,7 @@ impl Turns {
         if let Some(seat) = sits() {
             return Ok(Some(seat));
         }
+        // However many ask for it: companies are brought up one at a time.
         tokio::select! {
             brought = self.offices.bring_up(&lease.company, lease.revision) => brought?,
             lost = self.keep(lease, standing) => return Err(lost),
@@ -260,7 +273,12 @@ impl Turns {
         Ok(sits())
     }
 
-    async fn put_off(&self, lease: &Lease, mut state: MailboxState) -> Result<(), StoreError> {
+    async fn put_off(
+        &self,
+        lease: &Lease,
+        mut state: MailboxState,
+        standing: &Standing,
+    ) -> Result<(), StoreError> {
         debug!(company.id = %lease.company, "Mailbox {} has no seat yet", lease.mailbox);
         metrics::counter!("narvaro_turns_put_off_total").increment(1);
         state.owed.merge(&lease.gathered);
@@ -269,7 +287,7 @@ impl Turns {
         }
         let due = Some(self.clock.now() + UNSEATED);
         let next = Settled::Next { state: state.write(), due, urgency: Urgency::Soon, to_read: None };
-        self.store.settle(lease, next).await?;
+        self.settle(lease, next, standing).await?;
         drop(self.ended.send(lease.mailbox));
         Ok(())
     }
@@ -328,11 +346,18 @@ impl Turns {
     }
 
     /// Stores what a turn leaves behind; a store that is away is tried again as long as the lease surely stands, because what was
-    /// shown in the turn would have to be found out again.
+    /// shown in the turn would have to be found out again. Between two attempts it leaves its place to others, and
+    /// while it waits for one it keeps the lease.
     async fn settle(&self, lease: &Lease, settled: Settled, standing: &Standing) -> Result<(), StoreError> {
-        let _few = self.few(standing, &self.leaving).await;
         loop {
-            match self.store.settle(lease, settled.clone()).await {
+            let few = tokio::select! {
+                biased;
+                few = self.few(standing, &self.leaving) => few,
+                lost = self.keep(lease, standing) => return Err(lost),
+            };
+            let outcome = self.store.settle(lease, settled.clone()).await;
+            drop(few);
+            match outcome {
                 Err(StoreError::Unavailable(error)) if standing.holds(self.clock.now() + STORE_PAUSE) => {
                     debug!(error = %Chain(&*error), "A turn of mailbox {} waits for the store", lease.mailbox);
                     self.clock.sleep_until(self.clock.now() + STORE_PAUSE).await;
@@ -360,9 +385,10 @@ impl Turns {
         let state = state.unwrap_or_else(|| self.state_of(lease));
         let seat = match seat {
             Ok(Some(seat)) => seat,
-            Ok(None) => return self.put_off(lease, state).await,
+            Ok(None) => return self.put_off(lease, state, standing).await,
             Err(error) => {
                 warn!(company.id = %lease.company, error = %Chain(&error), "What is stored of company `{}` cannot be read; mailbox {} waits", lease.company, lease.mailbox);
+                let _few = self.few(standing, &self.leaving).await;
                 return self.store.release(lease).await;
             }
         };
@@ -494,7 +520,7 @@ impl Turn<'_> {
 
     /// Reads the calendar and keeps the subscription, and shows what came of it.
     async fn calendar(&mut self) -> Result<(), StoreError> {
-        let cut = if self.turns.store.begin_reading(self.lease).await? {
+        let cut = if self.begin_reading().await? {
             let cut = self.cut(self.decision.as_ref().and_then(|decision| decision.next_edge));
             tokio::select! {
                 biased;
@@ -520,6 +546,11 @@ impl Turn<'_> {
             self.read_back().await;
         }
         self.present().await
+    }
+
+    async fn begin_reading(&self) -> Result<bool, StoreError> {
+        let _few = self.turns.few(self.standing, &self.turns.asking).await;
+        self.turns.store.begin_reading(self.lease).await
     }
 
     /// Comes when whatever waits for the calendar server has to be given up.
@@ -562,7 +593,7 @@ impl Turn<'_> {
         if self.state.watch.is_none() {
             return Ok(true);
         }
-        if !self.turns.store.begin_reading(self.lease).await? {
+        if !self.begin_reading().await? {
             self.cut_short(Cut::NoRoom);
             return Ok(false);
         }
@@ -646,3 +677,6 @@ impl Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use crate::{
     decide::{Base, Decision, Lasting, ManualChange, What, decide, manual_change},
     health::Health,
     model::{Profile, Readback, Shown, Wanted},
-    presence::{PbxDriver, PbxError, Write},
+    presence::{PbxDriver, PbxError, Stands, Write},
     queue::{HeldAhead, Lease, Reason, StoreError},
 };
 
@@ -260,6 +260,10 @@ impl Turn<'_> {
         let rendered = match announced {
             Some(rendered) => rendered,
             None => {
+                // Others of the instant do not wait for the store's answer.
+                if let Some(held) = &mut self.held {
+                    held.hand_over();
+                }
                 let rendered = driver.render(&decision.wanted);
                 let document = self.intent(&rendered);
                 self.announce(document).await?;
@@ -321,11 +325,12 @@ impl Turn<'_> {
     /// shown does not wait for the store, and nobody else can show anything meanwhile. An answer that was read too late is none: the
     /// lease may have ended since.
     async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
-        let within =
-            SignedDuration::try_from(self.turns.settings.write_within).unwrap_or(SignedDuration::MAX);
-        match self.turns.store.intend(self.lease, document).await {
+        let few = self.turns.few(self.standing, &self.turns.asking).await;
+        let announced = self.turns.store.intend(self.lease, document).await;
+        drop(few);
+        match announced {
             Err(StoreError::Unavailable(error))
-                if self.now().checked_add(within).is_ok_and(|end| self.standing.holds(end)) =>
+                if self.standing.lasts(self.now(), self.turns.settings.write_within) =>
             {
                 warn!(error = %Chain(&*error), "Extension {} is changed though the store is away", self.seat.extension);
                 metrics::counter!("narvaro_writes_unannounced_total").increment(1);
@@ -391,6 +396,8 @@ impl Turn<'_> {
         // A turn may write twice: at an edge, and after it has read.
         let (mailbox, generation) = (self.lease.mailbox, self.lease.generation);
         let transition = format!("{mailbox}-{generation}-{}", self.announced.len());
+        let (clock, standing) = (&self.turns.clock, self.standing);
+        let lasts = |long| standing.lasts(clock.now(), long);
         let write = Write {
             extension: &self.seat.extension,
             wanted,
@@ -398,6 +405,7 @@ impl Turn<'_> {
             generation: self.lease.generation,
             transition: &transition,
             within: self.turns.settings.write_within,
+            stands: Stands::new(&lasts),
         };
         let mut set = driver.set(write);
         if let Some(held) = held {

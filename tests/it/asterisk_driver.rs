@@ -10,7 +10,7 @@ use narvaro::{
         AsteriskState, AsteriskTerms, Extension, Generation, Outward, PbxTerms, Readback, Shown, Wanted,
     },
     pbx::asterisk_ami::{AsteriskAmi, AsteriskConfig, Flavour, Login, TlsConfig},
-    presence::{LinkState, PbxDriver, PbxError, PbxSignal, Write},
+    presence::{LinkState, PbxDriver, PbxError, PbxSignal, Stands, Write},
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ impl Running {
             generation: Generation(1),
             transition: "t",
             within: LIMIT,
+            stands: Stands::new(&|_| true),
         };
         self.driver.set(write).await
     }

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use narvaro::{clock::ManualClock, queue::AHEAD_HOLD};
+use narvaro::{admin::SyncRequest, clock::ManualClock};
 use narvaro_sim::{EventSpec, Fault, FaultKind, PbxPresence};
 use serde_json::json;
 
 use crate::world::{ANNA, LIMIT, World, at};
+
+/// How long an edge is held after its instant: `pbx.timeout_secs`, and 5 s.
+const HOLD_AHEAD: SignedDuration = SignedDuration::from_secs(15);
 
 /// Lets the service's time go on until what waits for the store has had it.
 async fn comes_back(world: &World) {
@@ -102,6 +105,27 @@ async fn i6_an_edge_that_is_held_ahead_is_shown_at_its_instant_though_redis_has_
 }
 
 #[tokio::test]
+async fn i6_an_edge_is_shown_at_its_instant_though_redis_went_away_before_its_write_could_be_announced() {
+    let world = World::on_redis().await;
+    world.event("MÖT", "2026-11-23 08:01", "2026-11-23 09:00");
+    world.settle().await;
+    world.move_to(edge() - SignedDuration::from_secs(10));
+    // This PBX is read back at the instant: before, nobody knows what is to be written.
+    world.until("the edge is held", async || world.held_ahead() == (1, 0)).await;
+    world.settle().await;
+    world.spoil_store(true);
+    world.move_to(edge());
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);
+    comes_back(&world).await;
+    world.settle().await;
+    // Unless the turn could be settled in time, another one makes sure.
+    assert!(told(&world).iter().all(|profile| profile == "meeting"), "{:?}", told(&world));
+    world.advance(SignedDuration::from_mins(60)).await;
+    assert_eq!(world.shows("201").profile, "available", "it was known as ours");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn an_edge_whose_holder_is_told_to_stop_is_shown_on_time_by_another() {
     let (mut world, _) = holding().await;
     let other = world.beside_on_redis(&world.clock).await;
@@ -117,12 +141,36 @@ async fn an_edge_whose_holder_is_told_to_stop_is_shown_on_time_by_another() {
 }
 
 #[tokio::test]
+async fn what_is_held_in_the_last_moments_of_a_process_can_still_be_recalled() {
+    let (mut world, event) = holding().await;
+    let other = world.beside_on_redis(&world.clock).await;
+    world.move_to(edge() - SignedDuration::from_secs(1));
+    world.sim.delivery(|knobs| knobs.drop = 1.0);
+    let change = EventSpec::new("Lunch").at(edge(), at("2026-11-23 09:00"));
+    world.sim.patch_event(ANNA, &event, change).unwrap();
+    let operations = other.operations();
+    let stops = async { tokio::join!(world.stop(), operations.sync_now(SyncRequest::default())) };
+    // It would show the edge yet, and time does not go on: were the recall not heard, it would be cut off after 20 s.
+    let (_, marked) = tokio::time::timeout(Duration::from_secs(15), stops).await.unwrap();
+    marked.unwrap();
+    world.until("the other one holds it", async || world.held_ahead() == (1, 1)).await;
+    assert_eq!(told(&world), [""; 0]);
+    world.move_to(edge());
+    assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "lunch").await);
+    other.stop().await;
+    assert_eq!(told(&world), ["lunch"]);
+    world.sim.delivery(|knobs| knobs.drop = 0.0);
+    world.start().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn i3_a_holder_that_was_stopped_until_its_hold_ran_out_writes_nothing() {
     let (mut world, _) = holding().await;
     // The other one's time goes on, the holder's stands still.
     let clock = ManualClock::at(world.now());
     let other = world.beside_on_redis(&clock).await;
-    let late = edge() + SignedDuration::try_from(AHEAD_HOLD).unwrap();
+    let late = edge() + HOLD_AHEAD;
     world.sim.set_time(late);
     clock.advance_to(late);
     assert!(world.sim.pbx().until("acme", "201", LIMIT, |shown| shown.profile == "meeting").await);

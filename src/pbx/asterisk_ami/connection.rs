@@ -60,6 +60,9 @@ pub(super) enum LinkError {
     Stopping,
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// Nothing was sent.
+    #[error("its turn came too late for the lease")]
+    TooLate,
     #[error("cannot speak with the far side")]
     Codec(#[from] CodecError),
     #[error("Asterisk refused the login: {0}")]

@@ -200,6 +200,9 @@ impl PbxDriver for AsteriskAmi {
 
     async fn set(&self, write: Write<'_>) -> Result<Shown, PbxError> {
         let _turn = self.turns.acquire().await.map_err(|_| LinkError::Closed)?;
+        if !write.stands.lasts(write.within) {
+            return Err(LinkError::TooLate.into());
+        }
         // Boxed, since very many may wait for their turn at the same time.
         let applied = Box::pin(self.apply(write.extension, write.wanted));
         tokio::time::timeout(write.within, applied)

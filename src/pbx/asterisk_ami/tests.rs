@@ -1,12 +1,20 @@
 //! The driver against a small Asterisk on a real socket.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
 
 use super::{
     testing::{FakeAsterisk, StillClock, config_for, outward, profile},
     *,
 };
-use crate::model::{AsteriskState, Generation};
+use crate::{
+    model::{AsteriskState, Generation},
+    presence::Stands,
+};
 
 /// Far longer than anything here takes; reached only by a failing test.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -56,6 +64,16 @@ impl Running {
     }
 
     async fn set(&self, extension: &str, wanted: &Wanted) -> Result<Shown, PbxError> {
+        self.set_while(extension, wanted, &|_| true).await
+    }
+
+    /// Under a lease that lasts as `lasts` says.
+    async fn set_while(
+        &self,
+        extension: &str,
+        wanted: &Wanted,
+        lasts: &(dyn Fn(Duration) -> bool + Sync),
+    ) -> Result<Shown, PbxError> {
         let write = Write {
             extension: &extension.parse().unwrap(),
             wanted,
@@ -63,6 +81,7 @@ impl Running {
             generation: Generation(1),
             transition: "t",
             within: LIMIT,
+            stands: Stands::new(lasts),
         };
         self.driver.set(write).await
     }
@@ -304,6 +323,27 @@ async fn many_extensions_share_the_one_connection() {
         assert_eq!(outcome.unwrap().shown, running.driver.render(&wanted));
     }
     assert_eq!(running.asterisk.journal().matches("Action: Login").count(), 1);
+}
+
+#[tokio::test]
+async fn i3_a_change_that_waited_for_its_turn_until_its_lease_lasts_no_more_sends_nothing() {
+    let running = Running::start(|config| config.concurrency = 1).await;
+    let wanted = meeting();
+    let others_turn = running.driver.turns.acquire().await.unwrap();
+    let lasts = AtomicBool::new(true);
+    let is_asked = |long| {
+        assert_eq!(long, LIMIT);
+        lasts.load(Ordering::SeqCst)
+    };
+    let mut waits = Box::pin(running.set_while("1001", &wanted, &is_asked));
+    assert!(waits.as_mut().now_or_never().is_none());
+    lasts.store(false, Ordering::SeqCst);
+    drop(others_turn);
+    let error = waits.await.unwrap_err();
+    assert!(matches!(error, PbxError::Unreachable(_)), "{error:?}");
+    running.set("1002", &wanted).await.unwrap();
+    let journal = running.asterisk.journal();
+    assert!(journal.contains("1002") && !journal.contains("1001"), "{journal}");
 }
 
 #[tokio::test]

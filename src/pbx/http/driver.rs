@@ -377,6 +377,9 @@ impl PbxDriver for HttpPbx {
         };
         // The semaphore is never closed.
         let _turn = turn.map_err(|closed| PbxError::Unreachable(closed.into()))?;
+        if !write.stands.lasts(write.within) {
+            return Err(PbxError::Unreachable(Silence::OutOfTime.into()));
+        }
         let deadline = self.after(write.within);
         let call = Call {
             deadline,

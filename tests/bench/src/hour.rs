@@ -183,7 +183,7 @@ impl Scheduled {
             for (name, value) in fleet.metrics(place).await? {
                 if let Some(bound) = name.strip_prefix("narvaro_edge_scheduling_seconds_bucket{le=\"") {
                     *all.up_to.entry(bound_of(bound.trim_end_matches("\"}"))?).or_default() += value;
-                } else if name == "narvaro_edges_held_ahead_total{outcome=\"shown\"}" {
+                } else if name == "narvaro_edges_held_ahead_total{outcome=\"taken\"}" {
                     all.held_ahead += value;
                 }
             }

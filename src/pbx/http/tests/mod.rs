@@ -29,7 +29,7 @@ use super::{HttpPbx, HttpPbxConfig, ProcessLimits};
 use crate::{
     clock::{Clock, Sleep},
     model::{AsteriskState, AsteriskTerms, Extension, Generation, Outward, PbxTerms, Profile, Shown, Wanted},
-    presence::{PbxDriver, PbxError, Write},
+    presence::{PbxDriver, PbxError, Stands, Write},
 };
 
 /// When the tests take place.
@@ -207,6 +207,7 @@ fn write<'a>(
         generation: Generation(generation),
         transition,
         within: Duration::from_secs(30),
+        stands: Stands::new(&|_| true),
     }
 }
 

@@ -1,6 +1,6 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -59,6 +59,32 @@ async fn different_extensions_go_side_by_side_up_to_the_limit() {
     let (outcomes, ()) = tokio::join!(join_all(sets), release);
     assert!(outcomes.iter().all(Result::is_ok));
     assert_eq!(gate.most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn i3_a_change_that_waited_for_its_turn_until_its_lease_lasts_no_more_sends_nothing() {
+    let (server, gate) = gated().await;
+    let bench = Bench::new(server, &format!("concurrency = 1\n{SET}"));
+    let (wanted, extension) = (meeting(), "1002".parse().unwrap());
+    let lasts = AtomicBool::new(true);
+    let is_asked = |long| {
+        assert_eq!(long, Duration::from_secs(30));
+        lasts.load(Ordering::SeqCst)
+    };
+    let first = bench.set(&wanted);
+    let second = async {
+        bench.server.until_asked(1).await;
+        let waits = Write { stands: Stands::new(&is_asked), ..write(&extension, &wanted, 1, "t-2") };
+        let mut waits = bench.pbx.set(waits);
+        assert!(waits.as_mut().now_or_never().is_none());
+        lasts.store(false, Ordering::SeqCst);
+        gate.gate.add_permits(1);
+        waits.await
+    };
+    let (first, second) = tokio::join!(first, second);
+    first.unwrap();
+    assert!(matches!(second, Err(PbxError::Unreachable(_))), "{second:?}");
+    assert_eq!(bench.server.seen().len(), 1);
 }
 
 #[tokio::test]
