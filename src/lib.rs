@@ -36,7 +36,7 @@
 //! **A meeting starts.** Nobody announces that. The last turn left its next edge as the mailbox's due time; at
 //! that second the turn decides from the stored timetable and writes, without asking the calendar anything.
 //!
-//! On Redis it decides up to half a minute before, and only the write waits for the second, which at a full hour is the same one for
+//! On Redis it decides up to `queue.ahead_secs` before, and only the write waits for the second, which at a full hour is the same one for
 //! very many ([`queue::ahead`]). What is marked meanwhile takes the mailbox back at once.
 //!
 //! **A notification is lost.** Nobody knows, until the mailbox's next sweep asks Graph what has changed since the last

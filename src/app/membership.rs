@@ -69,8 +69,12 @@ impl Membership {
         &self.me.name
     }
 
-    /// Why the store took nothing from this process when something was last written; a store that is full is still read.
-    pub(super) fn refused(&self) -> Option<String> {
+    /// Why the store takes nothing from this process, as a store does that is full and can be read. Asked anew where it refused the last time.
+    pub(super) async fn still_refused(&self) -> Option<String> {
+        let refused = self.unannounced().is_some();
+        if refused {
+            self.show_itself().await;
+        }
         self.unannounced().clone()
     }
 
@@ -126,14 +130,18 @@ impl Membership {
 
     /// Says that this process is there, and takes hold of whatever duty is free.
     pub(super) async fn show_up(&self) {
+        self.show_itself().await;
+        for duty in Duty::ALL {
+            self.hold(duty).await;
+        }
+    }
+
+    async fn show_itself(&self) {
         let outcome = self.announce().await;
         if let Err(error) = &outcome {
             warn!(error = %Chain(error), "This process could not be announced to others on the store");
         }
         *self.unannounced() = outcome.err().map(|error| Chain(&error).to_string());
-        for duty in Duty::ALL {
-            self.hold(duty).await;
-        }
     }
 
     async fn announce(&self) -> Result<(), StoreError> {

@@ -519,7 +519,7 @@ impl Operations for Service {
 
     async fn ready(&self) -> Result<(), String> {
         self.ask_store().await?;
-        if let Some(said) = self.membership.refused() {
+        if let Some(said) = self.membership.still_refused().await {
             return Err(format!("the store is read, and takes nothing: {said}"));
         }
         if self.stands_still().await.map_err(|error| Chain(&error).to_string())? {

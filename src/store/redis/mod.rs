@@ -1,10 +1,11 @@
 //! The store of many replicas: a Redis, alone, behind Sentinels, or a Cluster.
 //!
 //! Everything is in Redis and every step is one Lua script there ([`keys`] has the table of keys), so replicas share one order
-//! of work and no two of them hold a mailbox at a time. Times are those of Redis: a replica whose clock is wrong takes
-//! nothing too early and keeps nothing too long.
+//! of work and no two of them hold a mailbox at a time. Times are those of Redis: a replica whose clock is wrong keeps nothing
+//! too long, and takes nothing too early but edges that it holds ahead, which it shows by its own clock.
 //!
-//! - [`marker`]: marks of many requests go in one call; a 202 rests on its answer.
+//! - [`marker`]: marks of many requests go in one call; a 202 rests on its answer. Announcements go into an inbox, all of a call in one
+//!   step; whoever looks next what is due takes them to their mailboxes (`take_in` in `common.lua`).
 //! - [`due`]: leases, and being woken: a script that makes something due publishes it, and a replica that waits looks again.
 //!   What it holds itself it counts itself ([`holding`]): shares are those of a process, not of all.
 //! - [`ahead`]: edges that are leased before they are due, and recalled where something changes meanwhile.
