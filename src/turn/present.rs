@@ -324,7 +324,7 @@ impl Turn<'_> {
     /// Announces a write. Where the store is away, a lease that surely outlasts the write is enough: an edge that has begun to be
     /// shown does not wait for the store, and nobody else can show anything meanwhile. An answer that was read too late is none: the
     /// lease may have ended since.
-    async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
+    pub(super) async fn announce(&self, document: Vec<u8>) -> Result<(), StoreError> {
         let few = self.turns.few(self.standing, &self.turns.asking).await;
         let announced = self.turns.store.intend(self.lease, document).await;
         drop(few);

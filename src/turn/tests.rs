@@ -6,11 +6,15 @@ use futures_util::{FutureExt, future::join_all};
 use secrecy::SecretSlice;
 use tokio::sync::Notify;
 
-use super::*;
+use super::{
+    roster::{Office, Ruleset},
+    *,
+};
 use crate::{
     clock::{Clock, ManualClock},
-    model::Generation,
+    model::{Generation, Language},
     queue::{Depth, Gathered, Tally},
+    timetable::tests::rules,
     webhook::client_state::{StateKey, StateKeys},
 };
 
@@ -20,12 +24,23 @@ const HOLD_AHEAD: Duration = Duration::from_secs(15);
 /// More than may ask at a time.
 const MANY: u64 = ASKING as u64 + 6;
 
-/// A store that settles nothing: it is away at once, or answers once it is told to.
+/// A store that does nothing: it says so at once, or once it is told to.
 #[derive(Default)]
 struct Away {
     answers: Option<Notify>,
     tried: Mutex<Vec<u64>>,
+    announced: Mutex<Vec<u64>>,
+    asked_to_read: Mutex<Vec<u64>>,
     extended: Mutex<BTreeSet<u64>>,
+}
+
+impl Away {
+    async fn answer<T>(&self) -> Result<T, StoreError> {
+        if let Some(answers) = &self.answers {
+            answers.notified().await;
+        }
+        Err(StoreError::Unavailable("away".into()))
+    }
 }
 
 #[async_trait]
@@ -41,18 +56,17 @@ impl DueStore for Away {
         self.extended.lock().unwrap().insert(lease.mailbox.0);
         Ok(lease.until)
     }
-    async fn begin_reading(&self, _: &Lease) -> Result<bool, StoreError> {
-        Err(StoreError::Busy)
+    async fn begin_reading(&self, lease: &Lease) -> Result<bool, StoreError> {
+        self.asked_to_read.lock().unwrap().push(lease.mailbox.0);
+        self.answer().await
     }
-    async fn intend(&self, _: &Lease, _: Vec<u8>) -> Result<(), StoreError> {
-        Err(StoreError::Busy)
+    async fn intend(&self, lease: &Lease, _: Vec<u8>) -> Result<(), StoreError> {
+        self.announced.lock().unwrap().push(lease.mailbox.0);
+        self.answer().await
     }
     async fn settle(&self, lease: &Lease, _: Settled) -> Result<(), StoreError> {
         self.tried.lock().unwrap().push(lease.mailbox.0);
-        if let Some(answers) = &self.answers {
-            answers.notified().await;
-        }
-        Err(StoreError::Unavailable("away".into()))
+        self.answer().await
     }
     async fn release(&self, _: &Lease) -> Result<(), StoreError> {
         Err(StoreError::Busy)
@@ -124,6 +138,20 @@ fn leases(clock: &ManualClock) -> Vec<Lease> {
     (0..MANY).map(lease).collect()
 }
 
+fn seat() -> Seat {
+    let office = Office {
+        company: "acme".parse().unwrap(),
+        revision: 1,
+        language: Language::Sv,
+        common: Arc::new(Ruleset::new(rules()).unwrap()),
+        integration: None,
+        push: Arc::default(),
+        driver: None,
+    };
+    let extension = "201".parse().unwrap();
+    Seat { office: Arc::new(office), extension, alias: None, retired: false, own: None }
+}
+
 async fn settle(turns: &Turns, lease: &Lease) -> Result<(), StoreError> {
     let standing = Standing::ahead(lease, &turns.settings);
     turns.settle(lease, Settled::Gone, &standing).await
@@ -160,6 +188,25 @@ fn who_waits_to_be_settled_keeps_its_lease() {
     assert!(all.as_mut().now_or_never().is_none());
     let waiting: BTreeSet<_> = (ASKING as u64..MANY).collect();
     assert_eq!(*store.extended.lock().unwrap(), waiting);
+}
+
+#[test]
+fn what_was_not_announced_ahead_is_announced_a_few_at_a_time_and_so_begins_what_is_read() {
+    let store = Arc::new(Away { answers: Some(Notify::new()), ..Away::default() });
+    let (turns, clock) = turns(&store);
+    let (seat, leases) = (seat(), leases(&clock));
+    let standings: Vec<_> = leases.iter().map(|lease| Standing::ahead(lease, &turns.settings)).collect();
+    let begun = || {
+        let of = |(lease, standing)| turns.turn(lease, &seat, MailboxState::default(), standing);
+        leases.iter().zip(&standings).map(of)
+    };
+    let mut announce = Box::pin(join_all(begun().map(async |turn| turn.announce(Vec::new()).await)));
+    assert!(announce.as_mut().now_or_never().is_none());
+    assert_eq!(store.announced.lock().unwrap().len(), ASKING);
+    drop(announce);
+    let mut read = Box::pin(join_all(begun().map(async |turn| turn.begin_reading().await)));
+    assert!(read.as_mut().now_or_never().is_none());
+    assert_eq!(store.asked_to_read.lock().unwrap().len(), ASKING);
 }
 
 #[test]
