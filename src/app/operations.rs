@@ -264,8 +264,13 @@ impl Service {
         Ok(told.collect())
     }
 
+    /// Whether the store can be read, and takes what is written.
     async fn ask_store(&self) -> Result<(), String> {
-        self.store.companies().await.map(drop).map_err(|error| Chain(&error).to_string())
+        self.store.companies().await.map_err(|error| Chain(&error).to_string())?;
+        match self.membership.still_refused().await {
+            Some(said) => Err(format!("it can be read, and takes nothing: {said}")),
+            None => Ok(()),
+        }
     }
 
     /// Whether something has been due for long and nobody has taken it.
@@ -519,9 +524,6 @@ impl Operations for Service {
 
     async fn ready(&self) -> Result<(), String> {
         self.ask_store().await?;
-        if let Some(said) = self.membership.still_refused().await {
-            return Err(format!("the store is read, and takes nothing: {said}"));
-        }
         if self.stands_still().await.map_err(|error| Chain(&error).to_string())? {
             Err("mailboxes have been due for more than a minute".to_owned())
         } else {

@@ -163,7 +163,7 @@ impl Health {
             Self::CredentialExpires { .. } => {
                 "Add a new one to the app registration in Entra, name it in `[graph]`, restart, and remove the old one."
             }
-            Self::StoreUnavailable { .. } => "Check `store.url`, free disk space and the rights on the file.",
+            Self::StoreUnavailable { .. } => "Check `store.url`: of a file the free disk space and its rights, of a Redis whether it runs, has room and can be reached.",
         }
         .into()
     }

@@ -184,7 +184,7 @@ impl Health {
             Self::CredentialExpires { .. } => {
                 "Lägg till en ny i appregistreringen i Entra, ange den under `[graph]`, starta om och ta bort den gamla."
             }
-            Self::StoreUnavailable { .. } => "Kontrollera `store.url`, ledigt diskutrymme och rättigheterna på filen.",
+            Self::StoreUnavailable { .. } => "Kontrollera `store.url`: för en fil ledigt diskutrymme och rättigheter, för en Redis om den körs, har plats och kan nås.",
         }
         .into()
     }

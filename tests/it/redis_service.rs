@@ -251,6 +251,9 @@ async fn who_cannot_write_to_a_redis_that_is_full_is_not_ready_and_says_so() {
     world.until("it is not ready", async || ready().await.is_err()).await;
     let said = world.operations().ready().await.unwrap_err();
     assert!(said.contains("takes nothing") && said.contains("maxmemory"), "{said}");
+    // Though what is left of others that were there could be taken away.
+    world.advance(SignedDuration::from_mins(1)).await;
+    assert!(world.operations().ready().await.is_err());
     world.fill_redis(false);
     world.until("it is ready again", async || ready().await.is_ok()).await;
     world.end().await;

@@ -461,6 +461,26 @@ async fn one_replica_has_a_duty_until_it_leaves() {
 }
 
 #[tokio::test]
+async fn a_user_without_the_rights_that_are_needed_is_refused_at_the_start_with_those_it_should_have() {
+    let server = RedisServer::start(PLAIN);
+    for (user, rights) in [
+        ("elsewhere", &["~{other}:*", "&*", "+@all"][..]),
+        ("deaf", &["~{narvaro}:*", "resetchannels", "+@all"]),
+        ("reader", &["~{narvaro}:*", "&*", "+@read", "+@scripting", "+@connection", "+@pubsub", "+info", "+config|get"]),
+    ] {
+        let mut words = vec!["ACL", "SETUSER", user, "on", ">s3cret"];
+        words.extend(rights);
+        assert_eq!(server.cli(&words).trim(), "OK");
+        let link = link_settings(&format!("redis://{user}:s3cret@127.0.0.1:{}", server.port));
+        let settings =
+            RedisSettings { link, prefix: "narvaro".to_owned(), shares: Shares::of(1), trail_entries: 10 };
+        let refused = Redis::open(&settings, Arc::new(SystemClock)).await.err().unwrap().to_string();
+        assert!(refused.contains("NOPERM") || refused.contains("can't"), "{user}: {refused}");
+        assert!(refused.contains("~{narvaro}:* &{narvaro}:*"), "{user}: {refused}");
+    }
+}
+
+#[tokio::test]
 async fn tls_with_an_acl_user_serves_the_whole_store() {
     let server = RedisServer::with_tls();
     let mut settings = link_settings(&format!("rediss://anna:s3cret@127.0.0.1:{}", server.port));

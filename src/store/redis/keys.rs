@@ -44,6 +44,7 @@ macro_rules! scripts {
 
 scripts! {
     LAYOUT = "layout";
+    MAY = "may";
     MARK = "mark";
     LEASE = "lease";
     AHEAD = "ahead";

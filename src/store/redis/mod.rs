@@ -67,6 +67,7 @@ pub use self::{
     settings::{Address, Form, LinkSettings, Login},
 };
 use crate::{
+    chain::Chain,
     clock::SharedClock,
     model::{CompanyId, Generation, MailboxId},
     queue::{Shares, StoreError},
@@ -109,13 +110,36 @@ pub enum OpenError {
     },
     /// What is there cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// Its user lacks rights.
+    #[error(
+        "the user of Redis may not do what the service needs ({said}): give it `~{{{prefix}}}:* &{{{prefix}}}:* +@all -@admin +config|get`, or name the prefix that it is for in `store.prefix`"
+    )]
+    NotAllowed {
+        /// The first part of the service's keys.
+        prefix: String,
+        /// What Redis said.
+        said: String,
+    },
     /// A copy into it was begun and not finished.
     #[error("the store in Redis under `{prefix}` is not whole: a copy into it was begun and not finished")]
     Incomplete {
         /// The first part of its keys.
         prefix: String,
     },
+}
+
+impl OpenError {
+    /// Why one of the first scripts did not run.
+    fn of_first_steps(error: StoreError, prefix: &str) -> Self {
+        let said = Chain(&error).to_string();
+        // A script passes on what the command in it was told, with the place in the script before or behind it.
+        if ["NOPERM", "can't run this command", "can't access", "can't publish"].iter().any(|no| said.contains(no)) {
+            Self::NotAllowed { prefix: prefix.to_owned(), said }
+        } else {
+            Self::Store(error)
+        }
+    }
 }
 
 /// The store in Redis, as one replica sees it.
@@ -166,13 +190,18 @@ impl Redis {
             warn!("{warning}");
         }
         let prefix = format!("{{{}}}:", settings.prefix);
-        let found = ask(&link, &keys::LAYOUT, &prefix).await?;
+        let ask = async |script| {
+            let answer = ask(&link, script, &prefix).await;
+            answer.map_err(|error| OpenError::of_first_steps(error, &settings.prefix))
+        };
+        let found = ask(&keys::LAYOUT).await?;
         if found > LAYOUT {
             return Err(OpenError::Newer { prefix, found });
         }
-        if ask(&link, &keys::INCOMPLETE, &prefix).await? == 1 {
+        if ask(&keys::INCOMPLETE).await? == 1 {
             return Err(OpenError::Incomplete { prefix });
         }
+        ask(&keys::MAY).await?;
         let replica = fresh_name();
         let [due, edges, recalls] = link.listen_to(
             ["due".to_owned(), "edges".to_owned(), format!("recall:{replica}")]

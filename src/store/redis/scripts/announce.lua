@@ -3,13 +3,16 @@
 -- or this Redis is not the one that was here before. It goes on answering so until somebody has done it (`caught_up`). Answers also
 -- whether that Redis is another, and whether it knew nothing at all of this service. ARGV[6] is the layout that is written.
 local now = clock(ARGV[1])
+-- First of all what a Redis that is full refuses: once a script has written, it may write more.
+call('HSET', P .. 'replicas', ARGV[2], ARGV[3])
 for _, silent in ipairs(call('ZRANGEBYSCORE', P .. 'alive', '-inf', text(now - tonumber(ARGV[4])))) do
-    call('ZREM', P .. 'alive', silent)
-    call('HDEL', P .. 'replicas', silent)
+    if silent ~= ARGV[2] then
+        call('ZREM', P .. 'alive', silent)
+        call('HDEL', P .. 'replicas', silent)
+    end
 end
 call('ZADD', P .. 'alive', text(now), ARGV[2])
 local alone = ARGV[5] == '1' and call('ZCARD', P .. 'alive') == 1
-call('HSET', P .. 'replicas', ARGV[2], ARGV[3])
 local run = string.match(call('INFO', 'server'), 'run_id:(%w+)') or ''
 local before = call('HGET', P .. 'meta', 'run')
 local empty = call('HSETNX', P .. 'meta', 'layout', ARGV[6])
