@@ -466,7 +466,19 @@ async fn a_user_without_the_rights_that_are_needed_is_refused_at_the_start_with_
     for (user, rights) in [
         ("elsewhere", &["~{other}:*", "&*", "+@all"][..]),
         ("deaf", &["~{narvaro}:*", "resetchannels", "+@all"]),
-        ("reader", &["~{narvaro}:*", "&*", "+@read", "+@scripting", "+@connection", "+@pubsub", "+info", "+config|get"]),
+        (
+            "reader",
+            &[
+                "~{narvaro}:*",
+                "&*",
+                "+@read",
+                "+@scripting",
+                "+@connection",
+                "+@pubsub",
+                "+info",
+                "+config|get",
+            ],
+        ),
     ] {
         let mut words = vec!["ACL", "SETUSER", user, "on", ">s3cret"];
         words.extend(rights);

@@ -4,7 +4,7 @@
 //! before all others. Of one that comes nearer and is not the first of all nobody is told: it may be taken when it is due.
 
 use std::{
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -67,6 +67,7 @@ impl Redis {
         full: &[CompanyId],
     ) -> Result<Vec<Lease>, StoreError> {
         let _alone = self.leasing.lock().await;
+        self.ahead_hold_us.store(u64::try_from(hold.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.hand_back_unknown().await?;
         let mut passed = (*self.next_edges()).and_then(|next| next.passed).unwrap_or(0);
         for _ in 0..MOST_IN_VAIN {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{CompanyId, Generation, MailboxId},
-    queue::{AHEAD_HOLD, Depth, DueStore, Lease, Mark, Settled, StoreError, Tally},
+    queue::{Depth, DueStore, Lease, Mark, Settled, StoreError, Tally},
 };
 
 /// A replica that waits looks again after this time, though nothing woke it: a message may get lost with a connection. In real
@@ -342,7 +342,10 @@ impl DueStore for Redis {
             let now = self.inner.clock.now();
             let mut holding = self.inner.holding();
             let room = u8::from(holding.reading_room(now) > 0);
-            let args = Args::default().add(self.inner.time()).add(AHEAD_HOLD.as_micros()).add(room);
+            let args = Args::default()
+                .add(self.inner.time())
+                .add(self.ahead_hold_us.load(Ordering::Relaxed))
+                .add(room);
             with_counts(args, &mut holding, now)
         };
         let mut answer = Answer::list(self.inner.run(&keys::DEPTH, args).await?)?;

@@ -70,7 +70,7 @@ use crate::{
     chain::Chain,
     clock::SharedClock,
     model::{CompanyId, Generation, MailboxId},
-    queue::{Shares, StoreError},
+    queue::{AHEAD_HOLD, Shares, StoreError},
 };
 
 /// The layout of keys that this version writes.
@@ -134,7 +134,10 @@ impl OpenError {
     fn of_first_steps(error: StoreError, prefix: &str) -> Self {
         let said = Chain(&error).to_string();
         // A script passes on what the command in it was told, with the place in the script before or behind it.
-        if ["NOPERM", "can't run this command", "can't access", "can't publish"].iter().any(|no| said.contains(no)) {
+        if ["NOPERM", "can't run this command", "can't access", "can't publish"]
+            .iter()
+            .any(|no| said.contains(no))
+        {
             Self::NotAllowed { prefix: prefix.to_owned(), said }
         } else {
             Self::Store(error)
@@ -156,6 +159,8 @@ pub struct Redis {
     next_edges: Mutex<Option<NextEdges>>,
     /// Leases of turns that are over and could not be settled.
     abandoned: Mutex<Vec<(MailboxId, Generation)>>,
+    /// How long after its edge a lease that is given ahead is held, in microseconds, as last asked for.
+    ahead_hold_us: AtomicU64,
     /// Whether this process has announced itself.
     signed_on: AtomicBool,
     /// Held while leases are on their way here.
@@ -231,6 +236,7 @@ impl Redis {
             next_look: Mutex::default(),
             next_edges: Mutex::default(),
             abandoned: Mutex::default(),
+            ahead_hold_us: AtomicU64::new(u64::try_from(AHEAD_HOLD.as_micros()).unwrap_or(u64::MAX)),
             signed_on: AtomicBool::new(false),
             leasing: tokio::sync::Mutex::default(),
         })
