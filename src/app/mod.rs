@@ -87,9 +87,9 @@ const PRIVATE_CONNECTIONS: usize = 256;
 /// that are not told otherwise kill after 30 s (Kubernetes) or later.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// How late a write to a PBX may begin under the hold of an edge that was leased ahead, before that is extended: with so little Redis may answer
-/// late and the clocks may differ.
-const BEGINS_LATE: Duration = Duration::from_secs(5);
+/// How late a write to a PBX may begin under the hold of an edge that was leased ahead, before that is extended: when
+/// very many are due at one instant they wait for their PBXs, and for Redis to extend them.
+const BEGINS_LATE: Duration = Duration::from_secs(20);
 
 /// How long PBX links may take to say goodbye.
 const UNLINK_WITHIN: Duration = Duration::from_secs(5);

@@ -354,7 +354,12 @@ fn report(
         println!("Times are not judged.");
     } else {
         let late = scheduled.later_than(SCHEDULED_WITHIN);
-        let between = reads(hour + SignedDuration::try_from(scheduled.last())?);
+        let between = reads(
+            SignedDuration::try_from(scheduled.last())
+                .ok()
+                .and_then(|last| hour.checked_add(last).ok())
+                .unwrap_or(Timestamp::MAX),
+        );
         promises.push(Promise::at_most(
             &format!(
                 "of {} edges at one instant, handed to their drivers later than {SCHEDULED_WITHIN:?}",
