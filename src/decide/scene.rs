@@ -193,10 +193,12 @@ impl<'a> Scene<'a> {
             return false;
         };
         let its_own = |at| self.course.at(at).is_some_and(|deciding| deciding.span.event == span.event);
+        // Another event may have come between the end and the tail in which a person set it.
+        let follows = span.own.end.max(override_.set_at.min(at));
         let runs = override_.until.is_none_or(|until| until > at)
             && span.reach.start <= at
             && (at < span.own.end
-                || its_own(span.own.end) && self.course.edges(span.own.end, at).all(its_own) && its_own(at));
+                || its_own(follows) && self.course.edges(follows, at).all(its_own) && its_own(at));
         let another = |at| self.course.at(at).is_some_and(|deciding| deciding.span.event != span.event);
         match self.rules.override_rule {
             OverrideRule::CalendarWins => false,

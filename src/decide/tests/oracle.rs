@@ -251,6 +251,32 @@ fn same_timetable_by_another_way(rules: &Rules, mut events: Vec<CalendarEvent>) 
     serde_json::from_str(&stored).unwrap()
 }
 
+#[test]
+fn what_is_set_by_hand_in_a_tail_after_another_event_holds_for_the_tail() {
+    let (meeting, higher) =
+        (Drawn { word: 2, start: 295, length: 55 }, Drawn { word: 0, start: 285, length: 70 });
+    let world = World {
+        events: vec![meeting, higher],
+        bridge: 0,
+        lead: 0,
+        tail: 12,
+        base: None,
+        locked: false,
+        manual: Some(355),
+        next_event_ends_it: false,
+    };
+    let expected = Oracle::new(&world).day();
+    let mut mailbox = world.mailbox();
+    for at in 285..380 {
+        if world.manual == Some(at) {
+            mailbox.change("do-not-disturb", Lasting::OnPhone(None), minute(at));
+        }
+        let decision = mailbox.at(minute(at));
+        let shown = place(&mailbox.rules, decision.profile.as_ref());
+        assert_eq!(shown, expected[usize::try_from(at).unwrap()], "minute {at}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
