@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Length of a lease: the shortest that is allowed, so that it is outlasted often.
-pub(crate) const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
 /// How long the start may take: subscriptions are made within the budgets that Graph sets.
 const START_WITHIN: Duration = Duration::from_secs(300);
