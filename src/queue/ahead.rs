@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span};
 
-use super::{DueStore, Lease, StoreError, TakesTurns, dispatcher::see_through};
+use super::{DueStore, Lease, STORE_PAUSE, StoreError, TakesTurns, dispatcher::see_through};
 use crate::{
     chain::Chain,
     clock::SharedClock,
@@ -56,9 +56,6 @@ const BATCH: usize = 128;
 
 /// Turns that are made ready at a time, each with a question to the store.
 const PREPARING: usize = 128;
-
-/// How long a store that failed is left alone.
-const STORE_PAUSE: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 /// How many edges are held, and how early.
 #[derive(Debug, Clone, Copy)]

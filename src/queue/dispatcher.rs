@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{DueStore, HeldAhead, Lease, StoreError};
+use super::{DueStore, HeldAhead, Lease, STORE_PAUSE, StoreError};
 use crate::chain::Chain;
 use crate::clock::SharedClock;
 use crate::model::{Generation, MailboxId};
@@ -40,10 +40,6 @@ pub struct Dispatcher {
     clock: SharedClock,
     settings: DispatcherSettings,
 }
-
-/// How long a store that failed is left alone before it is asked again, in seconds: long enough not to
-/// spin, short enough that an edge waits no longer than a person notices.
-const STORE_PAUSE_SECS: i64 = 1;
 
 impl Dispatcher {
     /// A loop over `store` that hands leases to `turns`.
@@ -78,7 +74,7 @@ impl Dispatcher {
                 Ok(leases) => leases,
                 Err(error) => {
                     error!(error = %Chain(&error), "Due mailboxes could not be taken from the store, will retry");
-                    let at = self.clock.now() + jiff::SignedDuration::from_secs(STORE_PAUSE_SECS);
+                    let at = self.clock.now() + STORE_PAUSE;
                     tokio::select! {
                         () = shutdown.cancelled() => break,
                         () = self.clock.sleep_until(at) => continue,

@@ -37,7 +37,7 @@ mod replicas;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use ahead::{AHEAD_HOLD, Ahead, AheadSettings, HeldAhead};
 pub use dispatcher::{Dispatcher, DispatcherSettings, TakesTurns};
@@ -48,6 +48,10 @@ use crate::model::{CompanyId, Generation, MailboxId};
 
 /// Most item ids that are kept for one mailbox; with more, a complete read is cheaper than many single ones.
 pub const MOST_HINTS: usize = 16;
+
+/// How long a store that failed is left alone before it is asked again: long enough not to spin, short enough that an edge waits no longer
+/// than a person notices.
+pub(crate) const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// How urgent a due mailbox is against others that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    STORE_PAUSE, Standing, Turn, Turns,
+    Standing, Turn, Turns,
     roster::Seat,
     state::{MailboxState, Trouble},
 };
@@ -15,7 +15,7 @@ use crate::{
     chain::Chain,
     decide::Decision,
     model::Shown,
-    queue::{HeldAhead, Lease, StoreError},
+    queue::{HeldAhead, Lease, STORE_PAUSE, StoreError},
 };
 
 /// An edge that comes so soon is shown though the service stops: another process would hardly be in time for it.

@@ -50,7 +50,10 @@ use crate::{
     decide::Decision,
     health::Health,
     model::{CompanyId, Disposition, MailboxId, Shown},
-    queue::{DueStore, HeldAhead, Lease, Mark, Reason, Reasons, Settled, StoreError, TakesTurns, Urgency},
+    queue::{
+        DueStore, HeldAhead, Lease, Mark, Reason, Reasons, STORE_PAUSE, Settled, StoreError, TakesTurns,
+        Urgency,
+    },
     subscription::WatchPlan,
 };
 
@@ -95,9 +98,6 @@ const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(5);
 
 /// By how much a clock here may run slower than the store's in the minute for which a lease is held ahead.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(1);
-
-/// How long a store that is away is left alone.
-const STORE_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Marks behind which a person stands: they are asked for still when there is room to read at last.
 const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Reason::RenewAsked];
