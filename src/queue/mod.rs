@@ -143,6 +143,9 @@ pub enum StoreError {
     /// It has as much waiting as it may have.
     #[error("the store has too much waiting")]
     Busy,
+    /// It did not answer in the time it was given.
+    #[error("the store did not answer in time")]
+    Late,
     /// The lease has ended, or somebody else holds one.
     #[error("the lease of mailbox {mailbox} has ended (generation {generation})")]
     LeaseLost {
@@ -170,6 +173,15 @@ pub trait DueStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`] and [`StoreError::Busy`]: nothing of `marks` may be counted on.
     async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError>;
+
+    /// As [`mark`](Self::mark), and ends `within` a time. A mark that was given up may still be stored, which is harmless. (A store in which
+    /// many requests share a call gives them one timer.)
+    ///
+    /// # Errors
+    /// As [`mark`](Self::mark); [`StoreError::Late`] where it took too long.
+    async fn mark_within(&self, marks: Vec<Mark>, within: Duration) -> Result<Tally, StoreError> {
+        tokio::time::timeout(within, self.mark(marks)).await.unwrap_or(Err(StoreError::Late))
+    }
 
     /// Takes up to `most` due mailboxes, the most urgent and longest due first, each for the length of `hold`.
     ///

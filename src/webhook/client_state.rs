@@ -48,6 +48,7 @@ pub struct Claim {
 #[derive(Clone)]
 pub struct StateKey {
     id: String,
+    /// Of what all MACs begin with.
     keyed: Hmac<Sha256>,
 }
 
@@ -81,13 +82,14 @@ impl StateKey {
         if secret.len() < 32 {
             return Err(KeyError::Short(secret.len()));
         }
-        let keyed = Hmac::new_from_slice(secret).map_err(|_| KeyError::Short(secret.len()))?;
+        let mut keyed = Hmac::new_from_slice(secret).map_err(|_| KeyError::Short(secret.len()))?;
+        keyed.update(b"narvaro clientState 1\0");
         Ok(Self { id: id.to_owned(), keyed })
     }
 
     fn mac(&self, company: &str, tenant: &str, route: &str) -> Hmac<Sha256> {
         let mut mac = self.keyed.clone();
-        for part in ["narvaro clientState 1", company, tenant, route] {
+        for part in [company, tenant, route] {
             mac.update(part.as_bytes());
             // No part can contain it, so no two lists of parts read the same.
             mac.update(&[0]);

@@ -150,12 +150,12 @@ pub(super) struct Rest {
     pub(super) tokens: Vec<String>,
 }
 
-/// Reads a body: `readable` is called with each notification that has the documented shape.
-pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<Rest, NotADelivery> {
+/// Reads a body: `readable` is called once, with all notifications that have the documented shape.
+pub(super) fn read(body: &[u8], readable: impl FnOnce(&[Item<'_>])) -> Result<Rest, NotADelivery> {
     // Looked at as a whole once, instead of each text by itself.
     let body = std::str::from_utf8(body).map_err(|_| NotADelivery)?;
     if let Ok(delivery) = serde_json::from_str::<Delivery<'_>>(body) {
-        delivery.value.iter().for_each(readable);
+        readable(&delivery.value);
         let tokens = delivery.validation_tokens.as_ref().and_then(Lenient::get);
         let tokens = tokens.into_iter().flatten().map(|token| token.to_string()).collect();
         return Ok(Rest { unreadable: 0, tokens });
@@ -164,14 +164,9 @@ pub(super) fn read(body: &[u8], mut readable: impl FnMut(&Item<'_>)) -> Result<R
     let whole: serde_json::Value = serde_json::from_str(body).map_err(|_| NotADelivery)?;
     let items = whole.get("value").and_then(serde_json::Value::as_array).ok_or(NotADelivery)?;
     // Who vouches for a delivery vouches for all of it, and a part of it is not to be read.
-    let mut rest = Rest::default();
-    for item in items {
-        match Item::deserialize(item) {
-            Ok(item) => readable(&item),
-            Err(_) => rest.unreadable += 1,
-        }
-    }
-    Ok(rest)
+    let read: Vec<_> = items.iter().filter_map(|item| Item::deserialize(item).ok()).collect();
+    readable(&read);
+    Ok(Rest { unreadable: items.len() - read.len(), tokens: Vec::new() })
 }
 
 #[cfg(test)]
@@ -204,7 +199,8 @@ mod tests {
                      "validationTokens":["t","u"]}}"#
             );
             let mut seen = Vec::new();
-            let rest = read(body.as_bytes(), |item| {
+            let rest = read(body.as_bytes(), |items| {
+                let [item] = items else { panic!("{items:?}") };
                 seen.push(item.encrypted().map(|it| it.data_key.to_string()));
                 assert!(matches!(item.kind(), Kind::Changed { item: Some("a"), .. }));
             });

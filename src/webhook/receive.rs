@@ -1,6 +1,6 @@
 //! From request to answer.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use futures_util::future::poll_immediate;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics::Counter;
 use tokio::sync::Semaphore;
@@ -148,10 +149,13 @@ impl Receiver {
         let now = self.clock.now();
         let mut marks = Vec::with_capacity(body.len() / NOTIFICATION_BYTES);
         let mut brought = Brought::default();
-        let rest = notification::read(body, |item| {
-            let mark = self.mark_of(item, now);
-            brought.note(item, mark.as_ref(), &self.sealed);
-            marks.extend(mark);
+        let rest = notification::read(body, |items| {
+            for item in items {
+                let mark = self.mark_of(item, now);
+                brought.note(item, mark.as_ref(), &self.sealed);
+                marks.extend(mark);
+            }
+            brought.note_tenants(items);
         })?;
         self.counts.unreadable.increment(rest.unreadable as u64);
         // Before the marks, so that the turn they lead to finds it.
@@ -196,20 +200,14 @@ impl Receiver {
         if marks.is_empty() {
             return StatusCode::ACCEPTED;
         }
-        // A future that is given up leaves the mark in the writer's hands: it may still be stored, which is harmless.
-        match tokio::time::timeout(self.limits.store_within, self.queue.mark(marks)).await {
-            Ok(Ok(tally)) => {
+        match self.queue.mark_within(marks, self.limits.store_within).await {
+            Ok(tally) => {
                 self.count(tally);
                 StatusCode::ACCEPTED
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 self.counts.refused_store.increment(1);
                 warn!(error = %Chain(&error), "Notifications were not taken: the sender will deliver them again");
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Err(_) => {
-                self.counts.refused_store.increment(1);
-                warn!("Notifications were not taken in time: the sender will deliver them again");
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -234,10 +232,6 @@ struct Unvouched {
 
 impl Brought {
     fn note(&mut self, item: &Item<'_>, mark: Option<&Mark>, sealed: &SealedBox) {
-        let tenant = item.tenant_id.as_deref().unwrap_or("");
-        if !self.tenants.contains(tenant) {
-            self.tenants.insert(tenant.to_ascii_lowercase());
-        }
         let named = mark.and_then(|mark| Some((mark.mailbox, mark.watch?, mark.hint.as_ref()?)));
         let Some((mailbox, watch, hint)) = named else { return };
         if !sealed.expects(mailbox) {
@@ -251,6 +245,14 @@ impl Brought {
             watch,
         });
         self.items.push((mailbox, hint.item.clone(), unvouched));
+    }
+
+    /// Of all that came, where any of it is wanted.
+    fn note_tenants(&mut self, items: &[Item<'_>]) {
+        if !self.items.is_empty() {
+            let tenants = items.iter().map(|item| item.tenant_id.as_deref().unwrap_or_default());
+            self.tenants.extend(tenants.map(str::to_ascii_lowercase));
+        }
     }
 
     fn put_into(mut self, sealed: &SealedBox, rest: Rest) {
@@ -293,8 +295,13 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
         receiver.counts.refused_load.increment(1);
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let collected = collect(request.into_body(), receiver.limits.body_bytes);
-    let body = match tokio::time::timeout(receiver.limits.body_within, collected).await {
+    let mut collected = pin!(collect(request.into_body(), receiver.limits.body_bytes));
+    let body = match poll_immediate(&mut collected).await {
+        // Most come with their head, and need no timer.
+        Some(collected) => Ok(collected),
+        None => tokio::time::timeout(receiver.limits.body_within, collected).await,
+    };
+    let body = match body {
         Ok(Ok(body)) => body,
         Err(_) => {
             receiver.counts.refused_slow.increment(1);

@@ -17,7 +17,7 @@ use super::{
     OpenError, check,
     faults::find_faults,
     fresh_name, keys,
-    line::{came_at, entries, gathered, lines_of},
+    line::{entries, gathered, lines_of},
     link::Link,
     records, replicas,
     script::Script,
@@ -136,15 +136,15 @@ impl AtRest {
         let mut read = 0;
         loop {
             let mut answer =
-                Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
+                Answer::list(self.run(&keys::INBOX, Args::default().add(2 * read).add(2 * PARCELS)).await?)?;
             if answer.is_empty() {
                 return Ok(Arc::clone(known.insert(Arc::new(inbox))));
             }
             while !answer.is_empty() {
                 read += 1;
-                let parcel = answer.text()?;
+                let (came_at, parcel) = (answer.time()?, answer.text()?);
                 for (mailbox, line) in entries(&parcel) {
-                    inbox.entry(mailbox).or_default().merge(&gathered(line, came_at(&parcel)));
+                    inbox.entry(mailbox).or_default().merge(&gathered(line, came_at));
                 }
             }
         }

@@ -12,6 +12,7 @@ use redis::Value;
 use super::{
     Redis, company_of, keys,
     line::gathered,
+    marker::Patience,
     value::{Answer, Args, bytes, is_found, number},
     with_counts,
 };
@@ -186,10 +187,11 @@ pub(super) fn given(answer: &mut Answer, skew: SignedDuration) -> Result<Lease, 
 #[async_trait]
 impl DueStore for Redis {
     async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError> {
-        if marks.is_empty() {
-            return Ok(Tally::default());
-        }
-        self.marker.mark(marks).await
+        self.marker.mark(marks, None).await
+    }
+
+    async fn mark_within(&self, marks: Vec<Mark>, within: Duration) -> Result<Tally, StoreError> {
+        self.marker.mark(marks, Some(Patience::of(within))).await
     }
 
     async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError> {

@@ -11,7 +11,7 @@
 //! | `users:ID` | hash | extension → mailbox number, `r` behind it where retired | with the company | 20 to 80 B a mailbox |
 //! | `m:N` | hash, packed | a mailbox's times, place, lease and generation | with the mailbox | 200 to 300 B |
 //! | `state:N` | string | the turn's document, with the timetable | from the first turn on | the document and 70 B |
-//! | `inbox` | list | announcements on their way to their mailboxes, those that came together as one parcel | until somebody looks what is due | 250 B each, up to 100,000 of them |
+//! | `inbox` | list | announcements on their way to their mailboxes: in turn when some came, and those that came together | until somebody looks what is due | 250 B each, up to 100,000 of them |
 //! | `waiting:N` | string | what has gathered, a line a mark | until it is leased | up to 25 lines of some 200 B |
 //! | `held:N` | string | what the lease has gathered | until the turn ends | as `waiting:N` |
 //! | `intent:N` | string | what a turn is about to write | until the turn ends | 200 B |

@@ -1,7 +1,7 @@
 //! Marks as they wait in Redis: a line of JSON each, so that a replica of another version can tell what it knows and keep the
 //! rest in mind.
 
-use std::{borrow::Cow, io::Write};
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,25 +49,22 @@ pub(super) fn lines_of(mark: &Mark) -> (String, String) {
 
 /// Adds an announcement to a parcel of the inbox: a line feed, mailbox, urgency, and the line.
 pub(super) fn add_entry(parcel: &mut Vec<u8>, mark: &Mark) {
-    // Writing to memory cannot fail.
-    let _ = write!(parcel, "\n{} {} ", mark.mailbox, mark.reason.urgency() as u8);
+    parcel.push(b'\n');
+    write(parcel, &mark.mailbox.0);
+    parcel.push(b' ');
+    write(parcel, &(mark.reason.urgency() as u8));
+    parcel.push(b' ');
     write(parcel, &Line::of(mark));
 }
 
 /// JSON of numbers and of an id, in which a line feed is written as `\n`: nothing of it can fail, or break a line.
-fn write(to: &mut Vec<u8>, line: &Line<'_>) {
-    let _ = serde_json::to_writer(to, line);
-}
-
-/// When a parcel came.
-pub(super) fn came_at(parcel: &str) -> Option<Timestamp> {
-    let (at, _) = parcel.split_once('\n')?;
-    Timestamp::from_microsecond(at.parse().ok()?).ok()
+fn write(to: &mut Vec<u8>, what: &impl Serialize) {
+    let _ = serde_json::to_writer(to, what);
 }
 
 /// For whom the entries of a parcel are, and their lines.
 pub(super) fn entries(parcel: &str) -> impl Iterator<Item = (MailboxId, &str)> {
-    // First stands when it came.
+    // Before the first line feed is nothing.
     parcel.split('\n').skip(1).filter_map(|entry| {
         let mut parts = entry.splitn(3, ' ');
         let mailbox = parts.next()?.parse().ok().map(MailboxId)?;
@@ -121,14 +118,13 @@ mod tests {
 
     #[test]
     fn an_entry_names_its_mailbox_and_its_line_is_the_short_one_up_to_the_item() {
-        let mut parcel = b"1000".to_vec();
+        let mut parcel = Vec::new();
         let items = ["möte=\"", "plain"];
         for item in items {
             add_entry(&mut parcel, &mark(Some(item)));
         }
         let parcel = String::from_utf8(parcel).unwrap();
         let lines = items.map(|item| lines_of(&mark(Some(item))));
-        assert_eq!(came_at(&parcel), Timestamp::from_microsecond(1_000).ok());
         let read: Vec<_> = entries(&parcel).collect();
         assert_eq!(read, lines.each_ref().map(|(whole, _)| (MailboxId(7), whole.as_str())));
         for (whole, short) in &lines {

@@ -4,13 +4,15 @@
 //! without load nobody waits for anybody. There is one call at a time: with two under way each has half of the marks, and
 //! the calls are what Redis is busy with.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 use redis::Value;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinSet, yield_now},
+    time::{Instant, timeout_at},
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -20,7 +22,8 @@ use super::{
     value::{Args, bytes},
 };
 use crate::{
-    model::{ItemVersion, MailboxId},
+    chain::Chain,
+    model::{EventId, ItemVersion, MailboxId},
     queue::{Mark, StoreError, Tally},
 };
 
@@ -31,19 +34,36 @@ const WAITING: usize = 8_192;
 /// can hand 8,000 values to a command.)
 const FULL: usize = 512;
 
-/// How often whatever can run goes first before a call is made up: once for connections that have something to be read, and once for the
-/// requests that are read from them.
-const GIVES_WAY: usize = 2;
+/// How often at most whatever can run goes first before a call is made up. It goes on as long as that brings more requests: each time
+/// connections that have something to be read are looked for, and what was read from them is made into requests.
+const GIVES_WAY: usize = 8;
 
 /// Mailboxes that are known at most, in some 4 MB; with more of them all are looked for again.
 const MOST_KNOWN: usize = 200_000;
 
-/// Bytes of an announcement in a parcel, about.
-const ENTRY_BYTES: usize = 256;
+/// Bytes of a parcel to begin with: of those that single notifications over some tens of connections make up.
+const PARCEL_BYTES: usize = 16 << 10;
 
 struct Request {
     marks: Vec<Mark>,
+    patience: Option<Patience>,
     reply: oneshot::Sender<Result<Tally, StoreError>>,
+}
+
+/// Until when somebody waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    end: Instant,
+    /// Who waits since before this one is not in a call any more: too short a time would be left for all that are in it.
+    half: Instant,
+}
+
+impl Patience {
+    /// From now on for so long.
+    pub(super) fn of(within: Duration) -> Self {
+        let now = Instant::now();
+        Self { end: now + within, half: now + within / 2 }
+    }
 }
 
 /// The task that gathers marks. It ends when this is dropped; what it has accepted is answered or refused.
@@ -62,19 +82,25 @@ impl Marker {
     }
 
     /// Stores marks; they are in Redis when this returns `Ok`.
-    pub(super) async fn mark(&self, mut marks: Vec<Mark>) -> Result<Tally, StoreError> {
+    pub(super) async fn mark(
+        &self,
+        mut marks: Vec<Mark>,
+        patience: Option<Patience>,
+    ) -> Result<Tally, StoreError> {
         let mut tally = Tally::default();
         while marks.len() > FULL {
             let rest = marks.split_off(FULL);
-            tally += self.ask(std::mem::replace(&mut marks, rest)).await?;
+            tally += self.ask(std::mem::replace(&mut marks, rest), patience).await?;
         }
-        tally += self.ask(marks).await?;
+        if !marks.is_empty() {
+            tally += self.ask(marks, patience).await?;
+        }
         Ok(tally)
     }
 
-    async fn ask(&self, marks: Vec<Mark>) -> Result<Tally, StoreError> {
+    async fn ask(&self, marks: Vec<Mark>, patience: Option<Patience>) -> Result<Tally, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request { marks, reply }).map_err(|_| {
+        self.requests.try_send(Request { marks, patience, reply }).map_err(|_| {
             metrics::counter!("narvaro_store_busy_total").increment(1);
             StoreError::Busy
         })?;
@@ -87,14 +113,14 @@ impl Marker {
 #[derive(Default)]
 struct Known {
     as_of: u64,
-    mailboxes: HashSet<MailboxId>,
+    mailboxes: HashSet<MailboxId, RandomState>,
 }
 
 impl Known {
     /// Those after so many changes.
     fn bring_up(&mut self, changes: u64) {
         if self.as_of != changes || self.mailboxes.len() > MOST_KNOWN {
-            *self = Self { as_of: changes, mailboxes: HashSet::new() };
+            *self = Self { as_of: changes, mailboxes: HashSet::default() };
         }
     }
 }
@@ -102,71 +128,161 @@ impl Known {
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
     let mut known = Known::default();
     while let Some(first) = waiting.recv().await {
-        for _ in 0..GIVES_WAY {
-            yield_now().await;
-        }
-        let mut marks = first.marks.len();
-        let mut requests = vec![first];
-        while marks < FULL
+        give_way(&waiting).await;
+        known.bring_up(inner.changes());
+        let mut batch = Batch::new(inner.clock.now());
+        batch.add(first, &known);
+        while batch.len() < FULL
             && let Ok(next) = waiting.try_recv()
         {
-            marks += next.marks.len();
-            requests.push(next);
+            batch.add(next, &known);
         }
-        known.bring_up(inner.changes());
-        store(&inner, &mut known, requests).await;
+        store(&inner, &mut known, batch).await;
     }
 }
 
-async fn store(inner: &Inner, known: &mut Known, requests: Vec<Request>) {
-    let now = inner.clock.now();
-    let marks = || requests.iter().flat_map(|request| &request.marks);
-    let (total, announced) = (marks().count(), marks().filter(|mark| is_announcement(mark, now)).count());
-    let announcements = || marks().filter(|mark| is_announcement(mark, now));
-    let (mut fingerprints, mut parcel) =
-        (Vec::with_capacity(8 * announced), Vec::with_capacity(ENTRY_BYTES * announced));
-    let mut looked_for = Vec::new();
-    for (place, mark) in announcements().enumerate() {
-        fingerprints.extend_from_slice(&fingerprint(mark));
-        add_entry(&mut parcel, mark);
-        if !known.mailboxes.contains(&mark.mailbox) {
-            looked_for.push((place, mark.mailbox));
+/// Lets requests come that are on their way: what a call costs is shared by all that are in it.
+async fn give_way(waiting: &mpsc::Receiver<Request>) {
+    yield_now().await;
+    for _ in 1..GIVES_WAY {
+        let before = waiting.len();
+        yield_now().await;
+        if waiting.len() == before {
+            break;
         }
     }
-    let args = Args::with_capacity(5 + 2 * looked_for.len() + 5 * (total - announced));
-    let args = args.add(inner.time()).add(announced).bytes(fingerprints).bytes(parcel).add(looked_for.len());
-    let args = looked_for.iter().fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox));
-    let args =
-        marks().filter(|mark| !is_announcement(mark, now)).fold(args, |args, mark| other(args, mark, now));
-    let answer = match inner.run(&keys::MARK, args).await.and_then(letters) {
-        Ok(letters) if letters.len() == total => Ok(letters),
-        Ok(_) => Err("the answer tells of another number of marks".to_owned()),
-        Err(error) => Err(crate::chain::Chain(&error).to_string()),
+}
+
+async fn store(inner: &Inner, known: &mut Known, mut batch: Batch) {
+    if batch.len() == 0 {
+        return;
+    }
+    let stored = inner.run(&keys::MARK, batch.take_args(inner.time()));
+    let answer = match batch.end {
+        Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
+        None => stored.await,
     };
-    let letters = answer.as_deref().unwrap_or_default();
-    let there = |(place, _): &&(usize, MailboxId)| letters.get(*place).is_some_and(|letter| *letter != b'u');
-    known.mailboxes.extend(looked_for.iter().filter(there).map(|(_, mailbox)| *mailbox));
-    let (mut announced, mut others) = letters.split_at_checked(announced).unwrap_or_default();
-    for Request { marks, reply } in requests {
-        let outcome = match &answer {
-            Ok(_) => {
-                let mut letter = |mark| {
-                    let letters = if is_announcement(mark, now) { &mut announced } else { &mut others };
-                    letters.split_off_first().copied()
-                };
-                Ok(tally(marks.iter().filter_map(&mut letter)))
-            }
-            Err(said) => Err(StoreError::Unavailable(said.clone().into())),
-        };
-        // Whoever has given up needs no answer.
-        drop(reply.send(outcome));
+    match answer.and_then(letters) {
+        Ok(letters) if letters.len() == batch.len() => batch.answer(&letters, known),
+        Ok(_) => batch.refuse("the answer tells of another number of marks"),
+        Err(error) => batch.refuse(&Chain(&error).to_string()),
     }
 }
 
-/// Whether a mark says which version of an item it is of, and is due now. Such marks are stored together, and told from one another
-/// by their fingerprints alone.
-fn is_announcement(mark: &Mark, now: Timestamp) -> bool {
-    mark.at <= now && mark.hint.as_ref().is_some_and(|hint| hint.version.is_some())
+/// Marks of some requests, as they go to Redis.
+struct Batch {
+    now: Timestamp,
+    made: Instant,
+    requests: Vec<Taken>,
+    /// Announcements are stored together, and told from one another by their fingerprints alone.
+    announced: usize,
+    fingerprints: Vec<u8>,
+    parcel: Vec<u8>,
+    /// Announcements whose mailboxes may not be there.
+    looked_for: Vec<(usize, MailboxId)>,
+    others: usize,
+    args_of_others: Args,
+    /// When the first of them gives up.
+    end: Option<Instant>,
+}
+
+/// A request whose marks are in a batch.
+struct Taken {
+    announced: usize,
+    others: usize,
+    reply: oneshot::Sender<Result<Tally, StoreError>>,
+}
+
+impl Batch {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            made: Instant::now(),
+            requests: Vec::new(),
+            announced: 0,
+            fingerprints: Vec::new(),
+            parcel: Vec::with_capacity(PARCEL_BYTES),
+            looked_for: Vec::new(),
+            others: 0,
+            args_of_others: Args::default(),
+            end: None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.announced + self.others
+    }
+
+    fn add(&mut self, request: Request, known: &Known) {
+        if let Some(Patience { end, half }) = request.patience {
+            if half < self.made {
+                drop(request.reply.send(Err(StoreError::Late)));
+                return;
+            }
+            self.end = Some(self.end.map_or(end, |other| other.min(end)));
+        }
+        let (announced, others) = (self.announced, self.others);
+        for mark in &request.marks {
+            match announcement(mark, self.now) {
+                Some(fingerprint) => {
+                    if !known.mailboxes.contains(&mark.mailbox) {
+                        self.looked_for.push((self.announced, mark.mailbox));
+                    }
+                    self.fingerprints.extend_from_slice(&fingerprint);
+                    add_entry(&mut self.parcel, mark);
+                    self.announced += 1;
+                }
+                None => {
+                    self.args_of_others = other(std::mem::take(&mut self.args_of_others), mark, self.now);
+                    self.others += 1;
+                }
+            }
+        }
+        let (announced, others) = (self.announced - announced, self.others - others);
+        self.requests.push(Taken { announced, others, reply: request.reply });
+    }
+
+    /// Arguments of `mark.lua`, once.
+    fn take_args(&mut self, time: String) -> Args {
+        let others = std::mem::take(&mut self.args_of_others);
+        let args = Args::with_capacity(5 + 2 * self.looked_for.len() + 5 * self.others)
+            .add(time)
+            .add(self.announced)
+            .bytes(std::mem::take(&mut self.fingerprints))
+            .bytes(std::mem::take(&mut self.parcel))
+            .add(self.looked_for.len());
+        let looked_for = self.looked_for.iter();
+        looked_for.fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox)).append(others)
+    }
+
+    /// Tells each request what became of its marks: a letter each, those of announcements first.
+    fn answer(self, letters: &[u8], known: &mut Known) {
+        let there = self.looked_for.iter().filter(|(place, _)| letters[*place] != b'u');
+        known.mailboxes.extend(there.map(|(_, mailbox)| *mailbox));
+        let (mut announced, mut others) = letters.split_at(self.announced);
+        for request in self.requests {
+            let mut tally = Tally::default();
+            for (letters, count) in [(&mut announced, request.announced), (&mut others, request.others)] {
+                let (own, rest) = letters.split_at(count);
+                tally += tally_of(own);
+                *letters = rest;
+            }
+            // Whoever has given up needs no answer.
+            drop(request.reply.send(Ok(tally)));
+        }
+    }
+
+    fn refuse(self, said: &str) {
+        for request in self.requests {
+            drop(request.reply.send(Err(StoreError::Unavailable(said.into()))));
+        }
+    }
+}
+
+/// The fingerprint of a mark that says which version of an item it is of, and is due now.
+fn announcement(mark: &Mark, now: Timestamp) -> Option<[u8; 8]> {
+    let hint = mark.hint.as_ref().filter(|_| mark.at <= now)?;
+    Some(fingerprint(mark.mailbox, &hint.item, hint.version?))
 }
 
 fn other(args: Args, mark: &Mark, now: Timestamp) -> Args {
@@ -183,7 +299,7 @@ fn letters(answer: Value) -> Result<Vec<u8>, StoreError> {
     Ok(bytes(answer)?.unwrap_or_default())
 }
 
-fn tally(letters: impl Iterator<Item = u8>) -> Tally {
+fn tally_of(letters: &[u8]) -> Tally {
     let mut tally = Tally::default();
     for letter in letters {
         match letter {
@@ -197,10 +313,8 @@ fn tally(letters: impl Iterator<Item = u8>) -> Tally {
 }
 
 /// Of a version of an item of a mailbox: the same at every replica (an announcement that two replicas hash otherwise is looked at twice, no
-/// more). 64 bits: among the 100,000 of a
-/// window the chance that a new one is taken for an old one is one in 10^9.
-fn fingerprint(mark: &Mark) -> [u8; 8] {
-    let (item, version) = mark.hint.as_ref().map_or(("", None), |hint| (hint.item.as_str(), hint.version));
-    let seed = mark.mailbox.0.rotate_left(32) ^ version.map(ItemVersion::bits).unwrap_or_default();
-    xxh3_64_with_seed(item.as_bytes(), seed).to_be_bytes()
+/// more). 64 bits: among the 100,000 of a window the chance that a new one is taken for an old one is one in 10^9.
+fn fingerprint(mailbox: MailboxId, item: &EventId, version: ItemVersion) -> [u8; 8] {
+    let seed = mailbox.0.rotate_left(32) ^ version.bits();
+    xxh3_64_with_seed(item.as_str().as_bytes(), seed).to_be_bytes()
 }

@@ -253,19 +253,19 @@ local function gather(id, m, now, at, urgency, line, short)
     return true
 end
 
--- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. A parcel is when it came, and entries with a line feed
--- before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to where the item comes.
--- A parcel is taken as a whole, so it may be some more. Whether any may be left.
+-- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. Before a parcel in the list stands when it came; it is entries
+-- with a line feed before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to where the
+-- item comes. A parcel is taken as a whole, so it may be some more. Whether any may be left.
 local function take_in(now, most)
     local taken, more = 0, true
     while taken < most do
-        local parcel = call('LPOP', P .. 'inbox')
-        if not parcel then
+        local parts = call('LPOP', P .. 'inbox', 2)
+        if not parts then
             more = false
             break
         end
-        local at = math.min(now, number(string.match(parcel, '^%d+')) or now)
-        for id, urgency, line in string.gmatch(parcel, '\n(%d+) (%d) ([^\n]+)') do
+        local at = math.min(now, tonumber(parts[1]))
+        for id, urgency, line in string.gmatch(parts[2], '\n(%d+) (%d) ([^\n]+)') do
             local m = waiting_of(id)
             -- Nothing is to be done for one that is gone meanwhile.
             if m[1] then

@@ -69,6 +69,12 @@ pub(crate) struct Options {
     /// Requests a round with 100 notifications each; on Redis as many as make the notifications of the others
     #[arg(long, default_value_t = 1_500)]
     large_posts: usize,
+    /// On Redis, the bare route and the receiver alone
+    #[arg(long)]
+    without_rivals: bool,
+    /// On Redis, another build of this program, whose receiver is measured in the same rounds
+    #[arg(long)]
+    beside: Option<PathBuf>,
     /// Connections of the closed loop
     #[arg(long, default_value_t = 64)]
     connections: usize,
