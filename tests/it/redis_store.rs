@@ -109,6 +109,49 @@ async fn a_mark_at_one_replica_wakes_another_that_waits() {
 }
 
 #[tokio::test]
+async fn many_announcements_go_beside_the_script_and_are_told_apart_as_one_is() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    let mailboxes = company(&store, 200).await;
+    let announce = async |items: [&str; 2]| {
+        let items = items.iter().cycle();
+        let marks = mailboxes.iter().zip(items).map(|(mailbox, item)| notification(*mailbox, item)).collect();
+        let tally = store.mark(marks).await.unwrap();
+        (tally.marked, tally.duplicate)
+    };
+    let parcels = || server.cli(&["--scan", "--pattern", "{narvaro}:parcel:*"]).lines().count();
+    assert_eq!(announce(["one", "one"]).await, (200, 0));
+    assert_eq!(announce(["two", "one"]).await, (100, 100));
+    // A server that was started anew knows no script.
+    server.cli(&["SCRIPT", "FLUSH"]);
+    assert_eq!(announce(["one", "other"]).await, (100, 100));
+    assert_eq!((announce(["one", "other"]).await, parcels()), ((0, 200), 3));
+    let mut items = 0;
+    while let Some(lease) = store.lease(1, HOLD).await.unwrap().pop() {
+        items += lease.gathered.hints.len();
+        settle(&store, &lease).await.unwrap();
+    }
+    assert_eq!((items, parcels()), (400, 0));
+    let calls = server.cli(&["INFO", "commandstats"]);
+    let set = calls.lines().find(|line| line.starts_with("cmdstat_persist:")).unwrap();
+    assert!(set.contains("calls=2"), "{set}");
+}
+
+#[tokio::test]
+async fn i1_a_redis_that_hangs_is_waited_for_no_longer_than_was_said_and_what_comes_later_is_taken() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    let mailbox = company(&store, 1).await[0];
+    server.stop();
+    let within = Duration::from_millis(50);
+    let refused = store.mark_within(vec![notification(mailbox, "one")], within).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot take it now"), "{refused}");
+    server.go_on();
+    let taken = store.mark(vec![notification(mailbox, "other")]).await.unwrap();
+    assert_eq!(taken.marked, 1);
+}
+
+#[tokio::test]
 async fn i1_an_inbox_that_nobody_empties_stays_bounded_and_nothing_of_it_is_lost() {
     let server = RedisServer::start(PLAIN);
     let store = on(&server).await;

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -15,7 +14,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, Transaction, params};
 
 use super::{
-    OpenError, lock,
+    Lock, OpenError, lock,
     mark_log::{MarkLog, not_worked_off},
     private, records, schema, trail, urgency_of,
     writer::parsed,
@@ -51,7 +50,7 @@ pub struct Files {
     waiting: Mutex<Option<HashMap<MailboxId, Gathered>>>,
     /// The log of marks while it is written, and the first entry of the copy.
     log: Mutex<Option<(MarkLog, u64)>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Files {
@@ -97,7 +96,7 @@ impl Files {
         Ok(Self::over(path, connection, lock))
     }
 
-    fn over(path: &Path, connection: Connection, lock: File) -> Self {
+    fn over(path: &Path, connection: Connection, lock: Lock) -> Self {
         Self {
             path: path.to_owned(),
             connection: Mutex::new(connection),

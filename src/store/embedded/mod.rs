@@ -162,7 +162,7 @@ pub struct Embedded {
     writer: Option<JoinHandle<()>>,
     marker: Option<JoinHandle<()>>,
     trail_entries: u64,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Embedded {
@@ -287,7 +287,18 @@ async fn ask<C, T>(
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// Held while a store is open. It is let go of by word, not with the file: a child process that is just being started has a copy of that for
+/// a moment.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where it cannot be, it goes with the file.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(io)?;
@@ -296,7 +307,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     name.push(".lock");
     let file = File::options().create(true).truncate(false).write(true).open(name).map_err(io)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }

@@ -136,7 +136,7 @@ impl AtRest {
         let mut read = 0;
         loop {
             let mut answer =
-                Answer::list(self.run(&keys::INBOX, Args::default().add(2 * read).add(2 * PARCELS)).await?)?;
+                Answer::list(self.run(&keys::INBOX, Args::default().add(read).add(PARCELS)).await?)?;
             if answer.is_empty() {
                 return Ok(Arc::clone(known.insert(Arc::new(inbox))));
             }

@@ -10,7 +10,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, ToRedisArgs, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, ToRedisArgs, Value};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -26,6 +26,11 @@ use super::{
 const REDIRECTIONS: usize = 6;
 /// How long a call waits that the server wants to hear again.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// How long a value is kept that is put where a script will look for it, should the script not run.
+const KEPT: Duration = Duration::from_secs(60);
+/// What a script answers that did not find the value, and has done nothing.
+const NO_VALUE: &str = "NOPARCEL";
 
 /// Errors of a server that has not run what it was asked; or, of a script, not the first write of it.
 const NOT_RUN: [&str; 10] = [
@@ -158,6 +163,39 @@ impl Link {
         call.arg(&script.sha).arg(keys.len()).arg(keys).arg(args);
         let place = keys.first().map(|key| slot(key.as_bytes()));
         self.send(place, script.name, call, Some(script)).await
+    }
+
+    /// Puts `value` where `key` is, for `KEPT`, and runs a script that looks for it there, in one message. A script that is given a value by
+    /// [`run`](Self::run) hashes it byte by byte, and copies it: that is more than it costs to store it, where it is long.
+    ///
+    /// `None`: the server is another one, does not know the script, or does not find the value: nothing was run, and [`run`](Self::run) may
+    /// bring it about.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    pub async fn run_with(
+        &self,
+        script: &Script,
+        key: &str,
+        (value_key, value): (&str, &[u8]),
+        args: impl ToRedisArgs,
+    ) -> Result<Option<Value>, LinkError> {
+        let deadline = self.0.deadline();
+        let up = self.up(Some(slot(key.as_bytes())), None, deadline).await?;
+        let mut both = Pipeline::with_capacity(2);
+        both.cmd("SET").arg(value_key).arg(value).arg("EX").arg(KEPT.as_secs());
+        both.cmd("EVALSHA").arg(&script.sha).arg(1).arg(key).arg(args);
+        let error = match up.ask_both(&both, deadline).await {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        match self.sequel(&up, &error) {
+            Sequel::Source | Sequel::Moved | Sequel::Ahead(_) | Sequel::Later => Ok(None),
+            Sequel::End => match &error {
+                AskError::Answered(answered) if answered.code() == Some(NO_VALUE) => Ok(None),
+                _ => Err(told(script.name, error)),
+            },
+        }
     }
 
     /// Asks a server; in a Cluster, any of the masters.

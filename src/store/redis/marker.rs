@@ -44,6 +44,9 @@ const MOST_KNOWN: usize = 200_000;
 /// Bytes of a parcel to begin with: of those that single notifications over some tens of connections make up.
 const PARCEL_BYTES: usize = 16 << 10;
 
+/// Bytes of a parcel from which on it does not go by the script.
+const LONG: usize = 4 << 10;
+
 struct Request {
     marks: Vec<Mark>,
     patience: Option<Patience>,
@@ -127,7 +130,8 @@ impl Known {
 
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
     let mut known = Known::default();
-    while let Some(first) = waiting.recv().await {
+    for number in 0_u64.. {
+        let Some(first) = waiting.recv().await else { return };
         give_way(&waiting).await;
         known.bring_up(inner.changes());
         let mut batch = Batch::new(inner.clock.now());
@@ -137,7 +141,7 @@ async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
         {
             batch.add(next, &known);
         }
-        store(&inner, &mut known, batch).await;
+        store(&inner, &mut known, batch, number).await;
     }
 }
 
@@ -153,20 +157,33 @@ async fn give_way(waiting: &mpsc::Receiver<Request>) {
     }
 }
 
-async fn store(inner: &Inner, known: &mut Known, mut batch: Batch) {
+async fn store(inner: &Inner, known: &mut Known, batch: Batch, number: u64) {
     if batch.len() == 0 {
         return;
     }
-    let stored = inner.run(&keys::MARK, batch.take_args(inner.time()));
+    let name = format!("{}:{number}", inner.replica);
+    let stored = run(inner, &batch, &name);
     let answer = match batch.end {
         Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
         None => stored.await,
     };
-    match answer.and_then(letters) {
+    match answer {
         Ok(letters) if letters.len() == batch.len() => batch.answer(&letters, known),
         Ok(_) => batch.refuse("the answer tells of another number of marks"),
         Err(error) => batch.refuse(&Chain(&error).to_string()),
     }
+}
+
+/// Stores; a letter for each mark.
+async fn run(inner: &Inner, batch: &Batch, name: &str) -> Result<Vec<u8>, StoreError> {
+    if batch.parcel.len() >= LONG {
+        let parcel = (&*format!("{}parcel:{name}", inner.prefix), &*batch.parcel);
+        let args = batch.args(inner.time(), name, &[]);
+        if let Some(answer) = inner.run_with(&keys::MARK, parcel, args).await? {
+            return letters(answer);
+        }
+    }
+    letters(inner.run(&keys::MARK, batch.args(inner.time(), name, &batch.parcel)).await?)
 }
 
 /// Marks of some requests, as they go to Redis.
@@ -242,17 +259,18 @@ impl Batch {
         self.requests.push(Taken { announced, others, reply: request.reply });
     }
 
-    /// Arguments of `mark.lua`, once.
-    fn take_args(&mut self, time: String) -> Args {
-        let others = std::mem::take(&mut self.args_of_others);
-        let args = Args::with_capacity(5 + 2 * self.looked_for.len() + 5 * self.others)
+    /// Arguments of `mark.lua`.
+    fn args(&self, time: String, name: &str, parcel: &[u8]) -> Args {
+        let args = Args::with_capacity(6 + 2 * self.looked_for.len() + 5 * self.others)
             .add(time)
             .add(self.announced)
-            .bytes(std::mem::take(&mut self.fingerprints))
-            .bytes(std::mem::take(&mut self.parcel))
+            .bytes(self.fingerprints.clone())
+            .add(name)
+            .bytes(parcel.to_vec())
             .add(self.looked_for.len());
         let looked_for = self.looked_for.iter();
-        looked_for.fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox)).append(others)
+        let args = looked_for.fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox));
+        args.append(self.args_of_others.clone())
     }
 
     /// Tells each request what became of its marks: a letter each, those of announcements first.

@@ -249,6 +249,17 @@ impl Inner {
         answer.map_err(|error| StoreError::Unavailable(Box::new(error)))
     }
 
+    /// With a value that the script looks for; `None` where [`run`](Self::run) has to give it that.
+    async fn run_with(
+        &self,
+        script: &Script,
+        value: (&str, &[u8]),
+        args: Args,
+    ) -> Result<Option<redis::Value>, StoreError> {
+        let answer = self.link.run_with(script, &self.prefix, value, args.into_inner()).await;
+        answer.map_err(|error| StoreError::Unavailable(Box::new(error)))
+    }
+
     /// What a script is told of the time: nothing, so that it takes that of Redis, unless a test moves the clock.
     fn time(&self) -> String {
         if self.clock.is_real() { String::new() } else { self.clock.now().as_microsecond().to_string() }

@@ -121,6 +121,18 @@ impl Up {
         self.heed(deadline, asked).await
     }
 
+    /// Asks both, in one message; the answer to the second, where there was none to the first that is an error.
+    pub(super) async fn ask_both(&self, both: &Pipeline, deadline: Instant) -> Result<Value, AskError> {
+        let mut connection = self.connection.clone();
+        let asked = async {
+            let mut answers = connection.req_packed_commands(both, 0, 2).await?;
+            let second = answers.pop().unwrap_or(Value::Nil);
+            answers.pop().map_or(Ok(Value::Nil), answer)?;
+            Ok(second)
+        };
+        self.heed(deadline, asked).await
+    }
+
     async fn heed(
         &self,
         deadline: Instant,

@@ -253,9 +253,9 @@ local function gather(id, m, now, at, urgency, line, short)
     return true
 end
 
--- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. Before a parcel in the list stands when it came; it is entries
--- with a line feed before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to where the
--- item comes. A parcel is taken as a whole, so it may be some more. Whether any may be left.
+-- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. In the list stands when a parcel came, and its name; in
+-- the parcel entries with a line feed before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to
+-- where the item comes. A parcel is taken as a whole, so it may be some more. Whether any may be left.
 local function take_in(now, most)
     local taken, more = 0, true
     while taken < most do
@@ -264,8 +264,8 @@ local function take_in(now, most)
             more = false
             break
         end
-        local at = math.min(now, tonumber(parts[1]))
-        for id, urgency, line in string.gmatch(parts[2], '\n(%d+) (%d) ([^\n]+)') do
+        local at, parcel = math.min(now, tonumber(parts[1])), P .. 'parcel:' .. parts[2]
+        for id, urgency, line in string.gmatch(call('GET', parcel) or '', '\n(%d+) (%d) ([^\n]+)') do
             local m = waiting_of(id)
             -- Nothing is to be done for one that is gone meanwhile.
             if m[1] then
@@ -274,6 +274,7 @@ local function take_in(now, most)
             end
             taken = taken + 1
         end
+        call('DEL', parcel)
     end
     if taken > 0 then call('HINCRBY', P .. 'meta', 'inbox', -taken) end
     return more

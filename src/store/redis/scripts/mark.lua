@@ -1,7 +1,7 @@
--- Makes mailboxes due. ARGV: time, how many announcements, their fingerprints of eight bytes and their entries of the inbox, each with a line feed
--- before it, one after the other; how many of their mailboxes are to be looked for, and for each the place of its announcement, and its number;
--- then for each other mark: mailbox, from when on (empty: now), urgency, line, line without the item. Answers a letter for each: marked,
--- duplicate, coalesced, unknown.
+-- Makes mailboxes due. ARGV: time, how many announcements, their fingerprints of eight bytes, the name of their parcel and what is in it (empty
+-- where it was put there already, for a minute: what comes to a script is hashed byte by byte, and a parcel may be long), how many of their
+-- mailboxes are to be looked for, and for each the place of its announcement, and its number; then for each other mark: mailbox, from when on
+-- (empty: now), urgency, line, line without the item. Answers a letter for each: marked, duplicate, coalesced, unknown.
 --
 -- Announcements are by far the most, and what is done here for each of them is what an acknowledgement costs. So next to nothing is done
 -- for a single one: they are known, new and stored together, and go to their mailboxes when somebody looks what is due.
@@ -9,13 +9,14 @@ local now = clock(ARGV[1])
 local announced = tonumber(ARGV[2])
 local answers = {}
 
--- With so many entries in the inbox (25 MB), who adds to it takes out more than that.
+-- With so many entries in the inbox (25 to 40 MB), who adds to it takes out more than that.
 local FULL = 100000
 
--- Puts `count` entries into the inbox, as one parcel.
-local function post(entries, count)
-    -- Apart from the time: a text that is made here is hashed byte by byte, and this one is long.
-    local parts = call('RPUSH', P .. 'inbox', text(now), entries)
+local parcel = P .. 'parcel:' .. ARGV[4]
+
+-- Puts the parcel, which has `count` entries, into the inbox.
+local function post(count)
+    local parts = call('RPUSH', P .. 'inbox', text(now), ARGV[4])
     -- Whoever was told of the first of them finds the others too.
     if parts == 2 then wake() end
     if call('HINCRBY', P .. 'meta', 'inbox', count) > FULL then take_in(now, 2 * count) end
@@ -31,20 +32,25 @@ local function only(entries, is_new)
     return table.concat(new)
 end
 
-local looked_for = tonumber(ARGV[5])
+local looked_for = tonumber(ARGV[6])
 
 -- Places of announcements whose mailboxes are not there.
 local function missing()
     local keys, places = {}, {}
-    for n = 1, looked_for do keys[n] = P .. 'm:' .. ARGV[5 + 2 * n] end
+    for n = 1, looked_for do keys[n] = P .. 'm:' .. ARGV[6 + 2 * n] end
     if looked_for == 0 or call('EXISTS', unpack(keys)) == looked_for then return places end
     for n = 1, looked_for do
-        if call('EXISTS', keys[n]) == 0 then places[tonumber(ARGV[4 + 2 * n])] = true end
+        if call('EXISTS', keys[n]) == 0 then places[tonumber(ARGV[5 + 2 * n])] = true end
     end
     return places
 end
 
 if announced > 0 then
+    if ARGV[5] ~= '' then
+        call('SET', parcel, ARGV[5])
+    elseif call('PERSIST', parcel) == 0 then
+        return redis.error_reply('NOPARCEL the parcel is not there')
+    end
     local prints = { struct.unpack(string.rep('c8', announced), ARGV[3]) }
     -- Last comes where the next of them would begin.
     prints[announced + 1] = nil
@@ -60,7 +66,7 @@ if announced > 0 then
     if not old and call('SADD', seen, unpack(prints)) == announced then
         answers[1] = string.rep('m', announced)
         call('EXPIRE', seen, 600)
-        post(ARGV[4], announced)
+        post(announced)
     else
         local new, here = {}, {}
         for n = 1, announced do
@@ -77,12 +83,15 @@ if announced > 0 then
         if new[1] then
             call('SADD', seen, unpack(new))
             call('EXPIRE', seen, 600)
-            post(only(ARGV[4], function(n) return answers[n] == 'm' end), #new)
+            call('SET', parcel, only(call('GET', parcel), function(n) return answers[n] == 'm' end))
+            post(#new)
+        else
+            call('DEL', parcel)
         end
     end
 end
 
-for n = 6 + 2 * looked_for, #ARGV, 5 do
+for n = 7 + 2 * looked_for, #ARGV, 5 do
     local id = ARGV[n]
     local m = waiting_of(id)
     local answer = 'u'
