@@ -174,8 +174,8 @@ pub trait DueStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] and [`StoreError::Busy`]: nothing of `marks` may be counted on.
     async fn mark(&self, marks: Vec<Mark>) -> Result<Tally, StoreError>;
 
-    /// As [`mark`](Self::mark), and ends `within` a time. A mark that was given up may still be stored, which is harmless. (A store in which
-    /// many requests share a call gives them one timer.)
+    /// As [`mark`](Self::mark), and ends `within` a time. A mark that was given up may still be stored, which is harmless. A store in which
+    /// many requests share a call gives them one timer: they end with the first of them, or at the latest with the call before theirs.
     ///
     /// # Errors
     /// As [`mark`](Self::mark); [`StoreError::Late`] where it took too long.

@@ -12,8 +12,8 @@
 //! | `users:ID` | hash | extension → mailbox number, `r` behind it where retired | with the company | 20 to 80 B a mailbox |
 //! | `m:N` | hash, packed | a mailbox's times, place, lease and generation | with the mailbox | 200 to 300 B |
 //! | `state:N` | string | the turn's document, with the timetable | from the first turn on | the document and 70 B |
-//! | `inbox` | list | parcels of announcements on their way to their mailboxes: in turn when one came, and its name | until somebody looks what is due | 60 B a parcel |
-//! | `parcel:REPLICA:N` | string | announcements that came together | with its name in `inbox`; a minute where a call broke off | 250 B each, up to 100,000 of them in all |
+//! | `inbox` | list | parcels of announcements on their way to their mailboxes: in turn when one came, how many are in it, and its name | until somebody looks what is due | 70 B a parcel |
+//! | `parcel:REPLICA:N` | string | announcements that came together | with its name in `inbox`; for a minute where its call was not run | 250 B each, up to 100,000 of them in all |
 //! | `waiting:N` | string | what has gathered, a line a mark | until it is leased | up to 25 lines of some 200 B |
 //! | `held:N` | string | what the lease has gathered | until the turn ends | as `waiting:N` |
 //! | `intent:N` | string | what a turn is about to write | until the turn ends | 200 B |

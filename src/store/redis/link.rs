@@ -30,7 +30,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long a value is kept that is put where a script will look for it, should the script not run.
 const KEPT: Duration = Duration::from_secs(60);
 /// What a script answers that did not find the value, and has done nothing.
-const NO_VALUE: &str = "NOPARCEL";
+const NO_VALUE: &str = "NOVALUE";
 
 /// Errors of a server that has not run what it was asked; or, of a script, not the first write of it.
 const NOT_RUN: [&str; 10] = [
@@ -165,10 +165,11 @@ impl Link {
         self.send(place, script.name, call, Some(script)).await
     }
 
-    /// Puts `value` where `key` is, for `KEPT`, and runs a script that looks for it there, in one message. A script that is given a value by
-    /// [`run`](Self::run) hashes it byte by byte, and copies it: that is more than it costs to store it, where it is long.
+    /// Puts a value under a key of its own, which has to be in the slot of `key`, for a minute, and runs a script that looks for it there, in one
+    /// message. A script that is given a value by [`run`](Self::run) hashes it byte by byte, and copies it: that is more than it costs to store
+    /// it, where it is long. A script that does not find it answers with the error `NOVALUE`, and has done nothing.
     ///
-    /// `None`: the server is another one, does not know the script, or does not find the value: nothing was run, and [`run`](Self::run) may
+    /// `None`: the server is another one, does not know the script, or the value was not found: nothing was run, and [`run`](Self::run) may
     /// bring it about.
     ///
     /// # Errors
@@ -189,12 +190,12 @@ impl Link {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         };
+        if matches!(&error, AskError::Answered(error) if error.code() == Some(NO_VALUE)) {
+            return Ok(None);
+        }
         match self.sequel(&up, &error) {
             Sequel::Source | Sequel::Moved | Sequel::Ahead(_) | Sequel::Later => Ok(None),
-            Sequel::End => match &error {
-                AskError::Answered(answered) if answered.code() == Some(NO_VALUE) => Ok(None),
-                _ => Err(told(script.name, error)),
-            },
+            Sequel::End => Err(told(script.name, error)),
         }
     }
 

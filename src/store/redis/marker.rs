@@ -3,6 +3,9 @@
 //! A call costs the same for one mark as for many, on both sides; so under load this is what an acknowledgement costs, and
 //! without load nobody waits for anybody. There is one call at a time: with two under way each has half of the marks, and
 //! the calls are what Redis is busy with.
+//!
+//! Announcements of a call are one parcel. A long one is written to Redis beside the script, in the same message: the script would hash it byte
+//! by byte, and copy it twice.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -57,7 +60,7 @@ struct Request {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     end: Instant,
-    /// Who waits since before this one is not in a call any more: too short a time would be left for all that are in it.
+    /// Once this is past, it is not put into a call any more: too short a time would be left for all that are in it.
     half: Instant,
 }
 
@@ -169,8 +172,14 @@ async fn store(inner: &Inner, known: &mut Known, batch: Batch, number: u64) {
     };
     match answer {
         Ok(letters) if letters.len() == batch.len() => batch.answer(&letters, known),
-        Ok(_) => batch.refuse("the answer tells of another number of marks"),
-        Err(error) => batch.refuse(&Chain(&error).to_string()),
+        Ok(_) => {
+            batch.refuse(|| StoreError::Unavailable("the answer tells of another number of marks".into()))
+        }
+        Err(StoreError::Late) => batch.refuse(|| StoreError::Late),
+        Err(error) => {
+            let said = Chain(&error).to_string();
+            batch.refuse(|| StoreError::Unavailable(said.clone().into()));
+        }
     }
 }
 
@@ -199,7 +208,7 @@ struct Batch {
     looked_for: Vec<(usize, MailboxId)>,
     others: usize,
     args_of_others: Args,
-    /// When the first of them gives up.
+    /// When the first of them gives up, and with it all; the call may go on for a while beside the next one.
     end: Option<Instant>,
 }
 
@@ -290,9 +299,9 @@ impl Batch {
         }
     }
 
-    fn refuse(self, said: &str) {
+    fn refuse(self, why: impl Fn() -> StoreError) {
         for request in self.requests {
-            drop(request.reply.send(Err(StoreError::Unavailable(said.into()))));
+            drop(request.reply.send(Err(why())));
         }
     }
 }

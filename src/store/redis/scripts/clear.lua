@@ -7,7 +7,7 @@ for _, job in ipairs(call('ZRANGE', P .. 'jobs', 0, -1)) do
     call('DEL', P .. 'job:' .. job, P .. 'job-mailboxes:' .. job)
 end
 for n, part in ipairs(call('LRANGE', P .. 'inbox', 0, -1)) do
-    if n % 2 == 0 then call('DEL', P .. 'parcel:' .. part) end
+    if n % 3 == 0 then call('DEL', P .. 'parcel:' .. part) end
 end
 for _, key in ipairs({ 'companies', 'inbox', 'timed', 'edges', 'ahead', 'heads', 'reading-heads', 'leases', 'trail', 'jobs', 'tickets' }) do
     call('DEL', P .. key)

@@ -253,18 +253,18 @@ local function gather(id, m, now, at, urgency, line, short)
     return true
 end
 
--- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. In the list stands when a parcel came, and its name; in
--- the parcel entries with a line feed before each: a mailbox, its urgency, and the line, which is the line that says all but the item up to
--- where the item comes. A parcel is taken as a whole, so it may be some more. Whether any may be left.
+-- Takes parcels out of the inbox until at least `most` entries have gone to their mailboxes. In the list stands when a parcel came, how many entries
+-- it has, and its name; in the parcel entries with a line feed before each: a mailbox, its urgency, and the line, which is the line that says
+-- all but the item up to where the item comes. A parcel is taken as a whole, so it may be some more. Whether any may be left.
 local function take_in(now, most)
     local taken, more = 0, true
     while taken < most do
-        local parts = call('LPOP', P .. 'inbox', 2)
+        local parts = call('LPOP', P .. 'inbox', 3)
         if not parts then
             more = false
             break
         end
-        local at, parcel = math.min(now, tonumber(parts[1])), P .. 'parcel:' .. parts[2]
+        local at, parcel = math.min(now, tonumber(parts[1])), P .. 'parcel:' .. parts[3]
         for id, urgency, line in string.gmatch(call('GET', parcel) or '', '\n(%d+) (%d) ([^\n]+)') do
             local m = waiting_of(id)
             -- Nothing is to be done for one that is gone meanwhile.
@@ -272,8 +272,8 @@ local function take_in(now, most)
                 local item = string.find(line, ',"i":', 1, true)
                 gather(id, m, now, at, tonumber(urgency), line, item and string.sub(line, 1, item - 1) .. '}' or line)
             end
-            taken = taken + 1
         end
+        taken = taken + tonumber(parts[2])
         call('DEL', parcel)
     end
     if taken > 0 then call('HINCRBY', P .. 'meta', 'inbox', -taken) end

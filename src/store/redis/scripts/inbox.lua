@@ -1,4 +1,8 @@
 -- What is in the inbox: of each parcel when it came, and its entries. ARGV: from which parcel on, how many.
-local parts = call('LRANGE', P .. 'inbox', 2 * ARGV[1], 2 * (ARGV[1] + ARGV[2]) - 1)
-for n = 2, #parts, 2 do parts[n] = call('GET', P .. 'parcel:' .. parts[n]) or '' end
-return parts
+local parts = call('LRANGE', P .. 'inbox', 3 * ARGV[1], 3 * (ARGV[1] + ARGV[2]) - 1)
+local answer = {}
+for n = 1, #parts, 3 do
+    answer[#answer + 1] = parts[n]
+    answer[#answer + 1] = call('GET', P .. 'parcel:' .. parts[n + 2]) or ''
+end
+return answer

@@ -16,9 +16,9 @@ local parcel = P .. 'parcel:' .. ARGV[4]
 
 -- Puts the parcel, which has `count` entries, into the inbox.
 local function post(count)
-    local parts = call('RPUSH', P .. 'inbox', text(now), ARGV[4])
+    local parts = call('RPUSH', P .. 'inbox', text(now), count, ARGV[4])
     -- Whoever was told of the first of them finds the others too.
-    if parts == 2 then wake() end
+    if parts == 3 then wake() end
     if call('HINCRBY', P .. 'meta', 'inbox', count) > FULL then take_in(now, 2 * count) end
 end
 
@@ -48,8 +48,9 @@ end
 if announced > 0 then
     if ARGV[5] ~= '' then
         call('SET', parcel, ARGV[5])
+    -- Not refused by a Redis that is full, and nothing that a script calls after its first write is: so what is kept here gets into the inbox.
     elseif call('PERSIST', parcel) == 0 then
-        return redis.error_reply('NOPARCEL the parcel is not there')
+        return redis.error_reply('NOVALUE the parcel is not there')
     end
     local prints = { struct.unpack(string.rep('c8', announced), ARGV[3]) }
     -- Last comes where the next of them would begin.

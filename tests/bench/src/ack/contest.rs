@@ -37,6 +37,9 @@ const LARGE_CONNECTIONS: usize = 8;
 /// Scripts and commands that a receiver sends to Redis itself; what a script calls is counted by Redis too.
 const SENT: [&str; 4] = ["evalsha", "eval", "set", "xadd"];
 
+/// What the receiver of this build is called.
+const OURS: &str = "ours";
+
 /// One that takes notifications.
 struct Contender {
     name: &'static str,
@@ -81,8 +84,7 @@ pub(super) fn run(options: &Options, folder: &Path) -> anyhow::Result<bool> {
     println!("bodies: {} bytes with one notification, the same for all", deliveries.body_bytes()?);
     println!("Redis {} (appendonly, everysec)", redis::version()?);
     let program = std::env::current_exe().context("this program's own file is not known")?;
-    let mut contenders =
-        vec![bare(&program, folder, measured)?, receiver("ours", &program, folder, measured)?];
+    let mut contenders = vec![bare(&program, folder, measured)?, receiver(OURS, &program, folder, measured)?];
     if !options.without_rivals {
         let states = serde_json::to_vec(&deliveries.client_states())?;
         let rivals = Rivals::install(&folder.join("rivals"), &states)?;
@@ -260,7 +262,7 @@ impl Contest {
         }
         let sent = u64::try_from(sent)?;
         let stored = contender.empty()?;
-        if contender.is_ours {
+        if contender.name == OURS {
             self.stored += stored;
             self.sent += sent;
         } else {
