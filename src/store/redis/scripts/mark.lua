@@ -22,12 +22,12 @@ local function post(count)
     if call('HINCRBY', P .. 'meta', 'inbox', count) > FULL then take_in(now, 2 * count) end
 end
 
--- Takes out of the entries those that are not new; `is_new` says which are.
-local function only(entries, is_new)
+-- Of the entries those whose answer is that they are marked.
+local function only_marked(entries)
     local new, n = {}, 0
     for entry in string.gmatch(entries, '\n[^\n]+') do
         n = n + 1
-        if is_new(n) then new[#new + 1] = entry end
+        if answers[n] == 'm' then new[#new + 1] = entry end
     end
     return table.concat(new)
 end
@@ -84,7 +84,7 @@ if announced > 0 then
         if new[1] then
             call('SADD', seen, unpack(new))
             call('EXPIRE', seen, 600)
-            call('SET', parcel, only(call('GET', parcel), function(n) return answers[n] == 'm' end))
+            call('SET', parcel, only_marked(call('GET', parcel)))
             post(#new)
         else
             call('DEL', parcel)
