@@ -1,8 +1,7 @@
 //! Which version of an item is spoken of: by a notification that announces it, by a read that brings it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A fingerprint of an item's version; equal fingerprints speak of one version.
 ///
@@ -14,12 +13,13 @@ pub struct ItemVersion(u64);
 impl ItemVersion {
     /// Of an item as it is, by the etag that its server gives it.
     pub fn of(etag: &str) -> Self {
-        Self(fingerprint(etag) | 1)
+        Self(xxh3_64(etag.as_bytes()) | 1)
     }
 
-    /// Of an item that was deleted, by its last etag.
-    pub fn of_deleted(etag: &str) -> Self {
-        Self(fingerprint(etag) & !1)
+    /// Of the same item, deleted in this version.
+    #[must_use]
+    pub fn deleted(self) -> Self {
+        Self(self.0 & !1)
     }
 
     /// Whether it speaks of a deletion.
@@ -38,12 +38,6 @@ impl ItemVersion {
     }
 }
 
-fn fingerprint(etag: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    etag.hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +47,7 @@ mod tests {
         let (one, other) = (ItemVersion::of("W/\"1\""), ItemVersion::of("W/\"2\""));
         assert_eq!(one, ItemVersion::of("W/\"1\""));
         assert_ne!(one, other);
-        let deleted = ItemVersion::of_deleted("W/\"1\"");
+        let deleted = one.deleted();
         assert_ne!(one, deleted);
         assert_eq!((one.is_of_deleted(), deleted.is_of_deleted()), (false, true));
         assert_eq!(ItemVersion::from_bits(deleted.bits()), deleted);

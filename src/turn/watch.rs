@@ -221,7 +221,6 @@ impl Turn<'_> {
         self.state.watch_generation = self.state.watch_generation.wrapping_add(1);
         let plan = &self.turns.settings.watches;
         let claim = Claim {
-            company: self.seat.office.company.clone(),
             mailbox: self.lease.mailbox,
             resource: Resource::Events,
             generation: self.state.watch_generation,
@@ -230,7 +229,7 @@ impl Turn<'_> {
             mailbox: self.mailbox_ref(),
             notification_url: plan.notification_url.clone(),
             lifecycle_url: plan.lifecycle_url.clone(),
-            client_state: plan.keys.seal(&claim, &integration.tenant),
+            client_state: plan.keys.seal(&self.seat.office.company, claim, &integration.tenant),
             until: plan.until(self.now()),
         }
     }

@@ -5,7 +5,7 @@
 //! routes and checks a notification without a look-up, and a notification that claims another tenant than
 //! its subscription's does not verify. Graph keeps at most 128 characters; the longest made here has 116.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -21,6 +21,9 @@ const MAC_BYTES: usize = 16;
 const ROUTE_BYTES: usize = 13;
 const VERSION: &str = "1";
 
+/// Of what a MAC is made of: company, tenant and route of the longest kind, and what ends each of them, are 120 bytes.
+const SIGNED_BYTES: usize = 128;
+
 /// What is watched in the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -31,11 +34,9 @@ pub enum Resource {
     Contacts = 2,
 }
 
-/// What a genuine `clientState` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a genuine `clientState` says; the company, which is signed with it, follows from the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose mailbox.
-    pub company: CompanyId,
     /// Which mailbox.
     pub mailbox: MailboxId,
     /// What is watched.
@@ -87,13 +88,17 @@ impl StateKey {
         Ok(Self { id: id.to_owned(), keyed })
     }
 
-    fn mac(&self, company: &str, tenant: &str, route: &str) -> Hmac<Sha256> {
-        let mut mac = self.keyed.clone();
-        for part in [company, tenant, route] {
-            mac.update(part.as_bytes());
+    /// A tenant is signed in lower case, as Graph nearly always writes it.
+    fn mac(&self, company: &[u8], tenant: &str, route: &[u8]) -> Hmac<Sha256> {
+        let mut signed = Vec::with_capacity(SIGNED_BYTES);
+        for part in [company, tenant.as_bytes(), route] {
+            signed.extend_from_slice(part);
             // No part can contain it, so no two lists of parts read the same.
-            mac.update(&[0]);
+            signed.push(0);
         }
+        signed[company.len() + 1..][..tenant.len()].make_ascii_lowercase();
+        let mut mac = self.keyed.clone();
+        mac.update(&signed);
         mac
     }
 }
@@ -116,16 +121,15 @@ impl StateKeys {
         &self.current.id
     }
 
-    /// Makes the `clientState` of a subscription.
-    pub fn seal(&self, claim: &Claim, tenant: &TenantId) -> String {
+    /// Makes the `clientState` of a subscription to a mailbox of a company.
+    pub fn seal(&self, company: &CompanyId, claim: Claim, tenant: &TenantId) -> String {
         let mut route = [0_u8; ROUTE_BYTES];
         route[..8].copy_from_slice(&claim.mailbox.0.to_be_bytes());
         route[8] = claim.resource as u8;
         route[9..].copy_from_slice(&claim.generation.to_be_bytes());
         let route = URL_SAFE_NO_PAD.encode(route);
-        let company = claim.company.as_str();
-        let mac = self.current.mac(company, tenant.as_str(), &route).finalize().into_bytes();
-        let mac = URL_SAFE_NO_PAD.encode(&mac[..MAC_BYTES]);
+        let mac = self.current.mac(company.as_str().as_bytes(), tenant.as_str(), route.as_bytes());
+        let mac = URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..MAC_BYTES]);
         format!("{VERSION}.{}.{company}.{route}.{mac}", self.current.id)
     }
 
@@ -134,24 +138,25 @@ impl StateKeys {
         if text.len() > MOST_CHARS {
             return None;
         }
-        let mut parts = text.split('.');
+        let mut parts = text.as_bytes().split(|byte| *byte == b'.');
         let (version, key, company, route, mac) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if version != VERSION || parts.next().is_some() {
+        if version != VERSION.as_bytes() || parts.next().is_some() {
             return None;
         }
-        let key =
-            [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|k| k.id == key)?;
+        let key = [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|k| k.id.as_bytes() == key)?;
         let mut given = [0_u8; MAC_BYTES];
         (URL_SAFE_NO_PAD.decode_slice(mac, &mut given).ok()? == MAC_BYTES).then_some(())?;
-        key.mac(company, &in_lower_case(tenant), route).verify_truncated_left(&given).ok()?;
+        key.mac(company, tenant, route).verify_truncated_left(&given).ok()?;
 
         let mut bytes = [0_u8; ROUTE_BYTES];
         (URL_SAFE_NO_PAD.decode_slice(route, &mut bytes).ok()? == ROUTE_BYTES).then_some(())?;
         let (mailbox, rest) = bytes.split_first_chunk::<8>()?;
         let (resource, generation) = rest.split_first_chunk::<1>()?;
         Some(Claim {
-            company: company.parse().ok()?,
             mailbox: MailboxId(u64::from_be_bytes(*mailbox)),
             resource: match resource {
                 [1] => Resource::Events,
@@ -160,15 +165,6 @@ impl StateKeys {
             },
             generation: u32::from_be_bytes(*generation.first_chunk::<4>()?),
         })
-    }
-}
-
-/// A tenant as it is signed; Graph nearly always writes it so.
-fn in_lower_case(tenant: &str) -> Cow<'_, str> {
-    if tenant.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(tenant.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(tenant)
     }
 }
 
@@ -184,13 +180,12 @@ mod tests {
         StateKey::new(id, &SecretSlice::from(vec![byte; 32])).unwrap()
     }
 
+    fn company() -> CompanyId {
+        "acme".parse().unwrap()
+    }
+
     fn claim() -> Claim {
-        Claim {
-            company: "acme".parse().unwrap(),
-            mailbox: MailboxId(7),
-            resource: Resource::Events,
-            generation: 3,
-        }
+        Claim { mailbox: MailboxId(7), resource: Resource::Events, generation: 3 }
     }
 
     fn tenant() -> TenantId {
@@ -200,7 +195,7 @@ mod tests {
     #[test]
     fn what_was_sealed_opens_to_the_same_claim() {
         let keys = StateKeys::new(key("a", 1), None);
-        let text = keys.seal(&claim(), &tenant());
+        let text = keys.seal(&company(), claim(), &tenant());
         assert_eq!(keys.open(&text, TENANT), Some(claim()));
         assert_eq!(keys.open(&text, &TENANT.to_uppercase()), Some(claim()));
     }
@@ -208,11 +203,11 @@ mod tests {
     #[test]
     fn i7_a_state_opens_for_its_own_tenant_company_and_purpose_only() {
         let keys = StateKeys::new(key("a", 1), None);
-        let text = keys.seal(&claim(), &tenant());
+        let text = keys.seal(&company(), claim(), &tenant());
         assert_eq!(keys.open(&text, "b81e7c40-55d2-4f0a-8f63-7a9e20c5d6e1"), None);
         assert_eq!(keys.open(&text.replace("acme", "acmf"), TENANT), None);
         assert_eq!(keys.open(&text, ""), None);
-        let contacts = keys.seal(&Claim { resource: Resource::Contacts, ..claim() }, &tenant());
+        let contacts = keys.seal(&company(), Claim { resource: Resource::Contacts, ..claim() }, &tenant());
         assert_ne!(text, contacts);
         let swapped: Vec<&str> = text.split('.').collect();
         let other: Vec<&str> = contacts.split('.').collect();
@@ -223,7 +218,7 @@ mod tests {
     #[test]
     fn i7_two_keys_are_accepted_while_they_rotate_and_a_retired_one_is_not() {
         let old = StateKeys::new(key("a", 1), None);
-        let text = old.seal(&claim(), &tenant());
+        let text = old.seal(&company(), claim(), &tenant());
         let rotating = StateKeys::new(key("b", 2), Some(key("a", 1)));
         assert_eq!(rotating.open(&text, TENANT), Some(claim()));
         let after = StateKeys::new(key("b", 2), None);
@@ -235,13 +230,8 @@ mod tests {
     #[test]
     fn the_longest_state_fits_into_what_graph_keeps() {
         let keys = StateKeys::new(key("abcdefgh", 1), None);
-        let claim = Claim {
-            company: "x".repeat(63).parse().unwrap(),
-            mailbox: MailboxId(u64::MAX),
-            generation: u32::MAX,
-            ..claim()
-        };
-        let text = keys.seal(&claim, &tenant());
+        let claim = Claim { mailbox: MailboxId(u64::MAX), generation: u32::MAX, ..claim() };
+        let text = keys.seal(&"x".repeat(63).parse().unwrap(), claim, &tenant());
         assert!(text.len() <= MOST_CHARS, "{} characters", text.len());
         assert_eq!(keys.open(&text, TENANT), Some(claim));
     }
@@ -259,7 +249,7 @@ mod tests {
         #[test]
         fn i7_no_single_changed_character_verifies(position in 0_usize..200, byte in 0x20_u8..0x7f) {
             let keys = StateKeys::new(key("a", 1), None);
-            let text = keys.seal(&claim(), &tenant());
+            let text = keys.seal(&company(), claim(), &tenant());
             let mut bytes = text.clone().into_bytes();
             let position = position % bytes.len();
             prop_assume!(bytes[position] != byte);

@@ -23,6 +23,7 @@
 //! notifications" in Microsoft's Graph documentation, as of 2026-04.
 
 pub mod client_state;
+mod compact;
 mod notification;
 mod receive;
 pub mod sealed;

@@ -2,10 +2,14 @@
 //!
 //! Shape: <https://learn.microsoft.com/graph/api/resources/changenotificationcollection>.
 
-use std::{borrow::Cow, ops::Deref};
+use std::{borrow::Cow, fmt, ops::Deref};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, Visitor},
+};
 
+use super::compact;
 use crate::{model::ItemVersion, queue::Reason};
 
 /// One delivery.
@@ -19,7 +23,7 @@ pub(super) struct Delivery<'a> {
 }
 
 /// One notification.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item<'a> {
     #[serde(borrow, default)]
@@ -27,11 +31,11 @@ pub(super) struct Item<'a> {
     #[serde(borrow, default)]
     pub(super) tenant_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    change_type: Option<Text<'a>>,
+    pub(super) change_type: Option<Text<'a>>,
     #[serde(borrow, default)]
-    lifecycle_event: Option<Text<'a>>,
+    pub(super) lifecycle_event: Option<Text<'a>>,
     #[serde(borrow, default)]
-    resource_data: Option<ResourceData<'a>>,
+    pub(super) resource_data: Option<ResourceData<'a>>,
     #[serde(borrow, default)]
     encrypted_content: Option<Lenient<Encrypted<'a>>>,
 }
@@ -69,12 +73,36 @@ impl<T> Lenient<T> {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct ResourceData<'a> {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ResourceData<'a> {
     #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "@odata.etag")]
-    etag: Option<Text<'a>>,
+    pub(super) id: Option<Text<'a>>,
+    #[serde(default, rename = "@odata.etag")]
+    pub(super) etag: Option<Etag>,
+}
+
+/// An etag, as the version it speaks of; one without characters speaks of none. Outlook's have escapes, and would be copied as texts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Etag(Option<ItemVersion>);
+
+impl<'de> Deserialize<'de> for Etag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl Visitor<'_> for Seen {
+            type Value = Etag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an etag")
+            }
+
+            fn visit_str<E: de::Error>(self, etag: &str) -> Result<Etag, E> {
+                Ok(Etag((!etag.is_empty()).then(|| ItemVersion::of(etag))))
+            }
+        }
+
+        deserializer.deserialize_str(Seen)
+    }
 }
 
 /// A text of the body, in place unless it has escapes. (`Option<Cow<str>>` would be copied whatever is said of borrowing.)
@@ -129,10 +157,9 @@ impl Item<'_> {
             return Kind::Unknown;
         }
         let data = self.resource_data.as_ref();
-        let etag = data.and_then(|data| data.etag.as_deref()).filter(|etag| !etag.is_empty());
+        let version = data.and_then(|data| data.etag?.0);
         let deleted = change.eq_ignore_ascii_case("deleted");
-        let version =
-            etag.map(|etag| if deleted { ItemVersion::of_deleted(etag) } else { ItemVersion::of(etag) });
+        let version = version.map(|version| if deleted { version.deleted() } else { version });
         Kind::Changed { item: data.and_then(|data| data.id.as_deref()), version }
     }
 }
@@ -154,6 +181,10 @@ pub(super) struct Rest {
 pub(super) fn read(body: &[u8], readable: impl FnOnce(&[Item<'_>])) -> Result<Rest, NotADelivery> {
     // Looked at as a whole once, instead of each text by itself.
     let body = std::str::from_utf8(body).map_err(|_| NotADelivery)?;
+    if let Some(items) = compact::items(body) {
+        readable(&items);
+        return Ok(Rest::default());
+    }
     if let Ok(delivery) = serde_json::from_str::<Delivery<'_>>(body) {
         readable(&delivery.value);
         let tokens = delivery.validation_tokens.as_ref().and_then(Lenient::get);

@@ -4,20 +4,22 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
+use bytes::BytesMut;
 use futures_util::future::poll_immediate;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use metrics::Counter;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
     client_state::{Resource, StateKeys},
+    compact::NOTIFICATION_BYTES,
     notification::{self, Item, Kind, NotADelivery, Rest},
     sealed::{Delivered, Sealed, SealedBox},
 };
@@ -30,9 +32,6 @@ use crate::{
 
 /// Longest validation token that is echoed, in bytes once decoded; Microsoft's have about 120.
 const MOST_TOKEN: usize = 4_096;
-
-/// About as long as a notification of Outlook's is, in bytes.
-const NOTIFICATION_BYTES: usize = 900;
 
 /// How much a receiver takes upon itself.
 #[derive(Debug, Clone, Copy)]
@@ -323,12 +322,25 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
     receiver.store(marks).await.into_response()
 }
 
-async fn collect(body: Body, most: usize) -> Result<axum::body::Bytes, StatusCode> {
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(_) => Err(StatusCode::BAD_REQUEST),
+/// A body as a whole. What comes at once is not copied; of what comes in parts each is let go of as soon as it is copied, so that the
+/// connection reads the next into the same buffer.
+async fn collect(mut body: Body, most: usize) -> Result<Bytes, StatusCode> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(most).min(most);
+    let mut parts = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
+        if parts.len() + part.len() > most {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        if parts.is_empty() {
+            if body.is_end_stream() {
+                return Ok(part);
+            }
+            parts.reserve(announced);
+        }
+        parts.extend_from_slice(&part);
     }
+    Ok(parts.freeze())
 }
 
 fn is_plain_json(headers: &HeaderMap) -> bool {

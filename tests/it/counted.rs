@@ -22,9 +22,8 @@ fn keys() -> StateKeys {
 
 /// A `clientState` under the service's key.
 fn seal(tenant: &str, mailbox: u64, resource: Resource) -> String {
-    let claim =
-        Claim { company: "acme".parse().unwrap(), mailbox: MailboxId(mailbox), resource, generation: 1 };
-    keys().seal(&claim, &tenant.parse().unwrap())
+    let claim = Claim { mailbox: MailboxId(mailbox), resource, generation: 1 };
+    keys().seal(&"acme".parse().unwrap(), claim, &tenant.parse().unwrap())
 }
 
 fn item(state: &str, tenant: &str, id: &str, version: Option<&str>) -> Value {
@@ -152,8 +151,11 @@ async fn i9_what_is_said_of_replaced_subscriptions_is_counted() {
     let genuine = service.sim.subscriptions()[0].client_state.clone().unwrap();
     let keys = keys();
     let claim = keys.open(&genuine, &service.tenant).unwrap();
-    let replaced =
-        keys.seal(&Claim { generation: claim.generation - 1, ..claim }, &service.tenant.parse().unwrap());
+    let replaced = keys.seal(
+        &"acme".parse().unwrap(),
+        Claim { generation: claim.generation - 1, ..claim },
+        &service.tenant.parse().unwrap(),
+    );
     let counted = async |reason| {
         service.counter(&format!("narvaro_notifications_replaced_total{{reason=\"{reason}\"}}")).await
     };

@@ -130,13 +130,12 @@ async fn hook_with(limits: ReceiverLimits) -> Hook {
 
 impl Hook {
     fn state(&self) -> String {
-        let claim = Claim {
-            company: "acme".parse().unwrap(),
-            mailbox: self.mailbox,
-            resource: Resource::Events,
-            generation: 1,
-        };
-        self.keys.seal(&claim, &TENANT.parse::<TenantId>().unwrap())
+        self.state_for(Resource::Events)
+    }
+
+    fn state_for(&self, resource: Resource) -> String {
+        let claim = Claim { mailbox: self.mailbox, resource, generation: 1 };
+        self.keys.seal(&"acme".parse().unwrap(), claim, &TENANT.parse::<TenantId>().unwrap())
     }
 
     fn item(&self, id: &str) -> Value {
@@ -245,14 +244,8 @@ async fn i7_what_does_not_verify_is_dropped_and_answered_as_if_it_did() {
 #[tokio::test]
 async fn a_state_made_for_contacts_does_not_speak_for_events() {
     let hook = hook().await;
-    let claim = Claim {
-        company: "acme".parse().unwrap(),
-        mailbox: hook.mailbox,
-        resource: Resource::Contacts,
-        generation: 1,
-    };
     let mut item = hook.item("AAk=");
-    item["clientState"] = json!(hook.keys.seal(&claim, &TENANT.parse().unwrap()));
+    item["clientState"] = json!(hook.state_for(Resource::Contacts));
     assert_eq!(hook.post(&json!({ "value": [item] })).await, 202);
     assert_eq!(hook.gathered().await, None);
 }

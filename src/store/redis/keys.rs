@@ -23,7 +23,7 @@
 //! | `leases` | sorted set | leased mailboxes, by end | while some are | 90 B a worker |
 //! | `ahead` | sorted set | mailboxes that are leased ahead of their edge, by the end of the lease | from `queue.ahead_secs` before an edge until its turn ends | 90 B a mailbox |
 //! | `recalled:REPLICA` | set | leases given ahead that a replica is to hand back | until it has read them, at most 10 min | 40 B each |
-//! | `seen:WINDOW` | set | fingerprints of versions that were announced | 10 min | 60 B a notification of 4 to 8 min |
+//! | `seen:WINDOW` | set | fingerprints of versions that were announced in a window of 2 min | until the next but one begins, at most 10 min | 60 B a notification of 2 to 4 min |
 //! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
 //! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
 //! | `tickets` | sorted set | consent links that were used, by when they would have run out | until the next one is used after that | 100 B each |

@@ -1,8 +1,6 @@
 //! Marks as they wait in Redis: a line of JSON each, so that a replica of another version can tell what it knows and keep the
 //! rest in mind.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,40 +9,28 @@ use crate::{
     queue::{Gathered, Hint, Mark, Reason},
 };
 
-/// A mark without its mailbox and time, which stand elsewhere. The item comes after what all lines have: see `take_in` in `common.lua`.
+/// A mark without its mailbox and time, which stand elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line<'a> {
+struct Line {
     #[serde(rename = "r")]
     reason: u64,
-    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "w", skip_serializing_if = "Option::is_none")]
     watch: Option<u32>,
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    item: Option<Cow<'a, EventId>>,
-    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    /// Written by [`add_line`].
+    #[serde(rename = "i", skip_serializing)]
+    item: Option<EventId>,
+    #[serde(rename = "v", skip_serializing)]
     version: Option<ItemVersion>,
-}
-
-impl<'a> Line<'a> {
-    fn of(mark: &'a Mark) -> Self {
-        let hint = mark.hint.as_ref();
-        let item = hint.map(|hint| Cow::Borrowed(&hint.item));
-        Self { item, version: hint.and_then(|hint| hint.version), ..Self::short_of(mark) }
-    }
-
-    /// Without the item.
-    fn short_of(mark: &Mark) -> Self {
-        Self { reason: u8::from(mark.reason).into(), watch: mark.watch, item: None, version: None }
-    }
 }
 
 /// A mark as a line, and as the line that stands for it where items are no longer kept apart.
 pub(super) fn lines_of(mark: &Mark) -> (String, String) {
-    let written = |line: Line<'_>| {
+    let written = |add: fn(&mut Vec<u8>, &Mark)| {
         let mut bytes = Vec::new();
-        write(&mut bytes, &line);
+        add(&mut bytes, mark);
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    (written(Line::of(mark)), written(Line::short_of(mark)))
+    (written(add_line), written(add_short))
 }
 
 /// Adds an announcement to a parcel of the inbox: a line feed, mailbox, urgency, and the line.
@@ -54,10 +40,42 @@ pub(super) fn add_entry(parcel: &mut Vec<u8>, mark: &Mark) {
     parcel.push(b' ');
     write(parcel, &(mark.reason.urgency() as u8));
     parcel.push(b' ');
-    write(parcel, &Line::of(mark));
+    add_line(parcel, mark);
 }
 
-/// JSON of numbers and of an id, in which a line feed is written as `\n`: nothing of it can fail, or break a line.
+fn add_short(to: &mut Vec<u8>, mark: &Mark) {
+    let reason = u8::from(mark.reason).into();
+    write(to, &Line { reason, watch: mark.watch, item: None, version: None });
+}
+
+/// The item comes after what all lines have: see `take_in` in `common.lua`.
+fn add_line(to: &mut Vec<u8>, mark: &Mark) {
+    add_short(to, mark);
+    let Some(Hint { item, version }) = &mark.hint else { return };
+    // What ends it comes later.
+    to.pop();
+    to.extend_from_slice(b",\"i\":");
+    add_id(to, item.as_str());
+    if let Some(version) = version {
+        to.extend_from_slice(b",\"v\":");
+        write(to, version);
+    }
+    to.push(b'}');
+}
+
+/// An id, which has no control characters, as JSON. Those of Exchange need no escapes, and are written as a whole.
+fn add_id(to: &mut Vec<u8>, id: &str) {
+    // To the end in any case: without a way out it is done for many bytes at a time.
+    if id.bytes().fold(true, |plain, byte| plain & (byte != b'"') & (byte != b'\\')) {
+        to.push(b'"');
+        to.extend_from_slice(id.as_bytes());
+        to.push(b'"');
+    } else {
+        write(to, &id);
+    }
+}
+
+/// JSON of numbers and of an id: nothing of it can fail.
 fn write(to: &mut Vec<u8>, what: &impl Serialize) {
     let _ = serde_json::to_writer(to, what);
 }
@@ -85,11 +103,11 @@ pub(super) fn gathered(lines: &str, since: Option<Timestamp>) -> Gathered {
 
 fn mark_of(line: &str, at: Timestamp) -> Mark {
     let nobody = MailboxId(0);
-    let Ok(line) = serde_json::from_str::<Line<'_>>(line) else {
+    let Ok(line) = serde_json::from_str::<Line>(line) else {
         return Mark::new(nobody, at, Reason::Missed);
     };
     let reason = Reason::from(line.reason);
-    let hint = line.item.map(|item| Hint { item: item.into_owned(), version: line.version });
+    let hint = line.item.map(|item| Hint { item, version: line.version });
     Mark { mailbox: nobody, at, reason, watch: line.watch, hint }
 }
 
@@ -119,7 +137,7 @@ mod tests {
     #[test]
     fn an_entry_names_its_mailbox_and_its_line_is_the_short_one_up_to_the_item() {
         let mut parcel = Vec::new();
-        let items = ["möte=\"", "plain"];
+        let items = ["möte=\"", "back\\slash", "plain"];
         for item in items {
             add_entry(&mut parcel, &mark(Some(item)));
         }

@@ -72,6 +72,23 @@ impl RedisServer {
         Client::connect(self.port)
     }
 
+    /// Writes its file anew, and waits until that is done.
+    pub(crate) fn rewrite_file(&self) -> anyhow::Result<()> {
+        let mut client = self.client()?;
+        client.ask(&["BGREWRITEAOF"])?;
+        let end = Instant::now() + UP_WITHIN;
+        let is_under_way = |info: &BTreeMap<String, String>| {
+            ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
+                .iter()
+                .any(|name| info.get(*name).is_none_or(|value| value != "0"))
+        };
+        while is_under_way(&client.info("persistence")?) {
+            ensure!(Instant::now() < end, "Redis has not written its file anew within {UP_WITHIN:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Processor time of all its threads, and of children that it has waited for (rewrites of its file).
     pub(crate) fn cpu_time(&self) -> anyhow::Result<CpuTime> {
         cpu_time(self.child.id())

@@ -12,6 +12,11 @@ local answers = {}
 -- With so many entries in the inbox (25 to 40 MB), who adds to it takes out more than that.
 local FULL = 100000
 
+-- How long fingerprints are put into the same set, and how long after that they are looked for, in microseconds: a version is known again for half a
+-- minute to two and a half. What is announced twice is so within seconds, or again after ten, when an answer was lost; later, it is told by what
+-- was read.
+local WINDOW, AFTER = 120000000, 30000000
+
 local parcel = P .. 'parcel:' .. ARGV[4]
 
 -- Puts the parcel, which has `count` entries, into the inbox.
@@ -30,6 +35,14 @@ local function only_marked(entries)
         if answers[n] == 'm' then new[#new + 1] = entry end
     end
     return table.concat(new)
+end
+
+-- Whether anything of a list of numbers is 1.
+local function any(list)
+    for n = 1, #list do
+        if list[n] == 1 then return true end
+    end
+    return false
 end
 
 local looked_for = tonumber(ARGV[6])
@@ -55,18 +68,16 @@ if announced > 0 then
     local prints = { struct.unpack(string.rep('c8', announced), ARGV[3]) }
     -- Last comes where the next of them would begin.
     prints[announced + 1] = nil
-    -- A version is known again for four to eight minutes.
-    local window = math.floor(now / 240000000)
+    local window = math.floor(now / WINDOW)
     local seen, before = P .. 'seen:' .. window, P .. 'seen:' .. window - 1
-    local early = call('EXISTS', before) == 1 and call('SMISMEMBER', before, unpack(prints)) or {}
-    local late = call('SMISMEMBER', seen, unpack(prints))
+    local is_first = call('EXISTS', seen) == 0
+    local reaches_back = now - window * WINDOW < AFTER and call('EXISTS', before) == 1
+    local early = reaches_back and call('SMISMEMBER', before, unpack(prints)) or {}
+    local late = is_first and {} or call('SMISMEMBER', seen, unpack(prints))
     local unknown = missing()
-    local old = next(unknown)
-    for n = 1, announced do old = old or early[n] == 1 or late[n] == 1 end
     -- One that is twice in the call is added once.
-    if not old and call('SADD', seen, unpack(prints)) == announced then
+    if not next(unknown) and not any(early) and not any(late) and call('SADD', seen, unpack(prints)) == announced then
         answers[1] = string.rep('m', announced)
-        call('EXPIRE', seen, 600)
         post(announced)
     else
         local new, here = {}, {}
@@ -83,12 +94,16 @@ if announced > 0 then
         end
         if new[1] then
             call('SADD', seen, unpack(new))
-            call('EXPIRE', seen, 600)
             call('SET', parcel, only_marked(call('GET', parcel)))
             post(#new)
         else
             call('DEL', parcel)
         end
+    end
+    if is_first then
+        call('EXPIRE', seen, 600)
+        -- Redis itself would let everybody wait while it frees a large one that has expired.
+        call('UNLINK', P .. 'seen:' .. window - 2)
     end
 end
 

@@ -5,7 +5,11 @@
 //! another order each time. Processor time is the kernel's, of all threads of server and Redis, the one that does Redis's
 //! `fdatasync` included; what the kernel does for the disk in threads of its own is charged to nobody.
 //!
+//! A machine may be twice as fast in one second as in the next. So a round's requests are given in slices, to one after the
+//! other of those that are compared, and what a round costs is the sum of its slices.
+//!
 //! Nothing is taken out of a queue while a round is under way, and everything between rounds: turns are no part of the path.
+//! Nor is what Redis does with its file because of them, so that is waited for.
 //! There are so many mailboxes that a round brings each only a few notifications, fewer than are kept singly, and that in
 //! rounds of both kinds as many of them find something waiting already.
 
@@ -16,7 +20,7 @@ use anyhow::{Context, ensure};
 use super::{
     MARKED, MARKED_AT_LEAST, Options, PACE, PACED_CONNECTIONS,
     deliveries::Deliveries,
-    load::{self, Connection},
+    load::{self, ClosedLoop, Connection},
     rivals::{Form, Make, Rivals},
 };
 use crate::{
@@ -30,6 +34,9 @@ const MAILBOXES: u64 = 15_000;
 
 /// Notifications in a large POST.
 const BATCH: usize = super::BATCH;
+
+/// Parts in which the requests of a round are given.
+const SLICES: usize = 10;
 
 /// Connections over which large POSTs come.
 const LARGE_CONNECTIONS: usize = 8;
@@ -48,6 +55,28 @@ struct Contender {
     is_ours: bool,
     /// Notifications that ours says it has stored, since its start.
     stored: u64,
+}
+
+/// Processor time of a server and of its Redis.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    server: Duration,
+    redis: Duration,
+}
+
+impl Spent {
+    /// Adds what was spent between two looks.
+    fn add(&mut self, before: Self, after: Self) {
+        self.server += after.server - before.server;
+        self.redis += after.redis - before.redis;
+    }
+
+    fn each_of(self, posts: usize, sent: u64) -> Cost {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let (posts, sent) = (posts as f64, sent as f64);
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / posts;
+        Cost { server: each(self.server), redis: each(self.redis), sent: sent / posts }
+    }
 }
 
 /// Microseconds of processor time a POST.
@@ -160,9 +189,13 @@ fn others(rivals: &Rivals, folder: &Path, core: usize) -> anyhow::Result<Vec<Con
 }
 
 impl Contender {
-    fn spent(&self) -> anyhow::Result<(Duration, Duration)> {
+    /// Since its start.
+    fn spent(&self) -> anyhow::Result<Spent> {
         let redis = self.redis.as_ref().map(RedisServer::cpu_time).transpose()?;
-        Ok((self.server.cpu_time()?.total(), redis.map(|time| time.total()).unwrap_or_default()))
+        Ok(Spent {
+            server: self.server.cpu_time()?.total(),
+            redis: redis.map(|time| time.total()).unwrap_or_default(),
+        })
     }
 
     /// How many of what may be sent has been.
@@ -183,6 +216,7 @@ impl Contender {
             let marked = counts.get(MARKED).copied().unwrap_or(0);
             let drained = ask("/drain")?;
             ensure!(drained.parse::<u64>().is_ok(), "the queue could not be worked off: {drained}");
+            redis.rewrite_file()?;
             let new = marked - self.stored;
             self.stored = marked;
             return Ok(new);
@@ -190,6 +224,7 @@ impl Contender {
         let mut client = redis.client()?;
         let stored = client.ask(&["XLEN", "queue"])?.number();
         client.ask(&["DEL", "queue"])?;
+        redis.rewrite_file()?;
         Ok(u64::try_from(stored)?)
     }
 }
@@ -231,26 +266,28 @@ impl Contest {
         connections: usize,
     ) -> anyhow::Result<Vec<(usize, Cost)>> {
         let requests = self.deliveries.make(posts, notifications);
-        let first = round as usize % who.len();
-        let mut costs = Vec::new();
-        for place in who[first..].iter().chain(&who[..first]) {
-            let contender = &self.contenders[*place];
-            let (sent, (server, redis)) = (contender.sent()?, contender.spent()?);
-            load::closed_loop(contender.server.port, connections, &requests)?;
-            let (server_now, redis_now) = contender.spent()?;
-            let sent = contender.sent()? - sent;
-            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-            let (sent, posts) = (sent as f64, posts as f64);
-            let each = |time: Duration| time.as_secs_f64() * 1e6 / posts;
-            let cost = Cost {
-                server: each(server_now - server),
-                redis: each(redis_now - redis),
-                sent: sent / posts,
-            };
-            self.check_stored(*place, requests.len() * notifications)?;
-            costs.push((*place, cost));
+        let open = |place: &usize| ClosedLoop::open(self.contenders[*place].server.port, connections);
+        let mut loops: Vec<ClosedLoop> = who.iter().map(open).collect::<anyhow::Result<_>>()?;
+        let sent = |place: &usize| self.contenders[*place].sent();
+        // Redis works for it when it is asked: not while a slice is under way.
+        let sent_before: Vec<u64> = who.iter().map(sent).collect::<anyhow::Result<_>>()?;
+        let mut spent = vec![Spent::default(); who.len()];
+        for (number, slice) in requests.chunks(posts.div_ceil(SLICES)).enumerate() {
+            for turn in 0..who.len() {
+                let turn = (round as usize + number + turn) % who.len();
+                let contender = &self.contenders[who[turn]];
+                let before = contender.spent()?;
+                loops[turn].send(slice)?;
+                spent[turn].add(before, contender.spent()?);
+            }
         }
-        costs.sort_by_key(|(place, _)| *place);
+        drop(loops);
+        let mut costs = Vec::new();
+        for (turn, place) in who.iter().enumerate() {
+            let sent = self.contenders[*place].sent()? - sent_before[turn];
+            costs.push((*place, spent[turn].each_of(posts, sent)));
+            self.check_stored(*place, requests.len() * notifications)?;
+        }
         Ok(costs)
     }
 

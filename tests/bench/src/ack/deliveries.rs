@@ -36,13 +36,8 @@ impl Deliveries {
         let company: CompanyId = COMPANY.parse()?;
         let client_states = (1..=mailboxes)
             .map(|mailbox| {
-                let claim = Claim {
-                    company: company.clone(),
-                    mailbox: MailboxId(mailbox),
-                    resource: Resource::Events,
-                    generation: 1,
-                };
-                keys.seal(&claim, &tenant)
+                let claim = Claim { mailbox: MailboxId(mailbox), resource: Resource::Events, generation: 1 };
+                keys.seal(&company, claim, &tenant)
             })
             .collect();
         Ok(Self { client_states, next: 0 })

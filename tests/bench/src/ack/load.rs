@@ -15,7 +15,10 @@ use anyhow::{Context, anyhow, ensure};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use narvaro::clock::{Clock, SystemClock};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Runtime,
+};
 
 /// Longest wait for one answer; the receiver gives up after 2 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -84,16 +87,35 @@ impl Connection {
 }
 
 /// Sends each request once, over `connections` that each send the next as soon as the one before is answered.
-///
-/// All connections are tasks of one thread: over loopback the server's `send` is charged with waking whoever reads, and
-/// with a thread a connection that would be a large part of both servers' figures and no part of the service.
 pub(crate) fn closed_loop(port: u16, connections: usize, requests: &[Vec<u8>]) -> anyhow::Result<()> {
-    let next = AtomicUsize::new(0);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let connection = async || {
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    ClosedLoop::open(port, connections)?.send(requests)
+}
+
+/// Connections that each send the next request as soon as the one before is answered.
+///
+/// All are tasks of one thread: over loopback the server's `send` is charged with waking whoever reads, and
+/// with a thread a connection that would be a large part of both servers' figures and no part of the service.
+pub(crate) struct ClosedLoop {
+    runtime: Runtime,
+    streams: Vec<tokio::net::TcpStream>,
+}
+
+impl ClosedLoop {
+    pub(crate) fn open(port: u16, connections: usize) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let connect = async || {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
             stream.set_nodelay(true)?;
+            anyhow::Ok(stream)
+        };
+        let streams = runtime.block_on(try_join_all((0..connections).map(|_| connect())))?;
+        Ok(Self { runtime, streams })
+    }
+
+    /// Sends each request once.
+    pub(crate) fn send(&mut self, requests: &[Vec<u8>]) -> anyhow::Result<()> {
+        let next = AtomicUsize::new(0);
+        let connection = async |stream: &mut tokio::net::TcpStream| {
             while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 stream.write_all(request).await?;
                 let mut answer = Answer::default();
@@ -106,8 +128,8 @@ pub(crate) fn closed_loop(port: u16, connections: usize, requests: &[Vec<u8>]) -
             }
             anyhow::Ok(())
         };
-        try_join_all((0..connections).map(|_| connection())).await.map(drop)
-    })
+        self.runtime.block_on(try_join_all(self.streams.iter_mut().map(connection))).map(drop)
+    }
 }
 
 /// Sends each request once at its own instant, `every` after the one before, whatever became of the earlier ones.
