@@ -44,8 +44,11 @@ const GIVES_WAY: usize = 8;
 /// Mailboxes that are known at most, in some 4 MB; with more of them all are looked for again.
 const MOST_KNOWN: usize = 200_000;
 
-/// Bytes of a parcel to begin with: of those that single notifications over some tens of connections make up.
-const PARCEL_BYTES: usize = 16 << 10;
+/// Bytes of a parcel to begin with, those of a call that is full; the room is used again by the next one.
+const PARCEL_BYTES: usize = 128 << 10;
+
+/// Room that is not kept for the next one, in bytes.
+const MOST_PARCEL_BYTES: usize = 1 << 20;
 
 /// Bytes of a parcel from which on it does not go by the script.
 const LONG: usize = 4 << 10;
@@ -133,18 +136,21 @@ impl Known {
 
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
     let mut known = Known::default();
+    let mut room = Vec::with_capacity(PARCEL_BYTES);
     for number in 0_u64.. {
         let Some(first) = waiting.recv().await else { return };
         give_way(&waiting).await;
         known.bring_up(inner.changes());
-        let mut batch = Batch::new(inner.clock.now());
+        let mut batch = Batch::new(inner.clock.now(), room);
         batch.add(first, &known);
         while batch.len() < FULL
             && let Ok(next) = waiting.try_recv()
         {
             batch.add(next, &known);
         }
-        store(&inner, &mut known, batch, number).await;
+        room = store(&inner, &mut known, batch, number).await;
+        room.clear();
+        room.shrink_to(MOST_PARCEL_BYTES);
     }
 }
 
@@ -160,9 +166,10 @@ async fn give_way(waiting: &mpsc::Receiver<Request>) {
     }
 }
 
-async fn store(inner: &Inner, known: &mut Known, batch: Batch, number: u64) {
+/// Stores and answers; returns the room of the parcel.
+async fn store(inner: &Inner, known: &mut Known, mut batch: Batch, number: u64) -> Vec<u8> {
     if batch.len() == 0 {
-        return;
+        return batch.parcel;
     }
     let name = format!("{}:{number}", inner.replica);
     let stored = run(inner, &batch, &name);
@@ -170,6 +177,7 @@ async fn store(inner: &Inner, known: &mut Known, batch: Batch, number: u64) {
         Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
         None => stored.await,
     };
+    let room = std::mem::take(&mut batch.parcel);
     match answer {
         Ok(letters) if letters.len() == batch.len() => batch.answer(&letters, known),
         Ok(_) => {
@@ -181,6 +189,7 @@ async fn store(inner: &Inner, known: &mut Known, batch: Batch, number: u64) {
             batch.refuse(|| StoreError::Unavailable(said.clone().into()));
         }
     }
+    room
 }
 
 /// Stores; a letter for each mark.
@@ -220,14 +229,15 @@ struct Taken {
 }
 
 impl Batch {
-    fn new(now: Timestamp) -> Self {
+    /// One whose parcel is put together in `room`.
+    fn new(now: Timestamp, room: Vec<u8>) -> Self {
         Self {
             now,
             made: Instant::now(),
             requests: Vec::new(),
             announced: 0,
             fingerprints: Vec::new(),
-            parcel: Vec::with_capacity(PARCEL_BYTES),
+            parcel: room,
             looked_for: Vec::new(),
             others: 0,
             args_of_others: Args::default(),

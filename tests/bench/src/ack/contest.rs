@@ -35,8 +35,11 @@ const MAILBOXES: u64 = 15_000;
 /// Notifications in a large POST.
 const BATCH: usize = super::BATCH;
 
-/// Parts in which the requests of a round are given.
+/// Parts in which the requests of a round are given, at most.
 const SLICES: usize = 10;
+
+/// Requests of a part for each connection, at least: of less, beginning and end would be much of it.
+const OF_EACH_CONNECTION: usize = 10;
 
 /// Connections over which large POSTs come.
 const LARGE_CONNECTIONS: usize = 8;
@@ -71,11 +74,11 @@ impl Spent {
         self.redis += after.redis - before.redis;
     }
 
-    fn each_of(self, posts: usize, sent: u64) -> Cost {
+    fn each_of(self, posts: usize, sent: f64) -> Cost {
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let (posts, sent) = (posts as f64, sent as f64);
+        let posts = posts as f64;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / posts;
-        Cost { server: each(self.server), redis: each(self.redis), sent: sent / posts }
+        Cost { server: each(self.server), redis: each(self.redis), sent }
     }
 }
 
@@ -266,26 +269,29 @@ impl Contest {
         connections: usize,
     ) -> anyhow::Result<Vec<(usize, Cost)>> {
         let requests = self.deliveries.make(posts, notifications);
-        let open = |place: &usize| ClosedLoop::open(self.contenders[*place].server.port, connections);
-        let mut loops: Vec<ClosedLoop> = who.iter().map(open).collect::<anyhow::Result<_>>()?;
         let sent = |place: &usize| self.contenders[*place].sent();
         // Redis works for it when it is asked: not while a slice is under way.
         let sent_before: Vec<u64> = who.iter().map(sent).collect::<anyhow::Result<_>>()?;
-        let mut spent = vec![Spent::default(); who.len()];
-        for (number, slice) in requests.chunks(posts.div_ceil(SLICES)).enumerate() {
+        let (mut spent, mut counted) = (vec![Spent::default(); who.len()], 0);
+        let slice = posts.div_ceil(SLICES).max(OF_EACH_CONNECTION * connections);
+        for (number, slice) in requests.chunks(slice).enumerate() {
+            // Not counted: with the first request of a connection comes what it takes to accept that.
+            let (first, counted_ones) = slice.split_at(connections.min(slice.len()));
+            counted += counted_ones.len();
             for turn in 0..who.len() {
                 let turn = (round as usize + number + turn) % who.len();
                 let contender = &self.contenders[who[turn]];
+                let mut closed_loop = ClosedLoop::open(contender.server.port, connections)?;
+                closed_loop.send(first)?;
                 let before = contender.spent()?;
-                loops[turn].send(slice)?;
+                closed_loop.send(counted_ones)?;
                 spent[turn].add(before, contender.spent()?);
             }
         }
-        drop(loops);
         let mut costs = Vec::new();
         for (turn, place) in who.iter().enumerate() {
             let sent = self.contenders[*place].sent()? - sent_before[turn];
-            costs.push((*place, spent[turn].each_of(posts, sent)));
+            costs.push((*place, spent[turn].each_of(counted, super::ratio(sent, posts as u64))));
             self.check_stored(*place, requests.len() * notifications)?;
         }
         Ok(costs)
