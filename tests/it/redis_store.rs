@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use narvaro::{
-    clock::SystemClock,
+    clock::{ManualClock, SharedClock, SystemClock},
     model::{CompanyId, Extension, Generation, ItemVersion, MailboxId},
     queue::{
         DueStore, Duty, Hint, Lease, Mark, Reason, Replica, Replicas, Settled, Shares, StoreError, Urgency,
@@ -32,9 +32,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DURABLE: &str = "save \"\"\nappendonly yes\nappendfsync always";
 
 async fn open(link: LinkSettings) -> Arc<Redis> {
+    open_by(link, Arc::new(SystemClock)).await
+}
+
+async fn open_by(link: LinkSettings, clock: SharedClock) -> Arc<Redis> {
     let prefix = "narvaro".to_owned();
     let settings = RedisSettings { link, prefix, shares: Shares::of(1_000), trail_entries: 10 };
-    Arc::new(Redis::open(&settings, Arc::new(SystemClock)).await.unwrap())
+    Arc::new(Redis::open(&settings, clock).await.unwrap())
 }
 
 async fn on(server: &RedisServer) -> Arc<Redis> {
@@ -135,6 +139,32 @@ async fn many_announcements_go_beside_the_script_and_are_told_apart_as_one_is() 
     let calls = server.cli(&["INFO", "commandstats"]);
     let kept = calls.lines().find(|line| line.starts_with("cmdstat_persist:")).unwrap();
     assert!(kept.contains("calls=2,"), "{kept}");
+}
+
+#[tokio::test]
+async fn a_version_is_known_again_for_half_a_minute_at_least_and_takes_no_room_for_long() {
+    let server = RedisServer::start(PLAIN);
+    // Where two minutes begin for which fingerprints are kept together.
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    let clock = ManualClock::at(start);
+    let store = open_by(link_settings(&server.url()), Arc::clone(&clock) as _).await;
+    let mailbox = company(&store, 1).await[0];
+    let announce_at = async |second: i64, item: &str| {
+        clock.advance_to(start + SignedDuration::from_secs(second));
+        let tally = store.mark(vec![notification(mailbox, item)]).await.unwrap();
+        (tally.marked, tally.duplicate)
+    };
+    assert_eq!(announce_at(1, "early").await, (1, 0));
+    assert_eq!(announce_at(119, "late").await, (1, 0));
+    assert_eq!(announce_at(119, "early").await, (0, 1));
+    assert_eq!(announce_at(149, "late").await, (0, 1), "the one before is still looked into");
+    assert_eq!(announce_at(151, "late").await, (1, 0));
+    assert_eq!(announce_at(152, "late").await, (0, 1));
+    let sets = || server.cli(&["--scan", "--pattern", "{narvaro}:seen:*"]).lines().count();
+    assert_eq!(sets(), 2);
+    assert_eq!(announce_at(241, "late").await, (0, 1));
+    assert_eq!(announce_at(242, "other").await, (1, 0));
+    assert_eq!(sets(), 2, "the first has gone");
 }
 
 #[tokio::test]
