@@ -13,7 +13,7 @@ use serde::{
 use super::notification::{Item, ResourceData};
 
 /// About as long as a notification of Outlook's is, in bytes.
-pub(super) const NOTIFICATION_BYTES: usize = 900;
+const NOTIFICATION_BYTES: usize = 900;
 
 /// All notifications of a body; `None` where it has another form, or is none.
 pub(super) fn items(body: &str) -> Option<Vec<Item<'_>>> {

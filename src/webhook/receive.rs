@@ -19,7 +19,6 @@ use tracing::warn;
 
 use super::{
     client_state::{Resource, StateKeys},
-    compact::NOTIFICATION_BYTES,
     notification::{self, Item, Kind, NotADelivery, Rest},
     sealed::{Delivered, Sealed, SealedBox},
 };
@@ -146,9 +145,10 @@ impl Receiver {
     /// Notifications that verify, as marks.
     fn marks(&self, body: &[u8]) -> Result<Vec<Mark>, NotADelivery> {
         let now = self.clock.now();
-        let mut marks = Vec::with_capacity(body.len() / NOTIFICATION_BYTES);
+        let mut marks = Vec::new();
         let mut brought = Brought::default();
         let rest = notification::read(body, |items| {
+            marks.reserve_exact(items.len());
             for item in items {
                 let mark = self.mark_of(item, now);
                 brought.note(item, mark.as_ref(), &self.sealed);

@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::process::{CpuTime, cpu_time};
 
-/// How long a server may take to answer after its start; with an append-only file to read.
+/// How long a server may take to answer after its start, with an append-only file to read, or to write that file anew.
 const UP_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long one answer may take.
@@ -76,17 +76,11 @@ impl RedisServer {
     pub(crate) fn rewrite_file(&self) -> anyhow::Result<()> {
         let mut client = self.client()?;
         client.ask(&["BGREWRITEAOF"])?;
-        let end = Instant::now() + UP_WITHIN;
-        let is_under_way = |info: &BTreeMap<String, String>| {
-            ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
-                .iter()
-                .any(|name| info.get(*name).is_none_or(|value| value != "0"))
-        };
-        while is_under_way(&client.info("persistence")?) {
-            ensure!(Instant::now() < end, "Redis has not written its file anew within {UP_WITHIN:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        until("has not written its file anew", || {
+            let info = client.info("persistence")?;
+            let mut steps = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter();
+            Ok(steps.all(|step| info.get(*step).is_some_and(|value| value == "0")))
+        })
     }
 
     /// Processor time of all its threads, and of children that it has waited for (rewrites of its file).
@@ -108,19 +102,17 @@ impl RedisServer {
     }
 
     fn until_up(&mut self) -> anyhow::Result<()> {
-        let end = Instant::now() + UP_WITHIN;
-        loop {
+        until("did not answer", || {
             // While it reads its file it answers `LOADING`.
             if self.client().and_then(|mut client| client.ask(&["PING"])).is_ok() {
-                return Ok(());
+                return Ok(true);
             }
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(self.folder.join("redis.log")).unwrap_or_default();
                 bail!("`{PROGRAM}` ended as it started ({status}):\n{log}");
             }
-            ensure!(Instant::now() < end, "`{PROGRAM}` did not answer within {UP_WITHIN:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            Ok(false)
+        })
     }
 }
 
@@ -128,6 +120,16 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Looks until something is so; `not_yet` says what a server that takes too long for it does.
+fn until(not_yet: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let end = Instant::now() + UP_WITHIN;
+    while !is_so()? {
+        ensure!(Instant::now() < end, "`{PROGRAM}` {not_yet} within {UP_WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 fn run(folder: &Path, arguments: &[String], core: Option<usize>) -> anyhow::Result<Child> {

@@ -288,6 +288,10 @@ impl Contest {
                 spent[turn].add(before, contender.spent()?);
             }
         }
+        ensure!(
+            counted > 0,
+            "{posts} requests are too few for {connections} connections: give more `--posts`"
+        );
         let mut costs = Vec::new();
         for (turn, place) in who.iter().enumerate() {
             let sent = self.contenders[*place].sent()? - sent_before[turn];

@@ -86,11 +86,6 @@ impl Connection {
     }
 }
 
-/// Sends each request once, over `connections` that each send the next as soon as the one before is answered.
-pub(crate) fn closed_loop(port: u16, connections: usize, requests: &[Vec<u8>]) -> anyhow::Result<()> {
-    ClosedLoop::open(port, connections)?.send(requests)
-}
-
 /// Connections that each send the next request as soon as the one before is answered.
 ///
 /// All are tasks of one thread: over loopback the server's `send` is charged with waking whoever reads, and

@@ -16,7 +16,11 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 
-use self::{deliveries::Deliveries, load::Connection, serve::CONSUMER};
+use self::{
+    deliveries::Deliveries,
+    load::{ClosedLoop, Connection},
+    serve::CONSUMER,
+};
 use crate::{
     process::Server,
     report::{self, Promise, median, percentile},
@@ -198,7 +202,7 @@ impl Bench {
         let [bare, ack] = self.alternate(round % 2 == 1, |server| {
             let before = server.cpu_time()?;
             if notifications == 1 {
-                load::closed_loop(server.port, connections, &requests)?;
+                ClosedLoop::open(server.port, connections)?.send(&requests)?;
             } else {
                 load::paced(server.port, PACED_CONNECTIONS, Duration::from_secs(1) / LARGE_PACE, &requests)?;
             }
