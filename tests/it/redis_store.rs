@@ -1,7 +1,7 @@
 //! What the contract does not ask of a store: several of them on one Redis, and a Redis that fails.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Write},
     process::{ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
@@ -13,7 +13,8 @@ use narvaro::{
     clock::{ManualClock, SharedClock, SystemClock},
     model::{CompanyId, Extension, Generation, ItemVersion, MailboxId},
     queue::{
-        DueStore, Duty, Hint, Lease, Mark, Reason, Replica, Replicas, Settled, Shares, StoreError, Urgency,
+        DueStore, Duty, Hint, Lease, Mark, Reason, Replica, Replicas, Settled, Shares, StoreError, Tally,
+        Urgency,
     },
     store::{
         Store,
@@ -115,56 +116,145 @@ async fn a_mark_at_one_replica_wakes_another_that_waits() {
 #[tokio::test]
 async fn many_announcements_go_beside_the_script_and_are_told_apart_as_one_is() {
     let server = RedisServer::start(PLAIN);
-    let store = on(&server).await;
-    let mailboxes = company(&store, 200).await;
-    let announce = async |items: [&str; 2]| {
+    let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+    let open = || open_by(link_settings(&server.url()), Arc::clone(&clock) as _);
+    let (one, other) = (open().await, open().await);
+    let mailboxes = company(&one, 400).await;
+    let announce = async |store: &Redis, items: [&str; 2]| {
         let items = items.iter().cycle();
         let marks = mailboxes.iter().zip(items).map(|(mailbox, item)| notification(*mailbox, item)).collect();
         let tally = store.mark(marks).await.unwrap();
         (tally.marked, tally.duplicate)
     };
     let parcels = || server.cli(&["--scan", "--pattern", "{narvaro}:parcel:*"]).lines().count();
-    assert_eq!(announce(["one", "one"]).await, (200, 0));
-    assert_eq!(announce(["two", "one"]).await, (100, 100));
+    other.mark(vec![notification(mailboxes[0], "before")]).await.unwrap();
+    assert_eq!(announce(&one, ["one", "one"]).await, (400, 0));
+    assert_eq!(announce(&other, ["two", "one"]).await, (200, 200), "what it had not read is told it");
     // A server that was started anew knows no script.
     server.cli(&["SCRIPT", "FLUSH"]);
-    assert_eq!(announce(["one", "other"]).await, (100, 100));
-    assert_eq!((announce(["one", "other"]).await, parcels()), ((0, 200), 3));
+    assert_eq!(announce(&one, ["one", "other"]).await, (200, 200), "what it knows it does not send");
+    assert_eq!((announce(&other, ["one", "other"]).await, parcels()), ((0, 400), 4));
     let mut items = 0;
-    while let Some(lease) = store.lease(1, HOLD).await.unwrap().pop() {
+    while let Some(lease) = one.lease(1, HOLD).await.unwrap().pop() {
         items += lease.gathered.hints.len();
-        settle(&store, &lease).await.unwrap();
+        settle(&one, &lease).await.unwrap();
     }
-    assert_eq!((items, parcels()), (400, 0));
+    assert_eq!((items, parcels()), (801, 0));
     let calls = server.cli(&["INFO", "commandstats"]);
     let kept = calls.lines().find(|line| line.starts_with("cmdstat_persist:")).unwrap();
-    assert!(kept.contains("calls=2,"), "{kept}");
+    assert!(kept.contains("calls=3,"), "{kept}");
 }
 
 #[tokio::test]
-async fn a_version_is_known_again_for_half_a_minute_at_least_and_takes_no_room_for_long() {
+async fn a_version_is_known_again_for_a_minute_at_least_and_takes_no_room_for_long() {
     let server = RedisServer::start(PLAIN);
-    // Where two minutes begin for which fingerprints are kept together.
+    // Where a minute begins whose announcements are written into the same log.
     let start = Timestamp::from_second(1_800_000_000).unwrap();
     let clock = ManualClock::at(start);
-    let store = open_by(link_settings(&server.url()), Arc::clone(&clock) as _).await;
-    let mailbox = company(&store, 1).await[0];
-    let announce_at = async |second: i64, item: &str| {
+    let settings = link_settings(&server.url());
+    let stores = [
+        open_by(settings.clone(), Arc::clone(&clock) as _).await,
+        open_by(settings, Arc::clone(&clock) as _).await,
+    ];
+    let mailbox = company(&stores[0], 1).await[0];
+    let announce_at = async |second: i64, replica: usize, item: &str| {
         clock.advance_to(start + SignedDuration::from_secs(second));
+        let tally = stores[replica].mark(vec![notification(mailbox, item)]).await.unwrap();
+        (tally.marked, tally.duplicate)
+    };
+    assert_eq!(announce_at(1, 0, "early").await, (1, 0));
+    assert_eq!(announce_at(59, 0, "late").await, (1, 0));
+    assert_eq!(announce_at(59, 1, "early").await, (0, 1));
+    assert_eq!(announce_at(119, 1, "late").await, (0, 1), "the log before is looked into by both");
+    assert_eq!(announce_at(119, 0, "late").await, (0, 1));
+    assert_eq!(announce_at(121, 0, "late").await, (1, 0), "by a replica that had read it");
+    assert_eq!(announce_at(122, 1, "late").await, (0, 1));
+    assert_eq!(announce_at(122, 1, "early").await, (1, 0));
+    assert_eq!(announce_at(600, 0, "late").await, (1, 0), "by a replica that had nothing to do for long");
+    for log in server.cli(&["--scan", "--pattern", "{narvaro}:announced:*"]).lines() {
+        let left: u64 = server.cli(&["TTL", log]).trim().parse().unwrap();
+        assert!((200..=240).contains(&left), "{log}: {left} s");
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_stored_once_whichever_replicas_are_told_of_it() {
+    let server = RedisServer::start(PLAIN);
+    let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+    let stores = [(), (), ()].map(|()| open_by(link_settings(&server.url()), Arc::clone(&clock) as _));
+    let stores = futures_util::future::join_all(stores).await;
+    let mailboxes = company(&stores[0], 3).await;
+    let mut announced = BTreeSet::new();
+    for call in 0..200_usize {
+        // A walk through all of them, with steps that have nothing in common with their number.
+        let items: Vec<usize> = (0..call % 7 + 1).map(|n| (call * 31 + n * 17) % 1_009).collect();
+        let marks = items.iter().map(|item| notification(mailboxes[item % 3], &format!("{item}"))).collect();
+        let tally = stores[call * 5 % 3].mark(marks).await.unwrap();
+        let new = items.iter().filter(|item| announced.insert(**item)).count();
+        assert_eq!((tally.marked, tally.duplicate), (new, items.len() - new), "call {call}");
+        // Some of a minute, and some of the next.
+        clock.advance(Duration::from_millis(300));
+    }
+    let stored = server.cli(&["HGET", "{narvaro}:meta", "inbox"]);
+    assert_eq!(stored.trim(), announced.len().to_string(), "nothing is in the inbox twice");
+}
+
+#[tokio::test]
+async fn requests_of_all_replicas_at_a_time_store_a_version_once() {
+    let server = RedisServer::start(PLAIN);
+    let stores = [on(&server).await, on(&server).await, on(&server).await];
+    let mailboxes = company(&stores[0], 40).await;
+    for round in 0..20 {
+        let ask = |store: &Arc<Redis>| {
+            let marks = mailboxes.iter().map(|mailbox| notification(*mailbox, &format!("{round}"))).collect();
+            let store = Arc::clone(store);
+            async move { store.mark(marks).await.unwrap() }
+        };
+        let asked: Vec<_> = stores.iter().cycle().take(9).map(ask).collect();
+        let told = futures_util::future::join_all(asked).await;
+        let sum = |count: fn(&Tally) -> usize| told.iter().map(count).sum::<usize>();
+        assert_eq!((sum(|tally| tally.marked), sum(|tally| tally.duplicate)), (40, 320), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_missed_much_reads_it_before_anything_is_stored() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    let mailboxes = company(&one, 500).await;
+    let announce = async |store: &Redis, from: usize, count: usize| {
+        let items = (from..from + count).map(|item| notification(mailboxes[item % 500], &format!("{item}")));
+        let tally = store.mark(items.collect()).await.unwrap();
+        (tally.marked, tally.duplicate)
+    };
+    assert_eq!(announce(&other, 0, 1).await, (1, 0));
+    assert_eq!(announce(&one, 0, 20_000).await, (19_999, 1));
+    assert_eq!(announce(&other, 19_990, 20).await, (10, 10));
+    assert_eq!(announce(&one, 19_990, 21).await, (1, 20));
+}
+
+#[tokio::test]
+async fn a_log_that_got_lost_is_noticed_and_what_stood_in_it_is_new_again() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    let mailbox = company(&one, 1).await[0];
+    let announce = async |store: &Redis, item: &str| {
         let tally = store.mark(vec![notification(mailbox, item)]).await.unwrap();
         (tally.marked, tally.duplicate)
     };
-    assert_eq!(announce_at(1, "early").await, (1, 0));
-    assert_eq!(announce_at(119, "late").await, (1, 0));
-    assert_eq!(announce_at(119, "early").await, (0, 1));
-    assert_eq!(announce_at(149, "late").await, (0, 1), "the one before is still looked into");
-    assert_eq!(announce_at(151, "late").await, (1, 0));
-    assert_eq!(announce_at(152, "late").await, (0, 1));
-    let sets = || server.cli(&["--scan", "--pattern", "{narvaro}:seen:*"]).lines().count();
-    assert_eq!(sets(), 2);
-    assert_eq!(announce_at(241, "late").await, (0, 1));
-    assert_eq!(announce_at(242, "other").await, (1, 0));
-    assert_eq!(sets(), 2, "the first has gone");
+    let lose = || {
+        for log in server.cli(&["--scan", "--pattern", "{narvaro}:announced:*"]).lines() {
+            server.cli(&["DEL", log]);
+        }
+    };
+    assert_eq!(announce(&one, "one").await, (1, 0));
+    lose();
+    assert_eq!(announce(&one, "one").await, (1, 0));
+    lose();
+    assert_eq!(announce(&other, "other").await, (1, 0));
+    assert_eq!(announce(&one, "one").await, (1, 0), "though the log is as long as it was");
+    assert_eq!(announce(&one, "other").await, (0, 1));
+    assert_eq!(announce(&other, "one").await, (0, 1));
 }
 
 #[tokio::test]

@@ -11,22 +11,22 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
-use redis::Value;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinSet, yield_now},
     time::{Instant, timeout_at},
 };
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    Inner, keys,
+    Inner,
+    announced::{Announced, Answered, Fingerprint},
+    keys,
     line::{add_entry, lines_of},
-    value::{Args, bytes},
+    value::Args,
 };
 use crate::{
     chain::Chain,
-    model::{EventId, ItemVersion, MailboxId},
+    model::MailboxId,
     queue::{Mark, StoreError, Tally},
 };
 
@@ -52,6 +52,9 @@ const MOST_PARCEL_BYTES: usize = 1 << 20;
 
 /// Bytes of a parcel from which on it does not go by the script.
 const LONG: usize = 4 << 10;
+
+/// How often a call is made up, at most: again where others have announced what is to be read first.
+const ATTEMPTS: u32 = 4;
 
 struct Request {
     marks: Vec<Mark>,
@@ -117,40 +120,77 @@ impl Marker {
     }
 }
 
+/// What the marker keeps from call to call.
+struct Memory {
+    mailboxes: Known,
+    announced: Announced,
+    /// Of the parcel before.
+    room: Vec<u8>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let room = Vec::with_capacity(PARCEL_BYTES);
+        Self { mailboxes: Known::default(), announced: Announced::default(), room }
+    }
+
+    fn take_room(&mut self) -> Vec<u8> {
+        let mut room = std::mem::take(&mut self.room);
+        room.clear();
+        room.shrink_to(MOST_PARCEL_BYTES);
+        room
+    }
+
+    /// Notes what was stored, with a letter for each mark; and what others have stored before that.
+    fn stored(&mut self, call: &Call, letters: &[u8], others: &[u8]) {
+        let there = call.looked_for.iter().filter(|(place, _)| letters[*place] != b'u');
+        self.mailboxes.numbers.extend(there.map(|(_, mailbox)| *mailbox));
+        let new = || call.announced.iter().zip(letters).filter(|(_, letter)| **letter == b'm');
+        if new().count() < call.announced.len() {
+            self.not_stored(call);
+            for (fingerprint, _) in new() {
+                self.announced.note(*fingerprint);
+            }
+        }
+        self.announced.go_on(others, new().map(|(fingerprint, _)| *fingerprint));
+    }
+
+    fn not_stored(&mut self, call: &Call) {
+        call.announced.iter().for_each(|fingerprint| self.announced.take_back(*fingerprint));
+    }
+}
+
 /// Mailboxes that were there since the last change of a company. One that goes is known here a moment longer: what is then marked
 /// for it is dropped when it is taken out of the inbox.
 #[derive(Default)]
 struct Known {
     as_of: u64,
-    mailboxes: HashSet<MailboxId, RandomState>,
+    numbers: HashSet<MailboxId, RandomState>,
 }
 
 impl Known {
     /// Those after so many changes.
     fn bring_up(&mut self, changes: u64) {
-        if self.as_of != changes || self.mailboxes.len() > MOST_KNOWN {
-            *self = Self { as_of: changes, mailboxes: HashSet::default() };
+        if self.as_of != changes || self.numbers.len() > MOST_KNOWN {
+            *self = Self { as_of: changes, numbers: HashSet::default() };
         }
     }
 }
 
 async fn gather(inner: Arc<Inner>, mut waiting: mpsc::Receiver<Request>) {
-    let mut known = Known::default();
-    let mut room = Vec::with_capacity(PARCEL_BYTES);
+    let mut memory = Memory::new();
     for number in 0_u64.. {
         let Some(first) = waiting.recv().await else { return };
         give_way(&waiting).await;
-        known.bring_up(inner.changes());
-        let mut batch = Batch::new(inner.clock.now(), room);
-        batch.add(first, &known);
-        while batch.len() < FULL
+        memory.mailboxes.bring_up(inner.changes());
+        let mut batch = Batch::new(inner.clock.now());
+        batch.add(first);
+        while batch.marks < FULL
             && let Ok(next) = waiting.try_recv()
         {
-            batch.add(next, &known);
+            batch.add(next);
         }
-        room = store(&inner, &mut known, batch, number).await;
-        room.clear();
-        room.shrink_to(MOST_PARCEL_BYTES);
+        store(&inner, &mut memory, batch, number).await;
     }
 }
 
@@ -166,90 +206,85 @@ async fn give_way(waiting: &mpsc::Receiver<Request>) {
     }
 }
 
-/// Stores and answers; returns the room of the parcel.
-async fn store(inner: &Inner, known: &mut Known, mut batch: Batch, number: u64) -> Vec<u8> {
-    if batch.len() == 0 {
-        return batch.parcel;
+/// Stores and answers.
+async fn store(inner: &Inner, memory: &mut Memory, batch: Batch, number: u64) {
+    if batch.requests.is_empty() {
+        return;
     }
     let name = format!("{}:{number}", inner.replica);
-    let stored = run(inner, &batch, &name);
-    let answer = match batch.end {
-        Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
-        None => stored.await,
-    };
-    let room = std::mem::take(&mut batch.parcel);
-    match answer {
-        Ok(letters) if letters.len() == batch.len() => batch.answer(&letters, known),
-        Ok(_) => {
-            batch.refuse(|| StoreError::Unavailable("the answer tells of another number of marks".into()))
+    for attempt in 1..=ATTEMPTS {
+        let call = Call::new(&batch, memory);
+        let stored = run(inner, &call, &memory.announced, &name, attempt);
+        let answer = match batch.end {
+            Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
+            None => stored.await,
+        };
+        let refused = match answer {
+            Ok(Answered::Stored { letters, here }) if letters.len() == call.len() => {
+                memory.stored(&call, &letters, &here);
+                batch.answer(&call, &letters);
+                memory.room = call.parcel;
+                return;
+            }
+            Ok(Answered::Stored { .. }) => {
+                Some(StoreError::Unavailable("the answer tells of another number of marks".into()))
+            }
+            Ok(Answered::Behind(_)) if attempt == ATTEMPTS => {
+                Some(StoreError::Unavailable("what others announce does not come to an end".into()))
+            }
+            Ok(Answered::Behind(unread)) => {
+                memory.not_stored(&call);
+                memory.announced.catch_up(&unread);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = refused {
+            // What is stored nevertheless is found in the log by the next call.
+            memory.not_stored(&call);
+            batch.refuse(&error);
+            memory.room = call.parcel;
+            return;
         }
-        Err(StoreError::Late) => batch.refuse(|| StoreError::Late),
-        Err(error) => {
-            let said = Chain(&error).to_string();
-            batch.refuse(|| StoreError::Unavailable(said.clone().into()));
-        }
+        memory.room = call.parcel;
     }
-    room
 }
 
 /// Stores; a letter for each mark.
-async fn run(inner: &Inner, batch: &Batch, name: &str) -> Result<Vec<u8>, StoreError> {
-    if batch.parcel.len() >= LONG {
-        let parcel = (&*format!("{}parcel:{name}", inner.prefix), &*batch.parcel);
-        let args = batch.args(inner.time(), name, &[]);
-        if let Some(answer) = inner.run_with(&keys::MARK, parcel, args).await? {
-            return letters(answer);
+async fn run(
+    inner: &Inner,
+    call: &Call,
+    announced: &Announced,
+    name: &str,
+    attempt: u32,
+) -> Result<Answered, StoreError> {
+    let args = |parcel| call.args(inner.time(), announced, attempt == 1, name, parcel);
+    if call.parcel.len() >= LONG {
+        let parcel = (&*format!("{}parcel:{name}", inner.prefix), &*call.parcel);
+        if let Some(answer) = inner.run_with(&keys::MARK, parcel, args(&[])).await? {
+            return Answered::from_value(answer);
         }
     }
-    letters(inner.run(&keys::MARK, batch.args(inner.time(), name, &batch.parcel)).await?)
+    Answered::from_value(inner.run(&keys::MARK, args(&call.parcel)).await?)
 }
 
-/// Marks of some requests, as they go to Redis.
+/// Requests that go in one call.
 struct Batch {
     now: Timestamp,
     made: Instant,
-    requests: Vec<Taken>,
-    /// Announcements are stored together, and told from one another by their fingerprints alone.
-    announced: usize,
-    fingerprints: Vec<u8>,
-    parcel: Vec<u8>,
-    /// Announcements whose mailboxes may not be there.
-    looked_for: Vec<(usize, MailboxId)>,
-    others: usize,
-    args_of_others: Args,
+    requests: Vec<Request>,
+    /// Of all of them.
+    marks: usize,
     /// When the first of them gives up, and with it all; the call may go on for a while beside the next one.
     end: Option<Instant>,
 }
 
-/// A request whose marks are in a batch.
-struct Taken {
-    announced: usize,
-    others: usize,
-    reply: oneshot::Sender<Result<Tally, StoreError>>,
-}
-
 impl Batch {
-    /// One whose parcel is put together in `room`.
-    fn new(now: Timestamp, room: Vec<u8>) -> Self {
-        Self {
-            now,
-            made: Instant::now(),
-            requests: Vec::new(),
-            announced: 0,
-            fingerprints: Vec::new(),
-            parcel: room,
-            looked_for: Vec::new(),
-            others: 0,
-            args_of_others: Args::default(),
-            end: None,
-        }
+    fn new(now: Timestamp) -> Self {
+        Self { now, made: Instant::now(), requests: Vec::new(), marks: 0, end: None }
     }
 
-    fn len(&self) -> usize {
-        self.announced + self.others
-    }
-
-    fn add(&mut self, request: Request, known: &Known) {
+    fn add(&mut self, request: Request) {
         if let Some(Patience { end, half }) = request.patience {
             if half < self.made {
                 drop(request.reply.send(Err(StoreError::Late)));
@@ -257,49 +292,17 @@ impl Batch {
             }
             self.end = Some(self.end.map_or(end, |other| other.min(end)));
         }
-        let (announced, others) = (self.announced, self.others);
-        for mark in &request.marks {
-            match announcement(mark, self.now) {
-                Some(fingerprint) => {
-                    if !known.mailboxes.contains(&mark.mailbox) {
-                        self.looked_for.push((self.announced, mark.mailbox));
-                    }
-                    self.fingerprints.extend_from_slice(&fingerprint);
-                    add_entry(&mut self.parcel, mark);
-                    self.announced += 1;
-                }
-                None => {
-                    self.args_of_others = other(std::mem::take(&mut self.args_of_others), mark, self.now);
-                    self.others += 1;
-                }
-            }
-        }
-        let (announced, others) = (self.announced - announced, self.others - others);
-        self.requests.push(Taken { announced, others, reply: request.reply });
+        self.marks += request.marks.len();
+        self.requests.push(request);
     }
 
-    /// Arguments of `mark.lua`.
-    fn args(&self, time: String, name: &str, parcel: &[u8]) -> Args {
-        let args = Args::with_capacity(6 + 2 * self.looked_for.len() + 5 * self.others)
-            .add(time)
-            .add(self.announced)
-            .bytes(self.fingerprints.clone())
-            .add(name)
-            .bytes(parcel.to_vec())
-            .add(self.looked_for.len());
-        let looked_for = self.looked_for.iter();
-        let args = looked_for.fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox));
-        args.append(self.args_of_others.clone())
-    }
-
-    /// Tells each request what became of its marks: a letter each, those of announcements first.
-    fn answer(self, letters: &[u8], known: &mut Known) {
-        let there = self.looked_for.iter().filter(|(place, _)| letters[*place] != b'u');
-        known.mailboxes.extend(there.map(|(_, mailbox)| *mailbox));
-        let (mut announced, mut others) = letters.split_at(self.announced);
-        for request in self.requests {
-            let mut tally = Tally::default();
-            for (letters, count) in [(&mut announced, request.announced), (&mut others, request.others)] {
+    /// Tells each request what became of its marks: a letter for each that was sent, those of announcements first.
+    fn answer(self, call: &Call, letters: &[u8]) {
+        let (mut announced, mut others) = letters.split_at(call.announced.len());
+        for (request, sent) in self.requests.into_iter().zip(&call.sent) {
+            let mut tally =
+                Tally { duplicate: request.marks.len() - sent.announced - sent.others, ..Tally::default() };
+            for (letters, count) in [(&mut announced, sent.announced), (&mut others, sent.others)] {
                 let (own, rest) = letters.split_at(count);
                 tally += tally_of(own);
                 *letters = rest;
@@ -309,17 +312,106 @@ impl Batch {
         }
     }
 
-    fn refuse(self, why: impl Fn() -> StoreError) {
+    fn refuse(self, why: &StoreError) {
+        let said = Chain(why).to_string();
         for request in self.requests {
-            drop(request.reply.send(Err(why())));
+            let error = match why {
+                StoreError::Late => StoreError::Late,
+                _ => StoreError::Unavailable(said.clone().into()),
+            };
+            drop(request.reply.send(Err(error)));
         }
     }
 }
 
+/// Marks as they go to Redis: those that nobody has announced before, as far as is known here.
+struct Call {
+    /// Announcements are stored together, and told from one another by their fingerprints alone.
+    announced: Vec<Fingerprint>,
+    parcel: Vec<u8>,
+    /// Announcements whose mailboxes may not be there.
+    looked_for: Vec<(usize, MailboxId)>,
+    others: usize,
+    args_of_others: Args,
+    /// Of each request.
+    sent: Vec<Sent>,
+}
+
+/// How many marks of a request are sent.
+struct Sent {
+    announced: usize,
+    others: usize,
+}
+
+impl Call {
+    /// What is announced with it is noted.
+    fn new(batch: &Batch, memory: &mut Memory) -> Self {
+        let mut call = Self {
+            announced: Vec::with_capacity(batch.marks),
+            parcel: memory.take_room(),
+            looked_for: Vec::new(),
+            others: 0,
+            args_of_others: Args::default(),
+            sent: Vec::with_capacity(batch.requests.len()),
+        };
+        for request in &batch.requests {
+            let before = (call.announced.len(), call.others);
+            for mark in &request.marks {
+                call.add(mark, batch.now, memory);
+            }
+            let (announced, others) = (call.announced.len() - before.0, call.others - before.1);
+            call.sent.push(Sent { announced, others });
+        }
+        call
+    }
+
+    fn add(&mut self, mark: &Mark, now: Timestamp, memory: &mut Memory) {
+        let Some(fingerprint) = announcement(mark, now) else {
+            self.args_of_others = other(std::mem::take(&mut self.args_of_others), mark, now);
+            self.others += 1;
+            return;
+        };
+        if !memory.announced.note(fingerprint) {
+            return;
+        }
+        if !memory.mailboxes.numbers.contains(&mark.mailbox) {
+            self.looked_for.push((self.announced.len(), mark.mailbox));
+        }
+        add_entry(&mut self.parcel, mark);
+        self.announced.push(fingerprint);
+    }
+
+    fn len(&self) -> usize {
+        self.announced.len() + self.others
+    }
+
+    /// Arguments of `mark.lua`.
+    fn args(
+        &self,
+        time: String,
+        announced: &Announced,
+        is_first_try: bool,
+        name: &str,
+        parcel: &[u8],
+    ) -> Args {
+        let args = Args::with_capacity(10 + 2 * self.looked_for.len() + 5 * self.others).add(time);
+        let args = announced
+            .add_place(args, is_first_try)
+            .add(self.announced.len())
+            .bytes(Fingerprint::bytes_of(&self.announced))
+            .add(name)
+            .bytes(parcel.to_vec())
+            .add(self.looked_for.len());
+        let looked_for = self.looked_for.iter();
+        let args = looked_for.fold(args, |args, (place, mailbox)| args.add(place + 1).add(mailbox));
+        args.append(self.args_of_others.clone())
+    }
+}
+
 /// The fingerprint of a mark that says which version of an item it is of, and is due now.
-fn announcement(mark: &Mark, now: Timestamp) -> Option<[u8; 8]> {
+fn announcement(mark: &Mark, now: Timestamp) -> Option<Fingerprint> {
     let hint = mark.hint.as_ref().filter(|_| mark.at <= now)?;
-    Some(fingerprint(mark.mailbox, &hint.item, hint.version?))
+    Some(Fingerprint::of(mark.mailbox, &hint.item, hint.version?))
 }
 
 fn other(args: Args, mark: &Mark, now: Timestamp) -> Args {
@@ -330,10 +422,6 @@ fn other(args: Args, mark: &Mark, now: Timestamp) -> Args {
         .add(mark.reason.urgency() as u8)
         .bytes(line.into_bytes())
         .bytes(short.into_bytes())
-}
-
-fn letters(answer: Value) -> Result<Vec<u8>, StoreError> {
-    Ok(bytes(answer)?.unwrap_or_default())
 }
 
 fn tally_of(letters: &[u8]) -> Tally {
@@ -347,11 +435,4 @@ fn tally_of(letters: &[u8]) -> Tally {
         }
     }
     tally
-}
-
-/// Of a version of an item of a mailbox: the same at every replica (an announcement that two replicas hash otherwise is looked at twice, no
-/// more). 64 bits: among the 100,000 of a window the chance that a new one is taken for an old one is one in 10^9.
-fn fingerprint(mailbox: MailboxId, item: &EventId, version: ItemVersion) -> [u8; 8] {
-    let seed = mailbox.0.rotate_left(32) ^ version.bits();
-    xxh3_64_with_seed(item.as_str().as_bytes(), seed).to_be_bytes()
 }

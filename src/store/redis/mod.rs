@@ -21,6 +21,7 @@
 //! whose answer got lost on the way is handed back with the next call that succeeds.
 
 mod ahead;
+mod announced;
 mod at_rest;
 pub mod check;
 mod cluster;

@@ -12,8 +12,8 @@ end
 for _, key in ipairs({ 'companies', 'inbox', 'timed', 'edges', 'ahead', 'heads', 'reading-heads', 'leases', 'trail', 'jobs', 'tickets' }) do
     call('DEL', P .. key)
 end
--- What was seen lately was seen of other mailboxes.
-local window = math.floor(clock('') / 240000000)
-call('DEL', P .. 'seen:' .. window, P .. 'seen:' .. window - 1)
+-- What was announced lately was so of other mailboxes.
+local window = math.floor(clock('') / WINDOW)
+call('DEL', P .. 'announced:' .. window, P .. 'announced:' .. window - 1)
 call('HSET', P .. 'meta', 'mailboxes', 0, 'inbox', 0)
 return 1

@@ -1,27 +1,28 @@
--- Makes mailboxes due. ARGV: time, how many announcements, their fingerprints of eight bytes, the name of their parcel and what is in it (empty
--- where it was put there already, for a minute: what comes to a script is hashed byte by byte, and a parcel may be long), how many of their
+-- Makes mailboxes due. ARGV: time; how far the caller has read the logs of announcements (the window, bytes of its log, the last eight of them),
+-- and how many bytes more are checked here; how many announcements, their fingerprints of eight bytes, the name of their parcel and what is in it
+-- (empty where it was put there already, for a minute: what comes to a script is hashed byte by byte, and a parcel may be long), how many of their
 -- mailboxes are to be looked for, and for each the place of its announcement, and its number; then for each other mark: mailbox, from when on
--- (empty: now), urgency, line, line without the item. Answers a letter for each: marked, duplicate, coalesced, unknown.
+-- (empty: now), urgency, line, line without the item.
+--
+-- Answers a letter for each (marked, duplicate, coalesced, unknown), and what others have announced since. Where the caller has not read enough to
+-- say what is new, nothing is done: then it answers nothing, the window, whether what comes goes on where the caller is (0: the caller begins
+-- anew), and what was added to the log before and to this one.
 --
 -- Announcements are by far the most, and what is done here for each of them is what an acknowledgement costs. So next to nothing is done
--- for a single one: they are known, new and stored together, and go to their mailboxes when somebody looks what is due.
+-- for a single one: the caller says which are new, they are written down and stored together, and go to their mailboxes when somebody looks
+-- what is due.
 local now = clock(ARGV[1])
-local announced = tonumber(ARGV[2])
+local announced = tonumber(ARGV[6])
 local answers = {}
 
 -- With so many entries in the inbox (25 to 40 MB), who adds to it takes out more than that.
 local FULL = 100000
 
--- How long fingerprints are put into the same set, and how long after that they are looked for, in microseconds: a version is known again for half a
--- minute to two and a half. What is announced twice is so within seconds, or again after ten, when an answer was lost; later, it is told by what
--- was read.
-local WINDOW, AFTER = 120000000, 30000000
-
-local parcel = P .. 'parcel:' .. ARGV[4]
+local parcel = P .. 'parcel:' .. ARGV[8]
 
 -- Puts the parcel, which has `count` entries, into the inbox.
 local function post(count)
-    local parts = call('RPUSH', P .. 'inbox', text(now), count, ARGV[4])
+    local parts = call('RPUSH', P .. 'inbox', text(now), count, ARGV[8])
     -- Whoever was told of the first of them finds the others too.
     if parts == 3 then wake() end
     if call('HINCRBY', P .. 'meta', 'inbox', count) > FULL then take_in(now, 2 * count) end
@@ -37,77 +38,87 @@ local function only_marked(entries)
     return table.concat(new)
 end
 
--- Whether anything of a list of numbers is 1.
-local function any(list)
-    for n = 1, #list do
-        if list[n] == 1 then return true end
+-- Fingerprints, one by one.
+local function prints_of(bytes)
+    local prints = {}
+    -- So many fit onto the stack.
+    for from = 1, #bytes, 32000 do
+        local part = string.sub(bytes, from, from + 31999)
+        local list = { struct.unpack(string.rep('c8', #part / 8), part) }
+        for n = 1, #part / 8 do prints[#prints + 1] = list[n] end
     end
-    return false
+    return prints
 end
 
-local looked_for = tonumber(ARGV[6])
+-- What was added to a log after its first `bytes`, the last of which are `last`; nothing where it is another log (Redis has lost some of it).
+local function added(log, bytes, last)
+    if bytes == 0 then return call('GETRANGE', log, 0, -1) end
+    local tail = call('GETRANGE', log, bytes - 8, -1)
+    if string.sub(tail, 1, 8) == last then return string.sub(tail, 9) end
+end
+
+local looked_for = tonumber(ARGV[10])
 
 -- Places of announcements whose mailboxes are not there.
 local function missing()
     local keys, places = {}, {}
-    for n = 1, looked_for do keys[n] = P .. 'm:' .. ARGV[6 + 2 * n] end
+    for n = 1, looked_for do keys[n] = P .. 'm:' .. ARGV[10 + 2 * n] end
     if looked_for == 0 or call('EXISTS', unpack(keys)) == looked_for then return places end
     for n = 1, looked_for do
-        if call('EXISTS', keys[n]) == 0 then places[tonumber(ARGV[5 + 2 * n])] = true end
+        if call('EXISTS', keys[n]) == 0 then places[tonumber(ARGV[9 + 2 * n])] = true end
     end
     return places
 end
 
+local window = math.floor(now / WINDOW)
+local log, log_before = P .. 'announced:' .. window, P .. 'announced:' .. window - 1
+
+local behind = window - tonumber(ARGV[2])
+local bytes, last = tonumber(ARGV[3]), ARGV[4]
+-- What others have announced since.
+local before, here = '', nil
+if behind == 0 then
+    here = added(log, bytes, last)
+elseif behind == 1 then
+    before = added(log_before, bytes, last)
+    here = before and call('GETRANGE', log, 0, -1)
+end
+if not here then
+    return { false, window, 0, call('GETRANGE', log_before, 0, -1), call('GETRANGE', log, 0, -1) }
+end
+if behind > 0 or #here > tonumber(ARGV[5]) then return { false, window, 1, before, here } end
+
 if announced > 0 then
-    if ARGV[5] ~= '' then
-        call('SET', parcel, ARGV[5])
+    if ARGV[9] ~= '' then
+        call('SET', parcel, ARGV[9])
     -- Not refused by a Redis that is full, and nothing that a script calls after its first write is: so what is kept here gets into the inbox.
     elseif call('PERSIST', parcel) == 0 then
         return redis.error_reply('NOVALUE the parcel is not there')
     end
-    local prints = { struct.unpack(string.rep('c8', announced), ARGV[3]) }
-    -- Last comes where the next of them would begin.
-    prints[announced + 1] = nil
-    local window = math.floor(now / WINDOW)
-    local seen, before = P .. 'seen:' .. window, P .. 'seen:' .. window - 1
-    local is_first = call('EXISTS', seen) == 0
-    local reaches_back = now - window * WINDOW < AFTER and call('EXISTS', before) == 1
-    local early = reaches_back and call('SMISMEMBER', before, unpack(prints)) or {}
-    local late = is_first and {} or call('SMISMEMBER', seen, unpack(prints))
+    local known = {}
+    for _, print in ipairs(prints_of(here)) do known[print] = true end
     local unknown = missing()
-    -- One that is twice in the call is added once.
-    if not next(unknown) and not any(early) and not any(late) and call('SADD', seen, unpack(prints)) == announced then
-        answers[1] = string.rep('m', announced)
-        post(announced)
+    local new, count = ARGV[7], announced
+    if next(known) or next(unknown) then
+        local list = {}
+        for n, print in ipairs(prints_of(ARGV[7])) do
+            answers[n] = unknown[n] and 'u' or known[print] and 'd' or 'm'
+            if answers[n] == 'm' then list[#list + 1] = print end
+        end
+        new, count = table.concat(list), #list
     else
-        local new, here = {}, {}
-        for n = 1, announced do
-            if unknown[n] then
-                answers[n] = 'u'
-            elseif early[n] == 1 or late[n] == 1 or here[prints[n]] then
-                answers[n] = 'd'
-            else
-                answers[n] = 'm'
-                here[prints[n]] = true
-                new[#new + 1] = prints[n]
-            end
-        end
-        if new[1] then
-            call('SADD', seen, unpack(new))
-            call('SET', parcel, only_marked(call('GET', parcel)))
-            post(#new)
-        else
-            call('DEL', parcel)
-        end
+        answers[1] = string.rep('m', announced)
     end
-    if is_first then
-        call('EXPIRE', seen, 600)
-        -- Redis itself would let everybody wait while it frees a large one that has expired.
-        call('UNLINK', P .. 'seen:' .. window - 2)
+    if count == 0 then
+        call('DEL', parcel)
+    else
+        if count < announced then call('SET', parcel, only_marked(call('GET', parcel))) end
+        if call('APPEND', log, new) == #new then call('EXPIRE', log, 4 * WINDOW / 1000000) end
+        post(count)
     end
 end
 
-for n = 7 + 2 * looked_for, #ARGV, 5 do
+for n = 11 + 2 * looked_for, #ARGV, 5 do
     local id = ARGV[n]
     local m = waiting_of(id)
     local answer = 'u'
@@ -117,4 +128,4 @@ for n = 7 + 2 * looked_for, #ARGV, 5 do
     end
     answers[#answers + 1] = answer
 end
-return table.concat(answers)
+return { table.concat(answers), here }
