@@ -93,7 +93,7 @@ impl StateKey {
         let mut signed = Vec::with_capacity(SIGNED_BYTES);
         for part in [company, tenant.as_bytes(), route] {
             signed.extend_from_slice(part);
-            // No part can contain it, so no two lists of parts read the same.
+            // No part of a genuine one contains it: what is signed has three of them, and reads in one way.
             signed.push(0);
         }
         signed[company.len() + 1..][..tenant.len()].make_ascii_lowercase();

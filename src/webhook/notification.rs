@@ -87,9 +87,9 @@ pub(super) struct Etag(Option<ItemVersion>);
 
 impl<'de> Deserialize<'de> for Etag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seen;
+        struct EtagVisitor;
 
-        impl Visitor<'_> for Seen {
+        impl Visitor<'_> for EtagVisitor {
             type Value = Etag;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Etag {
             }
         }
 
-        deserializer.deserialize_str(Seen)
+        deserializer.deserialize_str(EtagVisitor)
     }
 }
 

@@ -258,10 +258,33 @@ async fn a_log_that_got_lost_is_noticed_and_what_stood_in_it_is_new_again() {
 }
 
 #[tokio::test]
+async fn a_log_that_got_lost_just_as_the_next_began_is_noticed_too() {
+    let server = RedisServer::start(PLAIN);
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    let clock = ManualClock::at(start);
+    let store = open_by(link_settings(&server.url()), Arc::clone(&clock) as _).await;
+    let mailbox = company(&store, 1).await[0];
+    let announce = async |item: &str| {
+        let tally = store.mark(vec![notification(mailbox, item)]).await.unwrap();
+        (tally.marked, tally.duplicate)
+    };
+    assert_eq!(announce("one").await, (1, 0));
+    clock.advance(Duration::from_secs(60));
+    // Nothing is in the new log yet.
+    assert_eq!(announce("one").await, (0, 1));
+    let log = server.cli(&["--scan", "--pattern", "{narvaro}:announced:*"]);
+    server.cli(&["DEL", log.trim()]);
+    assert_eq!(announce("one").await, (1, 0));
+}
+
+#[tokio::test]
 async fn i1_a_redis_that_hangs_is_waited_for_no_longer_than_was_said_and_what_comes_later_is_taken() {
     let server = RedisServer::start(PLAIN);
-    let store = on(&server).await;
+    // By a clock of its own, no new minute begins.
+    let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+    let store = open_by(link_settings(&server.url()), clock as _).await;
     let mailbox = company(&store, 1).await[0];
+    store.mark(vec![notification(mailbox, "before")]).await.unwrap();
     server.stop();
     let within = Duration::from_millis(50);
     let refused = store.mark_within(vec![notification(mailbox, "one")], within).await.unwrap_err();
@@ -269,6 +292,58 @@ async fn i1_a_redis_that_hangs_is_waited_for_no_longer_than_was_said_and_what_co
     server.go_on();
     let taken = store.mark(vec![notification(mailbox, "other")]).await.unwrap();
     assert_eq!(taken.marked, 1);
+    // Graph delivers again what was refused. It came about all the same, and is found in the log.
+    let again = store.mark(vec![notification(mailbox, "one")]).await.unwrap();
+    assert_eq!(again.duplicate, 1);
+    let lease = store.lease(1, HOLD).await.unwrap().remove(0);
+    assert_eq!(lease.gathered.hints.len(), 3);
+}
+
+#[tokio::test]
+async fn i1_a_server_that_must_not_write_is_not_believed_what_was_announced_before() {
+    let server = RedisServer::start(PLAIN);
+    let store = on(&server).await;
+    let mailbox = company(&store, 1).await[0];
+    let again = || vec![notification(mailbox, "one")];
+    store.mark(again()).await.unwrap();
+    server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    store.mark(again()).await.unwrap_err();
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(store.mark(again()).await.unwrap().duplicate, 1);
+}
+
+#[tokio::test]
+async fn of_a_long_parcel_only_what_is_new_and_has_a_mailbox_is_kept() {
+    let server = RedisServer::start(PLAIN);
+    let (one, other) = (on(&server).await, on(&server).await);
+    let mailboxes = company(&one, 200).await;
+    let marks = |item: &str| -> Vec<Mark> {
+        (0..).zip(&mailboxes).map(|(n, mailbox)| notification(*mailbox, &format!("{item}-{n}"))).collect()
+    };
+    let nowhere = |n: u64| notification(MailboxId(1_000_000 + n), "item");
+    other.mark(marks("before")).await.unwrap();
+    one.mark(marks("before")).await.unwrap();
+    let mut first = marks("first");
+    first.truncate(70);
+    one.mark(first).await.unwrap();
+    // Some that the other has not read of yet, some of mailboxes that are not there, and the rest is new.
+    let mixed = marks("first").into_iter().enumerate().flat_map(|(n, mark)| {
+        let unknown = n.is_multiple_of(3).then(|| nowhere(n as u64));
+        unknown.into_iter().chain([mark])
+    });
+    let tally = other.mark(mixed.collect()).await.unwrap();
+    assert_eq!((tally.marked, tally.duplicate, tally.unknown), (130, 70, 67));
+    let mut hints = Vec::new();
+    while let Some(lease) = one.lease(1, HOLD).await.unwrap().pop() {
+        hints.extend(lease.gathered.hints.iter().map(|hint| (lease.mailbox, hint.item.as_str().to_owned())));
+        settle(&one, &lease).await.unwrap();
+    }
+    let expected = marks("before").into_iter().chain(marks("first"));
+    let mut expected: Vec<_> =
+        expected.map(|mark| (mark.mailbox, mark.hint.unwrap().item.as_str().to_owned())).collect();
+    hints.sort();
+    expected.sort();
+    assert_eq!(hints, expected);
 }
 
 #[tokio::test]

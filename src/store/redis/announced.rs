@@ -17,10 +17,6 @@ use crate::{
     queue::StoreError,
 };
 
-/// Bytes of what others have added since that a script checks announcements against, at most, before it lets the caller read them first: some
-/// 8,000 announcements, and a millisecond.
-const MOST_UNREAD: usize = 64 << 10;
-
 /// A version of an item of a mailbox: the same at every replica (an announcement that two replicas hash otherwise is looked at twice, no
 /// more). 64 bits: among the 100,000 of two minutes the chance that a new one is taken for an old one is one in 10^9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,18 +40,43 @@ impl Fingerprint {
     }
 }
 
-type Fingerprints = HashSet<Fingerprint, RandomState>;
+/// What was read of a log.
+#[derive(Debug, Default)]
+struct Log {
+    fingerprints: HashSet<Fingerprint, RandomState>,
+    /// In bytes.
+    read: usize,
+    /// The last of it: a log may have got lost, and grown again.
+    last: Option<Fingerprint>,
+}
+
+impl Log {
+    fn read_on(&mut self, more: &[u8]) {
+        self.fingerprints.extend(fingerprints(more));
+        self.read += more.len();
+        self.last = fingerprints(more).next_back().or(self.last);
+    }
+
+    /// Makes it one of which nothing was read, with room for as many as `like` has.
+    fn begin_anew(&mut self, like: &Self) {
+        self.fingerprints.clear();
+        self.fingerprints.shrink_to(like.fingerprints.len());
+        (self.read, self.last) = (0, None);
+    }
+
+    fn add_place(&self, args: Args) -> Args {
+        args.add(self.read).bytes(self.last.map(|last| Fingerprint::bytes_of(&[last])).unwrap_or_default())
+    }
+}
 
 /// What a replica has read of the logs.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
-    /// The number of the newer log; nothing was read before the first.
-    window: Option<u64>,
-    of_window: Fingerprints,
-    of_window_before: Fingerprints,
-    /// How much of the newer log was read, in bytes, and the last of it: the log may have got lost and grown again.
-    read: u64,
-    last: Option<Fingerprint>,
+    /// Number of the newer log; 0 before anything was read, which is as good as any other that is long past.
+    window: u64,
+    here: Log,
+    /// The one before it.
+    before: Log,
 }
 
 /// What the logs have that was not read yet.
@@ -68,16 +89,16 @@ pub(super) struct Unread {
     here: Vec<u8>,
 }
 
-/// What a script answers to marks.
+/// What becomes of marks.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answered {
+pub(super) enum Outcome {
     /// They are stored, but for those whose letter says otherwise; and this was added to the log before them.
     Stored { letters: Vec<u8>, here: Vec<u8> },
     /// Nothing was done: this is to be read first.
     Behind(Unread),
 }
 
-impl Answered {
+impl Outcome {
     pub(super) fn from_value(value: Value) -> Result<Self, StoreError> {
         let mut answer = Answer::list(value)?;
         let letters = answer.value()?;
@@ -97,57 +118,126 @@ impl Answered {
 impl Announced {
     /// Notes one that is about to be stored; `false` where it was announced before.
     pub(super) fn note(&mut self, fingerprint: Fingerprint) -> bool {
-        !self.of_window_before.contains(&fingerprint) && self.of_window.insert(fingerprint)
+        !self.before.fingerprints.contains(&fingerprint) && self.here.fingerprints.insert(fingerprint)
     }
 
     /// One that was noted has not been stored.
     pub(super) fn take_back(&mut self, fingerprint: Fingerprint) {
-        self.of_window.remove(&fingerprint);
+        self.here.fingerprints.remove(&fingerprint);
     }
 
     /// How far the logs were read, as `mark.lua` wants it.
-    pub(super) fn add_place(&self, args: Args, is_first_try: bool) -> Args {
-        let last = self.last.map(|last| Fingerprint::bytes_of(&[last]));
-        // Before anything was read, the first log of all is as good as any.
-        let args = args.add(self.window.unwrap_or_default()).add(self.read).bytes(last.unwrap_or_default());
-        // Where others are many and busy there may be as much again each time.
-        args.add(if is_first_try { MOST_UNREAD } else { usize::MAX })
+    pub(super) fn add_place(&self, args: Args) -> Args {
+        self.before.add_place(self.here.add_place(args.add(self.window)))
     }
 
     /// Reads what others had added before what was `stored` was.
     pub(super) fn go_on(&mut self, here: &[u8], stored: impl Iterator<Item = Fingerprint>) {
-        self.read_here(here);
+        self.here.read_on(here);
         for fingerprint in stored {
-            self.read += Fingerprint::BYTES as u64;
-            self.last = Some(fingerprint);
+            self.here.read += Fingerprint::BYTES;
+            self.here.last = Some(fingerprint);
         }
     }
 
     /// Reads what there is; nothing may be noted that is not stored.
     pub(super) fn catch_up(&mut self, unread: &Unread) {
         if !unread.follows {
-            self.of_window.clear();
-            self.of_window_before.clear();
+            self.here.begin_anew(&Log::default());
         }
-        if !unread.follows || self.window != Some(unread.window) {
-            self.of_window.extend(fingerprints(&unread.before));
-            std::mem::swap(&mut self.of_window, &mut self.of_window_before);
-            self.of_window.clear();
-            // As many as there were may come again.
-            self.of_window.shrink_to(self.of_window_before.len());
-            (self.window, self.read, self.last) = (Some(unread.window), 0, None);
+        if !unread.follows || self.window != unread.window {
+            self.here.read_on(&unread.before);
+            std::mem::swap(&mut self.here, &mut self.before);
+            self.here.begin_anew(&self.before);
+            self.window = unread.window;
         }
-        self.read_here(&unread.here);
-    }
-
-    fn read_here(&mut self, here: &[u8]) {
-        self.of_window.extend(fingerprints(here));
-        self.read += here.len() as u64;
-        self.last = fingerprints(here).next_back().or(self.last);
+        self.here.read_on(&unread.here);
     }
 }
 
 fn fingerprints(log: &[u8]) -> impl DoubleEndedIterator<Item = Fingerprint> {
     let (all, _) = log.as_chunks();
     all.iter().map(|bytes| Fingerprint(u64::from_be_bytes(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(numbers: &[u64]) -> Vec<u8> {
+        Fingerprint::bytes_of(&numbers.iter().copied().map(Fingerprint).collect::<Vec<_>>())
+    }
+
+    fn unread(window: u64, follows: bool, before: &[u64], here: &[u64]) -> Unread {
+        Unread { window, follows, before: log(before), here: log(here) }
+    }
+
+    /// Those of the first hundred that are known.
+    fn known(announced: &mut Announced) -> Vec<u64> {
+        (0..100)
+            .filter(|number| {
+                let is_new = announced.note(Fingerprint(*number));
+                if is_new {
+                    announced.take_back(Fingerprint(*number));
+                }
+                !is_new
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_read_and_what_is_stored_is_known_for_this_log_and_the_next() {
+        let mut announced = Announced::default();
+        announced.catch_up(&unread(7, false, &[1], &[2, 3]));
+        assert!(announced.note(Fingerprint(4)) && !announced.note(Fingerprint(4)));
+        announced.go_on(&log(&[5]), [Fingerprint(4)].into_iter());
+        assert_eq!(known(&mut announced), [1, 2, 3, 4, 5]);
+        announced.catch_up(&unread(8, true, &[6], &[7]));
+        assert_eq!(known(&mut announced), [2, 3, 4, 5, 6, 7]);
+        announced.catch_up(&unread(9, true, &[], &[]));
+        assert_eq!(known(&mut announced), [7]);
+    }
+
+    #[test]
+    fn where_the_caller_begins_anew_nothing_of_before_is_known() {
+        let mut announced = Announced::default();
+        announced.catch_up(&unread(7, false, &[1], &[2, 3]));
+        announced.catch_up(&unread(7, false, &[4], &[5]));
+        assert_eq!(known(&mut announced), [4, 5]);
+    }
+
+    #[test]
+    fn the_place_is_behind_what_was_stored_last_and_behind_the_log_before() {
+        let place = |announced: &Announced| announced.add_place(Args::default()).into_inner();
+        let expected = |window: u64, here: (usize, &[u64]), before: (usize, &[u64])| {
+            let bytes = |number: usize| number.to_string().into_bytes();
+            vec![window.to_string().into_bytes(), bytes(here.0), log(here.1), bytes(before.0), log(before.1)]
+        };
+        let mut announced = Announced::default();
+        assert_eq!(place(&announced), expected(0, (0, &[]), (0, &[])));
+        announced.catch_up(&unread(7, false, &[1], &[2, 3]));
+        assert_eq!(place(&announced), expected(7, (16, &[3]), (8, &[1])));
+        announced.go_on(&log(&[4]), std::iter::empty());
+        assert_eq!(place(&announced), expected(7, (24, &[4]), (8, &[1])));
+        announced.go_on(&log(&[5]), [6, 7].map(Fingerprint).into_iter());
+        assert_eq!(place(&announced), expected(7, (48, &[7]), (8, &[1])));
+        announced.catch_up(&unread(7, true, &[], &[8]));
+        assert_eq!(place(&announced), expected(7, (56, &[8]), (8, &[1])));
+        announced.catch_up(&unread(8, true, &[9], &[]));
+        assert_eq!(place(&announced), expected(8, (0, &[]), (64, &[9])));
+        announced.catch_up(&unread(9, true, &[], &[]));
+        assert_eq!(place(&announced), expected(9, (0, &[]), (0, &[])));
+    }
+
+    #[test]
+    fn an_answer_tells_what_is_stored_or_what_is_to_be_read() {
+        let text = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let stored = Outcome::from_value(Value::Array(vec![text(b""), text(&log(&[1]))])).unwrap();
+        assert_eq!(stored, Outcome::Stored { letters: Vec::new(), here: log(&[1]) });
+        let numbers = [Value::Nil, Value::Int(7), Value::Int(1)];
+        let behind = numbers.into_iter().chain([text(&log(&[1])), text(&log(&[2]))]).collect();
+        let behind = Outcome::from_value(Value::Array(behind)).unwrap();
+        assert_eq!(behind, Outcome::Behind(unread(7, true, &[1], &[2])));
+        assert!(Outcome::from_value(text(b"mm")).is_err());
+    }
 }

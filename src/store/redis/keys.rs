@@ -13,7 +13,7 @@
 //! | `m:N` | hash, packed | a mailbox's times, place, lease and generation | with the mailbox | 200 to 300 B |
 //! | `state:N` | string | the turn's document, with the timetable | from the first turn on | the document and 70 B |
 //! | `inbox` | list | parcels of announcements on their way to their mailboxes: in turn when one came, how many are in it, and its name | until somebody looks what is due | 70 B a parcel |
-//! | `parcel:REPLICA:N` | string | announcements that came together | with its name in `inbox`; for a minute where its call was not run | 250 B each, up to 100,000 of them in all |
+//! | `parcel:REPLICA:N:ATTEMPT` | string | announcements that came together | with its name in `inbox`; for a minute where its call was not run | 250 B each, up to 100,000 of them in all |
 //! | `waiting:N` | string | what has gathered, a line a mark | until it is leased | up to 25 lines of some 200 B |
 //! | `held:N` | string | what the lease has gathered | until the turn ends | as `waiting:N` |
 //! | `intent:N` | string | what a turn is about to write | until the turn ends | 200 B |
@@ -23,7 +23,7 @@
 //! | `leases` | sorted set | leased mailboxes, by end | while some are | 90 B a worker |
 //! | `ahead` | sorted set | mailboxes that are leased ahead of their edge, by the end of the lease | from `queue.ahead_secs` before an edge until its turn ends | 90 B a mailbox |
 //! | `recalled:REPLICA` | set | leases given ahead that a replica is to hand back | until it has read them, at most 10 min | 40 B each |
-//! | `seen:WINDOW` | set | fingerprints of versions that were announced in a window of 2 min | until the next but one begins, at most 10 min | 60 B a notification of 2 to 4 min |
+//! | `announced:MINUTE` | string | fingerprints of versions that were announced in a minute, one behind the other | 4 min | 8 B a notification |
 //! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
 //! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
 //! | `tickets` | sorted set | consent links that were used, by when they would have run out | until the next one is used after that | 100 B each |

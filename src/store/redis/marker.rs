@@ -4,6 +4,10 @@
 //! without load nobody waits for anybody. There is one call at a time: with two under way each has half of the marks, and
 //! the calls are what Redis is busy with.
 //!
+//! Which of them are new is known here, as far as was read of what all replicas have announced ([`announced`](super::announced)). Where more has
+//! been announced than a script compares, or a new log has begun, Redis does nothing but say so, and the call is made up again. A call is made in
+//! any case, though nothing in it may be new: only Redis can tell whether what was read still holds.
+//!
 //! Announcements of a call are one parcel. A long one is written to Redis beside the script, in the same message: the script would hash it byte
 //! by byte, and copy it twice.
 
@@ -19,7 +23,7 @@ use tokio::{
 
 use super::{
     Inner,
-    announced::{Announced, Answered, Fingerprint},
+    announced::{Announced, Fingerprint, Outcome},
     keys,
     line::{add_entry, lines_of},
     value::Args,
@@ -53,8 +57,13 @@ const MOST_PARCEL_BYTES: usize = 1 << 20;
 /// Bytes of a parcel from which on it does not go by the script.
 const LONG: usize = 4 << 10;
 
-/// How often a call is made up, at most: again where others have announced what is to be read first.
-const ATTEMPTS: u32 = 4;
+/// How often a call is made up, at most: again where others have announced what is to be read first. Twice is enough, unless a new log begins
+/// between the two.
+const ATTEMPTS: u32 = 3;
+
+/// Bytes of what others have announced that a script compares at the first attempt, at most: 8,000 announcements, and some 2 ms. What is more
+/// than that is read first; after that there may be as much again, where others are many.
+const MOST_UNREAD: usize = 64 << 10;
 
 struct Request {
     marks: Vec<Mark>,
@@ -134,29 +143,35 @@ impl Memory {
         Self { mailboxes: Known::default(), announced: Announced::default(), room }
     }
 
-    fn take_room(&mut self) -> Vec<u8> {
-        let mut room = std::mem::take(&mut self.room);
-        room.clear();
-        room.shrink_to(MOST_PARCEL_BYTES);
-        room
-    }
-
     /// Notes what was stored, with a letter for each mark; and what others have stored before that.
-    fn stored(&mut self, call: &Call, letters: &[u8], others: &[u8]) {
+    fn stored(&mut self, call: Call, letters: &[u8], others: &[u8]) {
         let there = call.looked_for.iter().filter(|(place, _)| letters[*place] != b'u');
         self.mailboxes.numbers.extend(there.map(|(_, mailbox)| *mailbox));
-        let new = || call.announced.iter().zip(letters).filter(|(_, letter)| **letter == b'm');
-        if new().count() < call.announced.len() {
-            self.not_stored(call);
+        let new = || call.fingerprints.iter().zip(letters).filter(|(_, letter)| **letter == b'm');
+        if new().count() < call.fingerprints.len() {
+            self.take_back(&call);
             for (fingerprint, _) in new() {
                 self.announced.note(*fingerprint);
             }
         }
         self.announced.go_on(others, new().map(|(fingerprint, _)| *fingerprint));
+        self.keep_room(call);
     }
 
-    fn not_stored(&mut self, call: &Call) {
-        call.announced.iter().for_each(|fingerprint| self.announced.take_back(*fingerprint));
+    /// Of a call that may have been run all the same, what was stored is found in the log by the next one.
+    fn not_stored(&mut self, call: Call) {
+        self.take_back(&call);
+        self.keep_room(call);
+    }
+
+    fn take_back(&mut self, call: &Call) {
+        call.fingerprints.iter().for_each(|fingerprint| self.announced.take_back(*fingerprint));
+    }
+
+    fn keep_room(&mut self, call: Call) {
+        self.room = call.parcel;
+        self.room.clear();
+        self.room.shrink_to(MOST_PARCEL_BYTES);
     }
 }
 
@@ -211,61 +226,55 @@ async fn store(inner: &Inner, memory: &mut Memory, batch: Batch, number: u64) {
     if batch.requests.is_empty() {
         return;
     }
-    let name = format!("{}:{number}", inner.replica);
     for attempt in 1..=ATTEMPTS {
         let call = Call::new(&batch, memory);
-        let stored = run(inner, &call, &memory.announced, &name, attempt);
+        // Another one each time: whatever is left of a parcel must not be taken for that of another attempt.
+        let name = format!("{}:{number}:{attempt}", inner.replica);
+        let most_unread = if attempt == 1 { MOST_UNREAD } else { usize::MAX };
+        let stored = run(inner, &call, &memory.announced, &name, most_unread);
         let answer = match batch.end {
             Some(end) => timeout_at(end, stored).await.unwrap_or(Err(StoreError::Late)),
             None => stored.await,
         };
-        let refused = match answer {
-            Ok(Answered::Stored { letters, here }) if letters.len() == call.len() => {
-                memory.stored(&call, &letters, &here);
+        match answer {
+            Ok(Outcome::Stored { letters, here }) if letters.len() == call.len() => {
                 batch.answer(&call, &letters);
-                memory.room = call.parcel;
-                return;
+                return memory.stored(call, &letters, &here);
             }
-            Ok(Answered::Stored { .. }) => {
-                Some(StoreError::Unavailable("the answer tells of another number of marks".into()))
+            Ok(Outcome::Stored { .. }) => {
+                batch.refuse(&StoreError::Unavailable("the answer tells of another number of marks".into()));
+                return memory.not_stored(call);
             }
-            Ok(Answered::Behind(_)) if attempt == ATTEMPTS => {
-                Some(StoreError::Unavailable("what others announce does not come to an end".into()))
-            }
-            Ok(Answered::Behind(unread)) => {
-                memory.not_stored(&call);
+            Ok(Outcome::Behind(unread)) => {
+                memory.not_stored(call);
                 memory.announced.catch_up(&unread);
-                None
             }
-            Err(error) => Some(error),
-        };
-        if let Some(error) = refused {
-            // What is stored nevertheless is found in the log by the next call.
-            memory.not_stored(&call);
-            batch.refuse(&error);
-            memory.room = call.parcel;
-            return;
+            Err(error) => {
+                batch.refuse(&error);
+                return memory.not_stored(call);
+            }
         }
-        memory.room = call.parcel;
     }
+    batch.refuse(&StoreError::Unavailable("others announce more than can be read meanwhile".into()));
 }
 
-/// Stores; a letter for each mark.
+/// What Redis says to a call.
 async fn run(
     inner: &Inner,
     call: &Call,
     announced: &Announced,
     name: &str,
-    attempt: u32,
-) -> Result<Answered, StoreError> {
-    let args = |parcel| call.args(inner.time(), announced, attempt == 1, name, parcel);
+    most_unread: usize,
+) -> Result<Outcome, StoreError> {
+    let place = || announced.add_place(Args::default().add(inner.time())).add(most_unread);
+    let args = |parcel| call.args(place(), name, parcel);
     if call.parcel.len() >= LONG {
         let parcel = (&*format!("{}parcel:{name}", inner.prefix), &*call.parcel);
         if let Some(answer) = inner.run_with(&keys::MARK, parcel, args(&[])).await? {
-            return Answered::from_value(answer);
+            return Outcome::from_value(answer);
         }
     }
-    Answered::from_value(inner.run(&keys::MARK, args(&call.parcel)).await?)
+    Outcome::from_value(inner.run(&keys::MARK, args(&call.parcel)).await?)
 }
 
 /// Requests that go in one call.
@@ -298,11 +307,13 @@ impl Batch {
 
     /// Tells each request what became of its marks: a letter for each that was sent, those of announcements first.
     fn answer(self, call: &Call, letters: &[u8]) {
-        let (mut announced, mut others) = letters.split_at(call.announced.len());
+        let (mut announced, mut others) = letters.split_at(call.fingerprints.len());
         for (request, sent) in self.requests.into_iter().zip(&call.sent) {
-            let mut tally =
-                Tally { duplicate: request.marks.len() - sent.announced - sent.others, ..Tally::default() };
-            for (letters, count) in [(&mut announced, sent.announced), (&mut others, sent.others)] {
+            let mut tally = Tally {
+                duplicate: request.marks.len() - sent.announcements - sent.others,
+                ..Tally::default()
+            };
+            for (letters, count) in [(&mut announced, sent.announcements), (&mut others, sent.others)] {
                 let (own, rest) = letters.split_at(count);
                 tally += tally_of(own);
                 *letters = rest;
@@ -327,7 +338,7 @@ impl Batch {
 /// Marks as they go to Redis: those that nobody has announced before, as far as is known here.
 struct Call {
     /// Announcements are stored together, and told from one another by their fingerprints alone.
-    announced: Vec<Fingerprint>,
+    fingerprints: Vec<Fingerprint>,
     parcel: Vec<u8>,
     /// Announcements whose mailboxes may not be there.
     looked_for: Vec<(usize, MailboxId)>,
@@ -339,7 +350,7 @@ struct Call {
 
 /// How many marks of a request are sent.
 struct Sent {
-    announced: usize,
+    announcements: usize,
     others: usize,
 }
 
@@ -347,20 +358,20 @@ impl Call {
     /// What is announced with it is noted.
     fn new(batch: &Batch, memory: &mut Memory) -> Self {
         let mut call = Self {
-            announced: Vec::with_capacity(batch.marks),
-            parcel: memory.take_room(),
+            fingerprints: Vec::with_capacity(batch.marks),
+            parcel: std::mem::take(&mut memory.room),
             looked_for: Vec::new(),
             others: 0,
             args_of_others: Args::default(),
             sent: Vec::with_capacity(batch.requests.len()),
         };
         for request in &batch.requests {
-            let before = (call.announced.len(), call.others);
+            let before = (call.fingerprints.len(), call.others);
             for mark in &request.marks {
                 call.add(mark, batch.now, memory);
             }
-            let (announced, others) = (call.announced.len() - before.0, call.others - before.1);
-            call.sent.push(Sent { announced, others });
+            let (announcements, others) = (call.fingerprints.len() - before.0, call.others - before.1);
+            call.sent.push(Sent { announcements, others });
         }
         call
     }
@@ -375,30 +386,21 @@ impl Call {
             return;
         }
         if !memory.mailboxes.numbers.contains(&mark.mailbox) {
-            self.looked_for.push((self.announced.len(), mark.mailbox));
+            self.looked_for.push((self.fingerprints.len(), mark.mailbox));
         }
         add_entry(&mut self.parcel, mark);
-        self.announced.push(fingerprint);
+        self.fingerprints.push(fingerprint);
     }
 
     fn len(&self) -> usize {
-        self.announced.len() + self.others
+        self.fingerprints.len() + self.others
     }
 
-    /// Arguments of `mark.lua`.
-    fn args(
-        &self,
-        time: String,
-        announced: &Announced,
-        is_first_try: bool,
-        name: &str,
-        parcel: &[u8],
-    ) -> Args {
-        let args = Args::with_capacity(10 + 2 * self.looked_for.len() + 5 * self.others).add(time);
-        let args = announced
-            .add_place(args, is_first_try)
-            .add(self.announced.len())
-            .bytes(Fingerprint::bytes_of(&self.announced))
+    /// Arguments of `mark.lua`, behind time and place.
+    fn args(&self, place: Args, name: &str, parcel: &[u8]) -> Args {
+        let args = place
+            .add(self.fingerprints.len())
+            .bytes(Fingerprint::bytes_of(&self.fingerprints))
             .add(name)
             .bytes(parcel.to_vec())
             .add(self.looked_for.len());

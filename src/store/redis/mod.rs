@@ -5,7 +5,7 @@
 //! too long, and takes nothing too early but edges that it holds ahead, which it shows by its own clock.
 //!
 //! - [`marker`]: marks of many requests go in one call; a 202 rests on its answer. Announcements go into an inbox, all of a call in one
-//!   step; whoever looks next what is due takes them to their mailboxes (`take_in` in `common.lua`).
+//!   step; whoever looks next what is due takes them to their mailboxes (`take_in` in `common.lua`). [`announced`] tells those that come again.
 //! - [`due`]: leases, and being woken: a script that makes something due publishes it, and a replica that waits looks again.
 //!   What it holds itself it counts itself ([`holding`]): shares are those of a process, not of all.
 //! - [`ahead`]: edges that are leased before they are due, and recalled where something changes meanwhile.

@@ -7,7 +7,8 @@ local call = redis.call
 -- Above every time until 2049; twice it, plus a time, is below 2^53.
 local STEP = 2500000000000000
 
--- How long announcements are written into the same log, in microseconds. One is known again as long as its log is this or the one before.
+-- How long announcements are written into the same log, in microseconds. One is known again as long as its log is this or the one before, so for
+-- a minute at least: what is announced twice is so within seconds, or again after ten, when an answer was lost; later, it is told by what was read.
 local WINDOW = 60000000
 
 -- The store's time: that of Redis, or what a test says it is.
