@@ -37,7 +37,7 @@ use crate::{
 /// Requests that may wait: with calls of 1 ms the last waits some tens of milliseconds.
 const WAITING: usize = 8_192;
 
-/// Marks after which a call takes no further request, and most of one request: so a call has a thousand at most, some 3 ms of Redis. (A script
+/// Marks after which a call takes no further request, and most of one request: so a call has a thousand at most, less than 1 ms of Redis. (A script
 /// can hand 8,000 values to a command.)
 const FULL: usize = 512;
 
