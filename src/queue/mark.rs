@@ -38,12 +38,14 @@ pub enum Reason {
     Retired = 10,
     /// The company's consent changed.
     Consent = 11,
+    /// Another store is there, or it was started anew: what it was told last may be lost.
+    StoreChanged = 12,
     /// Something that only a newer version knows: everything is read.
     Unknown = 63,
 }
 
 /// Those that this version knows, each at its number.
-const REASONS: [Reason; 12] = [
+const REASONS: [Reason; 13] = [
     Reason::Notification,
     Reason::Missed,
     Reason::Reauthorize,
@@ -56,6 +58,7 @@ const REASONS: [Reason; 12] = [
     Reason::RenewAsked,
     Reason::Retired,
     Reason::Consent,
+    Reason::StoreChanged,
 ];
 
 impl Reason {
@@ -74,6 +77,7 @@ impl Reason {
             Self::RenewAsked => "renew_asked",
             Self::Retired => "retired",
             Self::Consent => "consent",
+            Self::StoreChanged => "store_changed",
             Self::Unknown => "unknown",
         }
     }
@@ -84,9 +88,13 @@ impl Reason {
             Self::Notification | Self::PbxChanged | Self::PbxLinkUp | Self::Asked | Self::Retired => {
                 Urgency::Now
             }
-            Self::Missed | Self::Removed | Self::Applied | Self::Started | Self::Consent | Self::Unknown => {
-                Urgency::Soon
-            }
+            Self::Missed
+            | Self::Removed
+            | Self::Applied
+            | Self::Started
+            | Self::Consent
+            | Self::StoreChanged
+            | Self::Unknown => Urgency::Soon,
             Self::Reauthorize | Self::RenewAsked => Urgency::Upkeep,
         }
     }

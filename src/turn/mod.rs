@@ -99,8 +99,9 @@ const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(5);
 /// By how much a clock here may run slower than the store's in the minute for which a lease is held ahead.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(1);
 
-/// Marks behind which a person stands: they are asked for still when there is room to read at last.
-const ASKED: [Reason; 4] = [Reason::Applied, Reason::Asked, Reason::Consent, Reason::RenewAsked];
+/// Marks behind which a person stands, or a doubt that only a reading takes away: they are asked for still when there is room to read at last.
+const ASKED: [Reason; 5] =
+    [Reason::Applied, Reason::Asked, Reason::Consent, Reason::RenewAsked, Reason::StoreChanged];
 
 /// Takes turns.
 pub struct Turns {
@@ -138,8 +139,10 @@ struct Turn<'a> {
     watch_tended: bool,
     /// Whether all that the calendar owed has been read.
     calendar_read: bool,
-    /// Whether the PBX should have been read back and did not answer.
+    /// Whether the PBX should have been read back and did not answer, or whose change it shows is still in doubt.
     pbx_unread: bool,
+    /// Whether the calendar has yet to say whose change the PBX shows.
+    in_doubt: bool,
     /// Whether reading was put off: it goes on as soon as there is room.
     put_off: bool,
     /// Whether what was found makes the whole company's push doubtful.
@@ -414,6 +417,7 @@ impl Turns {
             watch_tended: false,
             calendar_read: false,
             pbx_unread: false,
+            in_doubt: false,
             put_off: false,
             company_doubted: false,
             standing,
@@ -541,8 +545,10 @@ impl Turn<'_> {
         if matches!(cut, Some(Cut::NoRoom | Cut::Stop)) {
             return Ok(());
         }
-        if self.decision.is_none() && self.state.timetable.is_some() {
-            // The first reading: only now can what the PBX shows be held against what it should show.
+        let is_first = self.decision.is_none() && self.state.timetable.is_some();
+        if is_first || std::mem::take(&mut self.in_doubt) {
+            // Only now can what the PBX shows be held against what it should show.
+            self.pbx_unread = false;
             self.read_back().await;
         }
         self.present().await

@@ -1,6 +1,7 @@
 //! The writing part of a turn: what should show against what shows.
 
 use std::{
+    iter::successors,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -25,6 +26,12 @@ use crate::{
 /// A PBX that crashes may forget what it acknowledged last: Asterisk's database is written to disk once a second, and
 /// the loss of a link may be noticed 40 s late.
 const FORGETS: SignedDuration = SignedDuration::from_secs(60);
+
+/// What was shown longer ago than this is not looked for where a store has lost what it was told last: a calendar is read so far back.
+const MAY_HAVE_LOST: SignedDuration = SignedDuration::from_hours(24);
+
+/// Edges of that time that are looked at, at most.
+const MOST_EDGES: usize = 200;
 
 /// How long a timetable is kept whose calendar is kept from us: long enough for a mistake to be noticed and mended.
 const KEPT_SHUT_OUT: SignedDuration = SignedDuration::from_hours(24);
@@ -55,6 +62,8 @@ enum Meaning {
     Lost,
     /// A person did it.
     ByHand,
+    /// A person did it, or we did and the store has lost that: what the calendar says will tell.
+    InDoubt,
 }
 
 impl Turn<'_> {
@@ -93,7 +102,8 @@ impl Turn<'_> {
 
     /// Whether the PBX is to be read back in a turn at `at`.
     pub(super) fn wants_read_back(&self, at: Timestamp) -> bool {
-        let marked = self.now_asked.any(&PBX_NEWS) || self.now_asked.any(&[Reason::Started, Reason::Asked]);
+        let marked = self.now_asked.any(&PBX_NEWS)
+            || self.now_asked.any(&[Reason::Started, Reason::StoreChanged, Reason::Asked]);
         let rests = Trouble::rests(self.state.pbx_trouble.as_ref(), at);
         let owed = self.state.owed.reasons.any(&PBX_NEWS) && !rests;
         let due = self.state.read_back_at.is_some_and(|due| due <= at);
@@ -104,7 +114,7 @@ impl Turn<'_> {
     fn owe_read_back(&mut self, error: &PbxError) {
         self.pbx_unread = matches!(error, PbxError::Unreachable(_) | PbxError::Throttled { .. });
         if self.pbx_unread {
-            let started = self.now_asked.contains(Reason::Started);
+            let started = self.now_asked.any(&[Reason::Started, Reason::StoreChanged]);
             let news = if started { Reason::PbxLinkUp } else { Reason::PbxChanged };
             self.state.owed.reasons.insert(news);
         }
@@ -116,6 +126,10 @@ impl Turn<'_> {
             Meaning::AsWanted(wanted) => self.state.told = Some(wanted),
             // What exactly shows is uncertain, or nothing of ours: it is told anew.
             Meaning::OurWrite | Meaning::Lost => self.state.told = None,
+            Meaning::InDoubt => {
+                (self.in_doubt, self.pbx_unread) = (true, true);
+                return;
+            }
             Meaning::ByHand => {
                 info!(profile = ?found.profile, "Extension {} was changed by hand", self.seat.extension);
                 metrics::counter!("narvaro_manual_changes_total").increment(1);
@@ -156,16 +170,34 @@ impl Turn<'_> {
         }
         // A person may have set by hand exactly what is to show now: nothing follows from it.
         let wanted = self.decide(now).map(|decision| decision.wanted);
-        match wanted.filter(|wanted| driver.render(wanted) == found.shown) {
-            Some(wanted) => Meaning::AsWanted(wanted),
-            None => Meaning::ByHand,
+        if let Some(wanted) = wanted.filter(|wanted| driver.render(wanted) == found.shown) {
+            return Meaning::AsWanted(wanted);
         }
+        if self.now_asked.contains(Reason::StoreChanged) {
+            if self.was_due_since(driver, &found.shown, now) {
+                return Meaning::OurWrite;
+            }
+            if !self.has_read && self.wants_calendar() {
+                return Meaning::InDoubt;
+            }
+        }
+        Meaning::ByHand
+    }
+
+    /// Whether it is what the calendar would have had us show at some time since we were last sure of what shows.
+    fn was_due_since(&self, driver: &dyn PbxDriver, found: &Shown, now: Timestamp) -> bool {
+        let since = self.state.sure_at.unwrap_or(Timestamp::MIN).max(now - MAY_HAVE_LOST);
+        let decisions = successors(self.decide(since), |decision| {
+            decision.next_edge.filter(|edge| *edge <= now).and_then(|edge| self.decide(edge))
+        });
+        decisions.take(MOST_EDGES).any(|decision| driver.render(&decision.wanted) == *found)
     }
 
     /// Whether the PBX was out of sight since we last knew what it shows.
     fn was_away(&self, driver: &dyn PbxDriver) -> bool {
         let cut = driver.lost_at().is_some_and(|lost| self.state.sure_at.is_none_or(|sure| lost >= sure));
-        cut || self.now_asked.contains(Reason::Started) || self.state.owed.reasons.contains(Reason::PbxLinkUp)
+        cut || self.now_asked.any(&[Reason::Started, Reason::StoreChanged])
+            || self.state.owed.reasons.contains(Reason::PbxLinkUp)
     }
 
     /// Whether the PBX came back with what it showed just before a change of ours, made in its last moments.

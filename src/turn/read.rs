@@ -37,14 +37,21 @@ use crate::{
 const ASK_FOR_ALL: [Reason; 3] = [Reason::Asked, Reason::Consent, Reason::Unknown];
 
 /// Marks that make a round necessary: something may have changed unheard.
-const ASK_FOR_CHANGES: [Reason; 4] = [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started];
+const ASK_FOR_CHANGES: [Reason; 5] =
+    [Reason::Missed, Reason::Removed, Reason::Applied, Reason::Started, Reason::StoreChanged];
 
 /// For how long a reading looks whether anything shows for which the mailbox's zone matters: until after the next one.
 const ZONE_MATTERS: SignedDuration = SignedDuration::from_hours(36);
 
 /// Marks behind which a person stands, or news: they do not wait for a trouble's time, unless the server asked for it.
-pub(super) const DO_NOT_WAIT: [Reason; 5] =
-    [Reason::Applied, Reason::Asked, Reason::Started, Reason::Consent, Reason::RenewAsked];
+pub(super) const DO_NOT_WAIT: [Reason; 6] = [
+    Reason::Applied,
+    Reason::Asked,
+    Reason::Started,
+    Reason::StoreChanged,
+    Reason::Consent,
+    Reason::RenewAsked,
+];
 
 impl Turn<'_> {
     /// Whether the calendar or the subscription wants something now.

@@ -210,6 +210,64 @@ async fn i6_an_edge_that_a_worker_holds_is_shown_though_redis_is_away() {
     world.end().await;
 }
 
+/// A service whose Redis has lost a meeting that is shown, from 08:05 to 08:30, and is back at `back`.
+async fn a_meeting_is_lost(back: &str) -> World {
+    let world = World::on_redis().await;
+    world.save_redis();
+    world.event("MÖT", "2026-11-23 08:05", "2026-11-23 08:30");
+    world.settle().await;
+    world.advance_to("2026-11-23 08:05").await;
+    assert_eq!(world.anna(), "meeting: Möte till 08:30");
+    world.crash_redis(back);
+    world
+}
+
+/// Lets it find out that its Redis is another.
+async fn finds_out(world: &World) {
+    comes_back(world).await;
+    world.advance(SignedDuration::from_mins(1)).await;
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn i11_what_was_shown_before_redis_lost_it_is_known_as_ours_while_its_event_is_on() {
+    let world = a_meeting_is_lost("2026-11-23 08:06").await;
+    finds_out(&world).await;
+    assert_eq!(world.anna(), "meeting: Möte till 08:30");
+    world.advance_to("2026-11-23 08:30").await;
+    assert_eq!(world.shows("201").profile, "available", "it ends as any other");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i11_what_was_shown_before_redis_lost_it_is_known_as_ours_though_its_event_is_over() {
+    let world = a_meeting_is_lost("2026-11-23 08:40").await;
+    assert_eq!(world.anna(), "meeting: Möte till 08:30");
+    finds_out(&world).await;
+    assert_eq!(world.shows("201").profile, "available");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i11_a_change_by_hand_is_respected_though_redis_has_lost_what_it_was_told_last() {
+    let world = a_meeting_is_lost("2026-11-23 08:06").await;
+    let lunch = PbxPresence { profile: "lunch".into(), text: Some("Lunch".into()), ..PbxPresence::default() };
+    world.sim.pbx().set_by_hand("acme", "201", lunch);
+    finds_out(&world).await;
+    assert_eq!(world.anna(), "lunch: Lunch");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn i4_where_the_calendar_cannot_be_read_either_what_shows_is_left_alone() {
+    let world = a_meeting_is_lost("2026-11-23 08:06").await;
+    world.sim.fault(Fault::lasting(FaultKind::Status { status: 503, code: None, retry_after: None }));
+    finds_out(&world).await;
+    assert_eq!(world.anna(), "meeting: Möte till 08:30");
+    world.sim.clear_faults();
+    world.end().await;
+}
+
 #[tokio::test]
 async fn i1_while_redis_is_away_a_notification_is_refused_in_time_and_presence_follows_once_it_is_back() {
     let world = World::on_redis().await;

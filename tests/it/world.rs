@@ -333,6 +333,19 @@ impl World {
         }
     }
 
+    /// Has the store's Redis keep what it knows now: after the next crash it knows this and no more.
+    pub(crate) fn save_redis(&self) {
+        assert_eq!(self.redis.as_ref().unwrap().cli(&["SAVE"]).trim(), "OK");
+    }
+
+    /// Lets the store's Redis crash, time pass up to `until`, and starts it again.
+    pub(crate) fn crash_redis(&self, until: &str) {
+        let redis = self.redis.as_ref().unwrap();
+        redis.kill();
+        self.move_to(at(until));
+        redis.launch();
+    }
+
     /// Makes the store one that cannot be read, or one that can be again.
     pub(crate) fn spoil_store(&self, spoiled: bool) {
         if let Some(redis) = &self.redis {

@@ -66,7 +66,8 @@ impl Redis {
         hold: Duration,
         full: &[CompanyId],
     ) -> Result<Vec<Lease>, StoreError> {
-        let _alone = self.leasing.lock().await;
+        let mut sure_of = self.leasing.lock().await;
+        self.make_sure(&mut sure_of).await?;
         self.ahead_hold_us.store(u64::try_from(hold.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.hand_back_unknown().await?;
         let mut passed = (*self.next_edges()).and_then(|next| next.passed).unwrap_or(0);

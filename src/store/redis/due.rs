@@ -195,7 +195,8 @@ impl DueStore for Redis {
     }
 
     async fn lease(&self, most: usize, hold: Duration) -> Result<Vec<Lease>, StoreError> {
-        let _alone = self.leasing.lock().await;
+        let mut sure_of = self.leasing.lock().await;
+        self.make_sure(&mut sure_of).await?;
         self.hand_back_unknown().await?;
         // Before the look: what is heard from here on may be news to it.
         let heard = self.due.count();

@@ -83,6 +83,7 @@ scripts! {
     REPLICAS = "replicas";
     DUTY = "duty";
     SIGN_OFF = "sign_off";
+    ANOTHER = "another";
     CAUGHT_UP = "caught_up";
     INCOMPLETE = "incomplete";
     NUMBERS = "numbers";

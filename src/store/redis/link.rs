@@ -199,6 +199,15 @@ impl Link {
         }
     }
 
+    /// By which connection the server that has `key` is reached now: by another one it may be another server.
+    ///
+    /// # Errors
+    /// [`LinkError::Away`]
+    pub(super) async fn connection(&self, key: &str) -> Result<Instant, LinkError> {
+        let deadline = self.0.deadline();
+        Ok(self.up(Some(slot(key.as_bytes())), None, deadline).await?.since)
+    }
+
     /// Asks a server; in a Cluster, any of the masters.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ use std::sync::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
 use self::{
@@ -164,8 +164,8 @@ pub struct Redis {
     ahead_hold_us: AtomicU64,
     /// Whether this process has announced itself.
     signed_on: AtomicBool,
-    /// Held while leases are on their way here.
-    leasing: tokio::sync::Mutex<()>,
+    /// Held while leases are on their way here. By that connection it is the Redis that was there before, or every mailbox knows that it is not.
+    leasing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What the store and its marker share.

@@ -76,7 +76,8 @@ pub(super) struct Up {
     /// With whom.
     pub(super) address: Address,
     connection: MultiplexedConnection,
-    since: Instant,
+    /// Since when; no two connections of a process begin at the same instant.
+    pub(super) since: Instant,
     /// When an answer came last, in milliseconds after `since`.
     heard: AtomicU64,
     /// How long a call may wait; half of it without any answer is silence.

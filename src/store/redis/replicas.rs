@@ -2,18 +2,20 @@
 //!
 //! Each announcement asks Redis for its `run_id` too, which is another after a restart and after a fail-over. Then the last that
 //! Redis acknowledged may be lost: marks, a settled turn, an apply. Calendars and PBXs are not lost, so every mailbox is made due
-//! once, as after a start of the service, and the new `run_id` is remembered when all of them are.
+//! once, and the new `run_id` is remembered when all of them are. The same is looked after before the first lease by a new connection, so that
+//! no turn takes for true what Redis has, and finds set by hand what was shown and then lost.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use redis::Value;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::{
     LAYOUT, Redis, keys,
-    value::{Answer, Args, number},
+    value::{self, Answer, Args, number},
 };
 use crate::{
     company::records::Records,
@@ -34,15 +36,11 @@ struct Said {
 }
 
 impl Redis {
-    /// Makes every mailbox due, as a start does.
-    async fn make_all_due(&self) -> Result<(), StoreError> {
+    /// Makes every mailbox due.
+    async fn make_all_due(&self, because: Reason) -> Result<(), StoreError> {
         let now = self.inner.clock.now();
-        let marks: Vec<Mark> = self
-            .mailboxes()
-            .await?
-            .into_iter()
-            .map(|mailbox| Mark::new(mailbox.id, now, Reason::Started))
-            .collect();
+        let marks: Vec<Mark> =
+            self.mailboxes().await?.into_iter().map(|mailbox| Mark::new(mailbox.id, now, because)).collect();
         for piece in marks.chunks(PIECE) {
             self.mark(piece.to_vec()).await?;
         }
@@ -70,17 +68,36 @@ impl Redis {
             return Ok(());
         }
         let may_lack_the_last = is_another || (is_empty && was_here);
+        self.catch_up(&run, may_lack_the_last).await
+    }
+
+    /// Makes every mailbox due, and has the store remember which Redis this is.
+    async fn catch_up(&self, run: &str, may_lack_the_last: bool) -> Result<(), StoreError> {
         if may_lack_the_last {
             warn!(
                 "Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at"
             );
             metrics::counter!("narvaro_store_changed_total").increment(1);
         }
-        self.make_all_due().await?;
-        self.inner
-            .run(&keys::CAUGHT_UP, Args::default().add(&run).add(u8::from(may_lack_the_last)))
-            .await
-            .map(drop)
+        self.make_all_due(if may_lack_the_last { Reason::StoreChanged } else { Reason::Started }).await?;
+        let args = Args::default().add(run).add(u8::from(may_lack_the_last));
+        self.inner.run(&keys::CAUGHT_UP, args).await.map(drop)
+    }
+
+    /// Makes sure that no turn begins before its mailbox knows that Redis may have lost what it was told last. By the same connection as before
+    /// it is the same Redis.
+    pub(super) async fn make_sure(&self, sure_of: &mut Option<Instant>) -> Result<(), StoreError> {
+        let connection = self.inner.link.connection(&self.inner.prefix).await;
+        let connection = connection.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        if *sure_of == Some(connection) {
+            return Ok(());
+        }
+        let run = value::bytes(self.inner.run(&keys::ANOTHER, Args::default()).await?)?.unwrap_or_default();
+        if !run.is_empty() {
+            self.catch_up(&String::from_utf8_lossy(&run), true).await?;
+        }
+        *sure_of = Some(connection);
+        Ok(())
     }
 }
 
