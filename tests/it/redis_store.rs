@@ -550,7 +550,7 @@ async fn announce_when_back(store: &Redis) {
 async fn everything_is_due(store: &Redis, mailboxes: usize) {
     assert_eq!(store.depth().await.unwrap().due, mailboxes);
     let lease = next_lease(store, HOLD).await;
-    assert!(lease.gathered.reasons.contains(Reason::Started));
+    assert!(lease.gathered.reasons.contains(Reason::StoreChanged));
     store.release(&lease).await.unwrap();
 }
 
