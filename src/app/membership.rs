@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +40,8 @@ pub(super) struct Membership {
     clock: SharedClock,
     me: Replica,
     held: watch::Sender<HashMap<Duty, Held>>,
-    alone: AtomicBool,
+    /// How many processes work on the store, this one among them, as far as is known.
+    processes: Arc<AtomicU32>,
     /// Processes of which it was told that they sign with another key.
     told_of_keys: Mutex<BTreeSet<String>>,
     /// Why this process could not be announced the last time.
@@ -48,16 +49,23 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(store: Arc<dyn Store>, clock: SharedClock, key: &str) -> Arc<Self> {
+    /// Keeps up `processes` too: how many of them there are.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        key: &str,
+        processes: Arc<AtomicU32>,
+    ) -> Arc<Self> {
         let me = Replica {
             name: name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.now(),
             key: key.to_owned(),
         };
-        let (held, alone) = (watch::Sender::default(), AtomicBool::new(true));
-        let (told_of_keys, unannounced) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { store, clock, me, held, alone, told_of_keys, unannounced })
+        processes.store(1, Ordering::Relaxed);
+        let (held, told_of_keys, unannounced) =
+            (watch::Sender::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { store, clock, me, held, processes, told_of_keys, unannounced })
     }
 
     pub(super) fn clock(&self) -> SharedClock {
@@ -84,7 +92,7 @@ impl Membership {
 
     /// Whether nobody else works on the store, as far as is known.
     pub(super) fn is_alone(&self) -> bool {
-        self.alone.load(Ordering::Relaxed)
+        self.processes.load(Ordering::Relaxed) <= 1
     }
 
     /// Tells when a duty is got or lost from now on.
@@ -149,7 +157,8 @@ impl Membership {
         let all = self.store.replicas().await?;
         let others: Vec<&Replica> =
             all.iter().map(|one| &one.replica).filter(|one| one.name != self.me.name).collect();
-        self.alone.store(others.is_empty(), Ordering::Relaxed);
+        let processes = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+        self.processes.store(processes, Ordering::Relaxed);
         self.tell_of_other_keys(&others);
         Ok(())
     }

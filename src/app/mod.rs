@@ -257,7 +257,8 @@ impl App {
         let links = Tasks::default();
         let roster = Arc::new(Roster::default());
         let queue: Arc<dyn DueStore> = Arc::clone(&store) as _;
-        let membership = Membership::new(Arc::clone(&store), Arc::clone(&clock), keys.current_name());
+        let membership =
+            Membership::new(Arc::clone(&store), Arc::clone(&clock), keys.current_name(), graph.processes());
         membership.show_up().await;
         let offices = Offices::new(
             Arc::clone(&store),

@@ -3,12 +3,16 @@
 //! Each budget is a [`RollingWindow`]. A request is charged to its mailbox, or to the subscriptions of its tenant
 //! and of the whole application together; where one is spent, nothing is charged and the wait is told.
 //! Nine tenths of what Graph allows are used: it counts when requests arrive, which is not when they are sent. Of
-//! lists, of which it allows few, half: another instance may share the application.
+//! lists, of which it allows few, half: another instance may share the application. What all mailboxes of a tenant, and all tenants, have
+//! together is divided among the processes that work on the same store; a mailbox is with one of them at a time.
 //! Limits: <https://learn.microsoft.com/graph/throttling-limits> (2026-02).
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -82,11 +86,17 @@ pub(super) struct RollingWindow {
     pieces: VecDeque<(Timestamp, Timestamp, u32)>,
     /// Until when those who were turned away come back; `None`: nobody was.
     line_until: Option<Timestamp>,
+    /// Among how many the limit is divided.
+    sharers: u32,
 }
 
 impl RollingWindow {
     pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, pieces: VecDeque::new(), line_until: None }
+        Self { limit, pieces: VecDeque::new(), line_until: None, sharers: 1 }
+    }
+
+    fn most(&self) -> u32 {
+        (self.limit.most / self.sharers.max(1)).max(1)
     }
 
     /// How long until there is room for one more; nothing where there is.
@@ -96,7 +106,7 @@ impl RollingWindow {
             self.pieces.pop_front();
         }
         let used: u32 = self.pieces.iter().map(|(_, _, count)| count).sum();
-        if used < self.limit.most {
+        if used < self.most() {
             return None;
         }
         let (_, leaves, _) = self.pieces.front()?;
@@ -107,7 +117,7 @@ impl RollingWindow {
     fn stand_in_line(&mut self, now: Timestamp) -> Option<Duration> {
         let room_at = now.checked_add(self.wait(now)?).unwrap_or(Timestamp::MAX);
         let turn = self.line_until.map_or(room_at, |line| room_at.max(line));
-        let every = self.limit.span / i32::try_from(self.limit.most).unwrap_or(i32::MAX);
+        let every = self.limit.span / i32::try_from(self.most()).unwrap_or(i32::MAX);
         self.line_until = turn.checked_add(every).ok();
         Duration::try_from(turn.duration_since(now)).ok()
     }
@@ -154,11 +164,22 @@ impl SubscriptionWindows {
 
 /// What all tenants of the application spend together.
 #[derive(Debug)]
-pub(super) struct ApplicationBudget(Mutex<SubscriptionWindows>);
+pub(super) struct ApplicationBudget {
+    subscriptions: Mutex<SubscriptionWindows>,
+    processes: Arc<AtomicU32>,
+}
 
 impl Default for ApplicationBudget {
     fn default() -> Self {
-        Self(Mutex::new(SubscriptionWindows::new(|charge| charge.limits().1)))
+        let subscriptions = Mutex::new(SubscriptionWindows::new(|charge| charge.limits().1));
+        Self { subscriptions, processes: Arc::new(AtomicU32::new(1)) }
+    }
+}
+
+impl ApplicationBudget {
+    /// How many processes spend it.
+    pub(super) fn processes(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.processes)
     }
 }
 
@@ -216,8 +237,12 @@ impl Budget {
             }
             Scope::Subscriptions => {
                 let charge = Charge::of(call);
-                let (mut tenant, mut all) = (held(&self.subscriptions), held(&self.application.0));
-                with_room(&mut [tenant.of(charge), all.of(charge)], now, charge.reason(), then)
+                let (mut tenant, mut all) =
+                    (held(&self.subscriptions), held(&self.application.subscriptions));
+                let mut windows = [tenant.of(charge), all.of(charge)];
+                let processes = self.application.processes.load(Ordering::Relaxed);
+                windows.iter_mut().for_each(|window| window.sharers = processes);
+                with_room(&mut windows, now, charge.reason(), then)
             }
             Scope::Directory | Scope::Batch => Ok(()),
         }
@@ -315,6 +340,20 @@ mod tests {
         assert_eq!(spent, Err(Spent { wait: behind_one, reason: "mailbox_requests" }));
         assert_eq!(budget.spend(&of_mailbox("bo"), at(60_000)), Ok(()));
         assert_eq!(budget.spend(&of_mailbox("anna"), at(600_000)), Ok(()));
+    }
+
+    #[test]
+    fn what_all_have_together_is_divided_among_processes_and_what_a_mailbox_has_is_not() {
+        let budget = Budget::new(Arc::default());
+        budget.application.processes().store(3, Ordering::Relaxed);
+        assert_eq!(spend_all(&budget, &subscription(Method::PATCH), at(0)), 150);
+        assert_eq!(spend_all(&budget, &list(), at(0)), 3);
+        assert_eq!(spend_all(&budget, &of_mailbox("anna"), at(0)), 9_000);
+        // One goes.
+        budget.application.processes().store(2, Ordering::Relaxed);
+        assert_eq!(spend_all(&budget, &subscription(Method::PATCH), at(1)), 75);
+        budget.application.processes().store(1_000, Ordering::Relaxed);
+        assert_eq!(spend_all(&budget, &list(), at(20_000)), 1, "none is shut out");
     }
 
     #[test]

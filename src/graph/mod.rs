@@ -50,7 +50,7 @@ mod testing;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicU32},
 };
 
 pub use cloud::{Cloud, CloudError};
@@ -142,6 +142,11 @@ impl Graph {
     /// The application's (client) id.
     pub fn client_id(&self) -> &str {
         &self.application.client_id
+    }
+
+    /// How many processes ask on behalf of the application, among which its budgets are divided: to be kept up by whoever knows.
+    pub fn processes(&self) -> Arc<AtomicU32> {
+        self.budget.processes()
     }
 
     /// The company with this tenant; the same one as long as anybody holds it, so that its token and its limits
