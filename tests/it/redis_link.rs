@@ -171,7 +171,7 @@ async fn hindrance(url: &str, more: &str) -> (String, String) {
         check::check(&Link::open(&settings(url, more)).await?).await?;
         Ok::<_, redis::OpenError>(())
     };
-    let error = open.await.expect_err(url);
+    let error = open.await.unwrap_err();
     (Chain(&error).to_string(), error.remedy())
 }
 
