@@ -173,6 +173,28 @@ impl DialError {
         }
     }
 
+    /// Whether it is what was set that does not fit: waiting alone does not help.
+    pub(super) fn is_of_settings(&self) -> bool {
+        match self {
+            Self::Tls { .. }
+            | Self::CaFile { .. }
+            | Self::PasswordWanted { .. }
+            | Self::Denied { .. }
+            | Self::NoSuchMaster { .. }
+            | Self::NoDatabase { .. }
+            | Self::NoSentinel { .. }
+            | Self::NotClustered { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Connecting
+            | Self::Broken { .. }
+            | Self::NoTls { .. }
+            | Self::NotNow { .. }
+            | Self::NotMaster { .. }
+            | Self::NoCluster { .. } => false,
+        }
+    }
+
     /// The same, of a server that was asked what only those of another kind know: then it is `otherwise`.
     pub(super) fn unless_unknown(self, otherwise: impl FnOnce(Address) -> Self) -> Self {
         match self {

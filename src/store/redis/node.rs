@@ -242,7 +242,8 @@ impl Keeper {
         self.failures += 1;
         self.told.send_if_modified(|state| {
             if !matches!(state, State::Away(_)) {
-                warn!("Redis is away: {}", Chain(&why));
+                let what = if why.is_of_settings() { "cannot be used" } else { "is away" };
+                warn!("Redis {what}: {}", Chain(&why));
             }
             *state = State::Away(Arc::new(why));
             true
