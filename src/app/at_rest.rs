@@ -109,10 +109,15 @@ pub async fn check_at_rest(store: &dyn Portable, told: &mut dyn FnMut(u64)) -> C
     match check.all(store, told).await {
         Ok(summary) => Checked { summary: Some(summary), faults: check.faults },
         Err(error) => {
+            let remedy = if check.faults.is_empty() {
+                "see that the store can be reached, and check again; report it if it stays"
+            } else {
+                "mend what else is named, and check again"
+            };
             check.fault(
                 "the store".to_owned(),
                 format!("it cannot be read to its end: {}", Chain(&error)),
-                "see what else is said; where nothing is, try again",
+                remedy,
             );
             Checked { summary: None, faults: check.faults }
         }
@@ -143,6 +148,7 @@ impl Check {
     }
 
     async fn all(&mut self, store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<Summary, StoreError> {
+        self.faults.extend(store.obstacles().await?);
         if store.is_incomplete().await? {
             self.fault(
                 "the store".to_owned(),

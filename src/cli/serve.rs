@@ -4,7 +4,7 @@ use super::{Failure, Options};
 use crate::{
     app::StartError,
     config::{Config, Environment},
-    store::{embedded::OpenError, redis},
+    store::embedded::OpenError,
 };
 
 pub(super) async fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
@@ -14,18 +14,15 @@ pub(super) async fn run(options: &Options, environment: &Environment) -> Result<
     started.map_err(|error| Failure::of("the service did not start", &error).hint(hint(&error)))
 }
 
-fn hint(error: &StartError) -> &'static str {
-    match error {
+fn hint(error: &StartError) -> String {
+    let hint = match error {
         StartError::Listen { .. } => "stop what listens there, or give another address under `[listen]`",
-        StartError::Store(OpenError::Incomplete { .. })
-        | StartError::Redis(redis::OpenError::Incomplete { .. }) => {
+        StartError::Redis(error) => return error.remedy(),
+        StartError::Store(OpenError::Incomplete { .. }) => {
             "copy into it again, to the end: `narvaro store copy` begins anew; or name the store that was copied from"
         }
         StartError::Store(_) => {
             "one process at a time; check `store.url`, the folder's rights and free space"
-        }
-        StartError::Redis(_) => {
-            "check `store.url` and the keys beside it, and that Redis runs and can be reached from here"
         }
         StartError::Incomplete(_)
         | StartError::Secret(_)
@@ -38,5 +35,6 @@ fn hint(error: &StartError) -> &'static str {
         }
         StartError::Cloud(_) | StartError::Graph(_) => "check the keys under `[graph]`",
         StartError::Load(_) | StartError::Telemetry(_) => "see the causes above",
-    }
+    };
+    hint.to_owned()
 }

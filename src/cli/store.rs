@@ -300,10 +300,10 @@ fn not_opened(error: &AtRestError) -> Failure {
             failure.hint("stop the service that uses it, and try again")
         }
         AtRestError::Files(OpenError::Absent { .. }) => failure.hint("check the path after `embedded:`"),
-        AtRestError::Redis(_) => failure.hint(
-            "check the address and the keys under `[store]`, and that Redis runs and can be reached from here",
-        ),
-        AtRestError::Files(_) => failure.hint("check the path, the rights on the file and its folder, and the free space"),
+        AtRestError::Redis(error) => failure.hint(error.remedy()),
+        AtRestError::Files(_) => {
+            failure.hint("check the path, the rights on the file and its folder, and the free space")
+        }
     }
 }
 

@@ -189,6 +189,14 @@ pub trait Portable: Send + Sync {
     /// [`StoreError::Unavailable`].
     async fn tickets(&self) -> Result<Vec<SpentTicket>, StoreError>;
 
+    /// What keeps the store from being read at all, as far as it can be named; the rest need not be asked then, and fails.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn obstacles(&self) -> Result<Vec<Fault>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// What does not fit together in the store's own structures. What the service's documents say is not its concern.
     ///
     /// # Errors

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use ::redis::Value;
 use narvaro::{
     chain::Chain,
     config::{Config, Environment},
-    store::redis::{Link, LinkSettings, Listener, Script, check, link::OpenError},
+    store::redis::{self, Link, LinkSettings, Listener, Script, check, link::OpenError},
 };
-use redis::Value;
 
 use crate::support::redis::{ClusterOf, PLAIN, Proxy, RedisServer, Watched, certificates, until};
 
@@ -160,8 +160,65 @@ async fn a_cluster_serves_every_slot_and_a_master_that_is_killed_is_followed() {
 #[tokio::test]
 async fn a_server_that_throws_keys_away_is_refused() {
     let server = RedisServer::start(&format!("{PLAIN}\nmaxmemory 100mb\nmaxmemory-policy allkeys-lru"));
-    let told = check::check(&open(&server.url()).await).await.unwrap_err().to_string();
+    let (told, remedy) = hindrance(&server.url(), "").await;
     assert!(told.contains("set `maxmemory-policy noeviction`"), "{told}");
+    assert!(remedy.starts_with("`redis-cli config set maxmemory-policy noeviction`"), "{remedy}");
+}
+
+/// What stands in the way of a start on this Redis, and what to do about it.
+async fn hindrance(url: &str, more: &str) -> (String, String) {
+    let open = async {
+        check::check(&Link::open(&settings(url, more)).await?).await?;
+        Ok::<_, redis::OpenError>(())
+    };
+    let error = open.await.unwrap_err();
+    (Chain(&error).to_string(), error.remedy())
+}
+
+/// Both say these words, and of nobody who answers it is said that it is away.
+async fn is_hindered(url: &str, more: &str, said: &str, remedy: &str) {
+    let told = hindrance(url, more).await;
+    assert!(told.0.contains(said) && told.1.contains(remedy), "{url}: {told:#?}");
+    assert!(!told.0.contains("reached") && !told.1.contains("reached"), "{url}: {told:#?}");
+}
+
+#[tokio::test]
+async fn a_redis_of_another_form_than_was_named_is_told_with_the_address_to_write() {
+    let server = RedisServer::start(PLAIN);
+    let host = format!("127.0.0.1:{}", server.port);
+    let (url, said) = (format!("redis+sentinel://{host}/mymaster"), format!("`{host}` is no Sentinel"));
+    is_hindered(&url, "", &said, "usually 26379; for a Redis without Sentinels write `redis://").await;
+    let (url, said) = (format!("redis+cluster://{host}"), format!("`{host}` belongs to no Cluster"));
+    is_hindered(&url, "", &said, "write `redis://HOST:PORT`").await;
+    let sentinel = RedisServer::sentinel(&format!("sentinel monitor mymaster 127.0.0.1 {} 1", server.port));
+    let host = format!("127.0.0.1:{}", sentinel.port);
+    let named = format!("`store.url = \"redis+sentinel://{host}/NAME\"`");
+    is_hindered(&sentinel.url(), "", &format!("`{host}` is a Sentinel"), &named).await;
+    let url = format!("redis+sentinel://{host}/other");
+    is_hindered(&url, "", "know no master `other`", "`redis-cli -p 26379 sentinel masters`").await;
+}
+
+#[tokio::test]
+async fn tls_where_there_is_none_and_none_where_there_is_are_told_with_the_address_to_write() {
+    let server = RedisServer::start(PLAIN);
+    let url = format!("rediss://127.0.0.1:{}", server.port);
+    is_hindered(&url, "", "does not answer as TLS does", "write `redis` in place of `rediss`").await;
+    let server = RedisServer::with_tls();
+    is_hindered(&server.url(), "", "ended the connection", "write `rediss` in place of `redis`").await;
+}
+
+#[tokio::test]
+async fn a_database_that_there_is_not_and_a_password_that_is_not_set_are_told() {
+    let server = RedisServer::start(PLAIN);
+    let url = format!("{}/99", server.url());
+    is_hindered(&url, "", "has no database of so high a number", "write a lower number").await;
+    server.cli(&["CONFIG", "SET", "requirepass", "s3cret"]);
+    for url in [server.url(), format!("{}/3", server.url())] {
+        let said = "wants a password, and none is set (`store.password_file`)";
+        is_hindered(&url, "", said, "name that as `store.password_file`").await;
+    }
+    let url = format!("redis://:wr0ng@127.0.0.1:{}", server.port);
+    is_hindered(&url, "", "refuses user or password", "`redis-cli --user NAME --askpass ping`").await;
 }
 
 #[tokio::test]

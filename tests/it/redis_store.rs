@@ -10,6 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use narvaro::{
+    chain::Chain,
     clock::{ManualClock, SharedClock, SystemClock},
     model::{CompanyId, Extension, Generation, ItemVersion, MailboxId},
     queue::{
@@ -507,10 +508,10 @@ async fn i1_what_was_acknowledged_survives_the_death_of_redis_that_writes_always
     let taken = store.lease(10, HOLD).await.unwrap();
     settle(&store, &taken[0]).await.unwrap();
     server.kill();
-    assert!(matches!(
-        store.mark(vec![notification(mailboxes[0], "lost")]).await,
-        Err(StoreError::Unavailable(_))
-    ));
+    let refused = store.mark(vec![notification(mailboxes[0], "lost")]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)));
+    let told = Chain(&refused).to_string();
+    assert_eq!(told.matches("the store cannot take it now").count(), 1, "{told}");
     server.launch();
     let mut found = Vec::new();
     for lease in &taken[1..] {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{
     OpenError, check,
-    faults::find_faults,
+    faults::{find_faults, find_obstacles},
     fresh_name, keys,
     line::{entries, gathered, lines_of},
     link::Link,
@@ -55,7 +55,8 @@ const FULL: usize = 1_000_000;
 pub struct AtRest {
     link: Link,
     /// `{narvaro}:`.
-    prefix: String,
+    pub(super) prefix: String,
+    pub(super) database: u32,
     name: String,
     /// What the copy is called that is written through this.
     copying: String,
@@ -77,6 +78,7 @@ impl AtRest {
         Ok(Self {
             link,
             prefix,
+            database: settings.database,
             name,
             copying: fresh_name(),
             roll: Mutex::default(),
@@ -391,6 +393,10 @@ impl Portable for AtRest {
         }
         tickets.sort_unstable();
         Ok(tickets)
+    }
+
+    async fn obstacles(&self) -> Result<Vec<Fault>, StoreError> {
+        find_obstacles(self).await
     }
 
     async fn faults(&self) -> Result<Vec<Fault>, StoreError> {

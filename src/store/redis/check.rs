@@ -109,8 +109,14 @@ pub enum CheckError {
         /// Where.
         address: Address,
     },
+    /// It knows a master, and is none.
+    #[error("`{address}` is a Sentinel, and keeps nothing itself")]
+    Sentinel {
+        /// Where.
+        address: Address,
+    },
     /// It does not say what has to be known.
-    #[error("Redis at `{address}` does not tell `{what}`: allow the user `INFO`")]
+    #[error("Redis at `{address}` does not tell `{what}` (`INFO`)")]
     Untold {
         /// Where.
         address: Address,
@@ -150,6 +156,9 @@ struct Info {
 
 impl Info {
     fn judge(self, clustered: bool, fsync: Option<&str>, save: Option<&str>) -> Result<Server, CheckError> {
+        if self.get("redis_mode") == Some("sentinel") {
+            return Err(CheckError::Sentinel { address: self.address });
+        }
         let version = self.needed("redis_version")?.to_owned();
         let policy = self.needed("maxmemory_policy")?.to_owned();
         let role = self.needed("role")?.to_owned();
@@ -219,6 +228,7 @@ mod tests {
     fn a_server_that_would_lose_or_refuse_is_not_used() {
         for (text, expected) in [
             ("redis_version:6.0.16\r\n", "Redis at `h:1` has version 6.0.16: 6.2 or newer"),
+            ("redis_mode:sentinel\r\n", "`h:1` is a Sentinel"),
             ("role:slave\r\n", "Redis at `h:1` is a replica"),
             ("cluster_enabled:1\r\n", "Redis at `h:1` belongs to a Cluster"),
             ("maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\n", "Redis at `h:1` throws keys away"),

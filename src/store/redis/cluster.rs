@@ -219,7 +219,8 @@ impl Shared {
 
 /// A server that has lost the others keeps what it knew, and that may be old; so does one that never joined.
 pub(super) async fn prove_whole(talk: &mut Talk) -> Result<(), DialError> {
-    let told = talk.ask(redis::cmd("CLUSTER").arg("INFO")).await?;
+    let told = talk.ask(redis::cmd("CLUSTER").arg("INFO")).await;
+    let told = told.map_err(|error| error.unless_unknown(|address| DialError::NotClustered { address }))?;
     let told: String = redis::from_redis_value(told).unwrap_or_default();
     match told.lines().find_map(|line| line.trim().strip_prefix("cluster_state:")) {
         Some("ok") => Ok(()),

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::settings::{Address, LinkSettings, Login};
@@ -61,6 +61,15 @@ pub enum DialError {
         #[source]
         source: BoxError,
     },
+    /// It takes connections, and what comes back, if anything, is no TLS.
+    #[error("no TLS with `{address}`, which takes connections and does not answer as TLS does")]
+    NoTls {
+        /// Whom.
+        address: Address,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The certificates that are to be trusted cannot be had.
     #[error("the certificates in `{}` (`store.ca_file`) cannot be used", file.display())]
     CaFile {
@@ -70,7 +79,15 @@ pub enum DialError {
         #[source]
         source: BoxError,
     },
-    /// User or password are wrong, or missing.
+    /// It lets nobody in without a password, and none is set.
+    #[error("`{address}` wants a password, and none is set (`{keys}password_file`)")]
+    PasswordWanted {
+        /// Whom.
+        address: Address,
+        /// What the keys that name it begin with.
+        keys: &'static str,
+    },
+    /// User or password are wrong.
     #[error(
         "`{address}` refuses user or password ({reason}); check `{keys}username` and `{keys}password_file`"
     )]
@@ -102,7 +119,25 @@ pub enum DialError {
         /// Its name.
         master: String,
     },
-    /// It is no Cluster, or none that holds all keys.
+    /// It has fewer databases than that.
+    #[error("`{address}` has no database of so high a number as stands at the end of `store.url`")]
+    NoDatabase {
+        /// Whom.
+        address: Address,
+    },
+    /// It was named as a sentinel.
+    #[error("`{address}` is no Sentinel")]
+    NoSentinel {
+        /// Whom.
+        address: Address,
+    },
+    /// It was named as one of a Cluster.
+    #[error("`{address}` belongs to no Cluster")]
+    NotClustered {
+        /// Whom.
+        address: Address,
+    },
+    /// It is of a Cluster that does not hold all keys.
     #[error("`{address}` shows no Cluster that holds all keys: {reason}")]
     NoCluster {
         /// Whom.
@@ -117,7 +152,14 @@ impl DialError {
     pub(super) fn of(address: &Address, keys: &'static str, error: RedisError) -> Self {
         let address = address.clone();
         let reason = words(&error);
-        let refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+        // Where a database is chosen first, the library keeps of an error only what stands behind its code.
+        if error.code() == Some("NOAUTH") || reason.contains("Authentication required") {
+            return Self::PasswordWanted { address, keys };
+        }
+        if reason.contains("DB index is out of range") {
+            return Self::NoDatabase { address };
+        }
+        let refused = error.code() == Some("WRONGPASS")
             || matches!(
                 error.kind(),
                 ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm)
@@ -128,6 +170,40 @@ impl DialError {
             Self::NotNow { address, reason }
         } else {
             Self::Broken { address, source: error }
+        }
+    }
+
+    /// Whether it is what was set that does not fit: waiting alone does not help.
+    pub(super) fn is_of_settings(&self) -> bool {
+        match self {
+            Self::Tls { .. }
+            | Self::CaFile { .. }
+            | Self::PasswordWanted { .. }
+            | Self::Denied { .. }
+            | Self::NoSuchMaster { .. }
+            | Self::NoDatabase { .. }
+            | Self::NoSentinel { .. }
+            | Self::NotClustered { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Connecting
+            | Self::Broken { .. }
+            | Self::NoTls { .. }
+            | Self::NotNow { .. }
+            | Self::NotMaster { .. }
+            | Self::NoCluster { .. } => false,
+        }
+    }
+
+    /// The same, of a server that was asked what only those of another kind know: then it is `otherwise`.
+    pub(super) fn unless_unknown(self, otherwise: impl FnOnce(Address) -> Self) -> Self {
+        match self {
+            Self::NotNow { address, reason }
+                if ["unknown command", "cluster support disabled"].iter().any(|it| reason.contains(it)) =>
+            {
+                otherwise(address)
+            }
+            other => other,
         }
     }
 }
@@ -190,9 +266,7 @@ impl Dialer {
 
     /// A connection on which nothing was asked yet but the login. With `heard`, one on which messages arrive.
     pub(super) async fn dial(&self, address: &Address, heard: Option<Heard>) -> Result<Talk, DialError> {
-        let silent = |_| DialError::Silent { address: address.clone() };
-        let (connection, driver) =
-            timeout(self.patience, self.connect(address, heard)).await.map_err(silent)??;
+        let (connection, driver) = self.connect(address, heard).await?;
         Ok(Talk { address: address.clone(), keys: self.keys, patience: self.patience, connection, driver })
     }
 
@@ -201,8 +275,12 @@ impl Dialer {
         address: &Address,
         heard: Option<Heard>,
     ) -> Result<(MultiplexedConnection, Driver), DialError> {
+        // One time for all steps; what did not come about in it is told by the step.
+        let end = Instant::now() + self.patience;
+        let silent = |_| DialError::Silent { address: address.clone() };
         let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
-        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
+        let tcp = TcpStream::connect((address.host.as_str(), address.port));
+        let tcp = timeout_at(end, tcp).await.map_err(silent)?.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
         // Answers of scripts look as the scripts' authors expect in the older protocol; messages beside answers need
         // the newer one.
@@ -217,11 +295,13 @@ impl Dialer {
             });
         }
         let made = if self.tls {
-            greeted(&info, self.encrypt(tcp, address).await?, config).await
+            let late = |_| no_tls(address, io::ErrorKind::TimedOut.into());
+            let stream = timeout_at(end, self.encrypt(tcp, address)).await.map_err(late)??;
+            timeout_at(end, greeted(&info, stream, config)).await
         } else {
-            greeted(&info, tcp, config).await
+            timeout_at(end, greeted(&info, tcp, config)).await
         };
-        made.map_err(|error| DialError::of(address, self.keys, error))
+        made.map_err(silent)?.map_err(|error| DialError::of(address, self.keys, error))
     }
 
     fn info(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
@@ -262,8 +342,21 @@ impl Dialer {
             }
         };
         let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-        connector.connect(name, tcp).await.map_err(|error| failed(error.into()))
+        connector
+            .connect(name, tcp)
+            .await
+            .map_err(|error| if is_of_tls(&error) { failed(error.into()) } else { no_tls(address, error) })
     }
+}
+
+fn no_tls(address: &Address, source: io::Error) -> DialError {
+    DialError::NoTls { address: address.clone(), source }
+}
+
+/// Whether it is the other end's TLS that failed; what cannot be read is not TLS at all.
+fn is_of_tls(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.is_some_and(|inner| !matches!(inner, rustls::Error::InvalidMessage(_)))
 }
 
 async fn greeted<C>(

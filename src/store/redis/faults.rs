@@ -26,6 +26,42 @@ const MOST_TOLD: usize = 20;
 const COPY: &str =
     "`narvaro store copy` it into an empty store, and use that: this is made anew there from what is whole";
 
+/// Keys that are looked at in one call: some 1 ms of Redis.
+const KEYS: usize = 1_000;
+
+/// With what each kind of key begins, or its whole name, and its type, as the table in [`keys`] has them.
+const TYPES: [(&str, &str); 29] = [
+    ("meta", "hash"),
+    ("companies", "set"),
+    ("company:", "hash"),
+    ("users:", "hash"),
+    ("m:", "hash"),
+    ("state:", "string"),
+    ("inbox", "list"),
+    ("parcel:", "string"),
+    ("waiting:", "string"),
+    ("held:", "string"),
+    ("intent:", "string"),
+    ("timed", "zset"),
+    ("edges", "zset"),
+    ("ready:", "zset"),
+    ("to-read:", "zset"),
+    ("heads", "zset"),
+    ("reading-heads", "zset"),
+    ("leases", "zset"),
+    ("ahead", "zset"),
+    ("recalled:", "set"),
+    ("announced:", "string"),
+    ("trail", "list"),
+    ("jobs", "zset"),
+    ("job:", "hash"),
+    ("job-mailboxes:", "set"),
+    ("tickets", "zset"),
+    ("alive", "zset"),
+    ("replicas", "hash"),
+    ("duties", "hash"),
+];
+
 /// What is there of a mailbox.
 struct Facts {
     has_record: bool,
@@ -85,6 +121,56 @@ struct Search<'a> {
     sets: BTreeMap<String, HashMap<String, String>>,
     firsts: HashMap<String, String>,
     faults: Vec<Fault>,
+}
+
+/// Keys of another type than they should be: no script gets past them.
+pub(super) async fn find_obstacles(store: &AtRest) -> Result<Vec<Fault>, StoreError> {
+    let mut found = BTreeMap::new();
+    let mut next = "0".to_owned();
+    loop {
+        let args = TYPES
+            .iter()
+            .fold(Args::default().add(next).add(KEYS), |args, (kind, its_type)| args.add(kind).add(its_type));
+        let mut answer = Answer::list(store.run(&keys::KINDS, args).await?)?;
+        next = answer.text()?;
+        while !answer.is_empty() {
+            let name = String::from_utf8_lossy(&answer.bytes()?).into_owned();
+            // It may be told more than once.
+            found.insert(name, (answer.text()?, answer.text()?));
+        }
+        if next == "0" {
+            return Ok(obstacles(store, found));
+        }
+    }
+}
+
+fn obstacles(store: &AtRest, found: BTreeMap<String, (String, String)>) -> Vec<Fault> {
+    let more = found.len().saturating_sub(MOST_TOLD);
+    let fault = |(name, (is, right)): (String, (String, String))| {
+        let key = format!("{}{name}", store.prefix);
+        Fault {
+            place: format!("key `{key}`"),
+            said: format!("it is a {}, and has to be a {}", in_words(&is), in_words(&right)),
+            remedy: format!(
+                "find out what else writes to this Redis; `redis-cli -n {} del '{key}'`, and check again before a service starts: what is missing then is named",
+                store.database
+            ),
+        }
+    };
+    let mut faults: Vec<Fault> = found.into_iter().take(MOST_TOLD).map(fault).collect();
+    if more > 0 {
+        faults.push(Fault {
+            place: "keys".to_owned(),
+            said: format!("{more} more are of another type than they have to be"),
+            remedy: "mend the ones above, and check again: the next ones are named then".to_owned(),
+        });
+    }
+    faults
+}
+
+/// A type as people call it.
+fn in_words(its_type: &str) -> &str {
+    if its_type == "zset" { "sorted set" } else { its_type }
 }
 
 /// Finds all of them.
@@ -368,4 +454,25 @@ impl Search<'_> {
 /// Whether two scores are one.
 fn same(one: &str, other: &str) -> bool {
     one == other || one.parse::<f64>().is_ok_and(|one| other.parse() == Ok(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_of_the_table_is_known_with_its_type() {
+        let rows = include_str!("keys.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
+        let mut table = Vec::new();
+        for row in rows {
+            let mut columns = row.split(" | ");
+            let names = columns.next().unwrap().split(", ").map(|name| name.trim_matches('`'));
+            let types: Vec<&str> = columns.next().unwrap().split(", ").filter(|it| *it != "packed").collect();
+            for (index, name) in names.enumerate() {
+                let start = name.find(':').map_or(name, |colon| &name[..=colon]);
+                table.push((start, *types.get(index).unwrap_or(&types[0])));
+            }
+        }
+        assert_eq!(TYPES.map(|(start, its_type)| (start, in_words(its_type))).as_slice(), table);
+    }
 }

@@ -25,7 +25,7 @@
 //! | `recalled:REPLICA` | set | leases given ahead that a replica is to hand back | until it has read them, at most 10 min | 40 B each |
 //! | `announced:MINUTE` | string | fingerprints of versions that were announced in a minute, one behind the other | 4 min | 8 B a notification |
 //! | `trail` | list | the audit trail, the newest first | `admin.audit_entries` | 200 B each |
-//! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, string, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
+//! | `jobs`, `job:ID`, `job-mailboxes:ID` | sorted set, hash, set | jobs, and which mailboxes they are not done with | the newest hundred | 300 B a job |
 //! | `tickets` | sorted set | consent links that were used, by when they would have run out | until the next one is used after that | 100 B each |
 //! | `alive`, `replicas`, `duties` | sorted set, hash, hash | replicas by when they were heard of, what they say, who does what | 15 s after the last word | 300 B a replica |
 //!
@@ -104,4 +104,5 @@ scripts! {
     FACTS = "facts";
     RANKS = "ranks";
     HOLLOW = "hollow";
+    KINDS = "kinds";
 }

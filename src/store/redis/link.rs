@@ -78,8 +78,14 @@ impl LinkError {
 
 /// Why there is no way to Redis.
 #[derive(Debug, thiserror::Error)]
-#[error("Redis cannot be reached")]
-pub struct OpenError(#[source] Arc<DialError>);
+#[error("Redis cannot be used")]
+pub struct OpenError {
+    /// Whether it was to be by TLS.
+    pub(super) tls: bool,
+    /// What stands in the way.
+    #[source]
+    pub(super) source: Arc<DialError>,
+}
 
 /// The way to Redis. Clones share it; it ends with the last of them.
 #[derive(Clone)]
@@ -114,7 +120,7 @@ impl Link {
     /// Where no server answers, or one refuses. Later, a server that is away is an error of each call.
     pub async fn open(settings: &LinkSettings) -> Result<Self, OpenError> {
         let dialer = Dialer::to_servers(settings);
-        let open = |error| OpenError(Arc::new(error));
+        let closed = |source| OpenError { tls: settings.tls, source };
         let one = |target| Topology::One(Arc::new(Node::start(target, dialer.clone())));
         let topology = match &settings.form {
             Form::Single(address) => one(Target::Fixed(address.clone())),
@@ -127,14 +133,15 @@ impl Link {
                 one(target)
             }
             Form::Cluster(seeds) => {
-                Topology::Cluster(Cluster::open(seeds.clone(), dialer.clone()).await.map_err(open)?)
+                let cluster = Cluster::open(seeds.clone(), dialer.clone()).await;
+                Topology::Cluster(cluster.map_err(|error| closed(Arc::new(error)))?)
             }
         };
         let link = Self(Arc::new(Inner { topology, dialer }));
         // Finding the master, connecting and logging in are three steps, each bounded.
         let deadline = within(link.0.dialer.patience * 4);
         for node in link.nodes() {
-            node.up(deadline).await.map_err(OpenError)?;
+            node.up(deadline).await.map_err(closed)?;
         }
         Ok(link)
     }

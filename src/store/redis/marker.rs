@@ -324,7 +324,11 @@ impl Batch {
     }
 
     fn refuse(self, why: &StoreError) {
-        let said = Chain(why).to_string();
+        // That the store cannot take it is what each is told anyhow; this is the reason.
+        let said = match why {
+            StoreError::Unavailable(reason) => Chain(&**reason).to_string(),
+            why => Chain(why).to_string(),
+        };
         for request in self.requests {
             let error = match why {
                 StoreError::Late => StoreError::Late,

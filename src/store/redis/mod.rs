@@ -36,6 +36,7 @@ mod listener;
 mod marker;
 mod node;
 mod records;
+mod remedy;
 mod replicas;
 pub mod script;
 pub mod settings;

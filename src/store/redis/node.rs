@@ -243,7 +243,8 @@ impl Keeper {
         self.failures += 1;
         self.told.send_if_modified(|state| {
             if !matches!(state, State::Away(_)) {
-                warn!("Redis is away: {}", Chain(&why));
+                let what = if why.is_of_settings() { "cannot be used" } else { "is away" };
+                warn!("Redis {what}: {}", Chain(&why));
             }
             *state = State::Away(Arc::new(why));
             true
@@ -378,7 +379,9 @@ async fn first_word(
 }
 
 async fn ask_master(talk: &mut Talk, name: &str) -> Result<Address, DialError> {
-    let answered = talk.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name)).await?;
+    let answered = talk.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name)).await;
+    let answered =
+        answered.map_err(|error| error.unless_unknown(|address| DialError::NoSentinel { address }))?;
     match redis::from_redis_value::<Option<(String, u16)>>(answered) {
         Ok(Some((host, port))) => Ok(Address { host, port }),
         Ok(None) => Err(DialError::NoSuchMaster { master: name.to_owned() }),

@@ -205,6 +205,55 @@ async fn no_service_starts_on_half_a_copy_and_of_two_copies_the_later_one_goes_o
     open(&server.url(), clock() as SharedClock).await.unwrap();
 }
 
+/// Keys that something else has written over.
+const OVERWRITTEN: [(&[&str], &str, &str); 4] = [
+    (&["SET", "m:3", "x"], "m:3", "it is a string, and has to be a hash"),
+    (&["SET", "meta", "x"], "meta", "it is a string, and has to be a hash"),
+    (&["LPUSH", "timed", "x"], "timed", "it is a list, and has to be a sorted set"),
+    (&["HSET", "recalled:a", "x", "y"], "recalled:a", "it is a hash, and has to be a set"),
+];
+
+#[tokio::test]
+async fn a_key_of_another_type_is_named_and_the_rest_once_it_is_gone() {
+    let server = RedisServer::start(PLAIN);
+    for (planted, name, said) in OVERWRITTEN {
+        assert_eq!(server.cli(&["FLUSHALL"]).trim(), "OK");
+        with_three(&server).await;
+        // What the table does not have is nobody's concern, wherever it stands.
+        server.cli(&["MSET", "{narvaro}:other", "x", "{narvaro}:meta:x", "x", "m:4", "x"]);
+        assert_eq!(faults(&server).await, []);
+        let key = format!("{{narvaro}}:{name}");
+        server.cli(&["DEL", &key]);
+        let words: Vec<&str> = planted.iter().map(|word| if *word == name { &key } else { *word }).collect();
+        assert!(!server.cli(&words).contains("ERR"), "{planted:?}");
+        let found = faults(&server).await;
+        assert_eq!((found[0].place.clone(), found[0].said.as_str()), (format!("key `{key}`"), said));
+        assert!(found[0].remedy.contains(&format!("`redis-cli -n 0 del '{key}'`")), "{found:#?}");
+        let rest = &found[1..];
+        assert!(
+            rest.iter().all(|fault| fault.remedy == "mend what else is named, and check again"),
+            "{rest:#?}"
+        );
+        server.cli(&["DEL", &key]);
+        let left = faults(&server).await;
+        assert!(left.iter().all(|fault| !fault.said.contains("cannot be read to its end")), "{left:#?}");
+        assert_eq!(left.is_empty(), name == "recalled:a", "what is missing is named: {left:#?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_another_type_are_found_among_very_many_and_in_a_cluster() {
+    let cluster = ClusterOf::start().await;
+    let owner = cluster.master_of("{narvaro}:state:0");
+    let script = "for n = 1, 5000 do redis.call('SET', KEYS[1] .. 'state:' .. n, 'x') end \
+                  for n = 1, 25 do redis.call('SET', KEYS[1] .. 'users:' .. n, 'x') end";
+    owner.cli(&["EVAL", script, "1", "{narvaro}:"]);
+    let found = at_rest(&cluster.url()).await.obstacles().await.unwrap();
+    assert_eq!(found.len(), 21, "{found:#?}");
+    assert!(found[..20].iter().all(|fault| fault.place.starts_with("key `{narvaro}:users:")), "{found:#?}");
+    assert_eq!(found[20].said, "5 more are of another type than they have to be");
+}
+
 /// What is planted into a whole store, and how it is told.
 const PLANTS: [(&[&str], &str, &str); 21] = [
     (&["HSET", "users:acme", "299", "99999"], "mailbox 99999 (company acme, extension 299)", "has no record"),

@@ -61,6 +61,11 @@ impl RedisServer {
         Self::of("redis-server", free_port(), lines, false)
     }
 
+    /// A Sentinel with these lines in its configuration.
+    pub(crate) fn sentinel(lines: &str) -> Self {
+        Self::of("redis-sentinel", free_port(), lines, false)
+    }
+
     fn of(program: &'static str, port: u16, lines: &str, tls: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("narvaro-redis-").tempdir().unwrap();
         let at = folder.path().display().to_string();
@@ -224,8 +229,7 @@ impl Watched {
              sentinel failover-timeout mymaster 5000\n",
             master.port
         );
-        let start = |_| RedisServer::of("redis-sentinel", free_port(), &watch, false);
-        let sentinels: Vec<_> = (0..3).map(start).collect();
+        let sentinels: Vec<_> = (0..3).map(|_| RedisServer::sentinel(&watch)).collect();
         let watched = Self { master, replica, sentinels };
         until("the replica follows", || {
             watched.replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
