@@ -510,6 +510,38 @@ async fn check_works_without_a_service() {
 }
 
 #[tokio::test]
+async fn an_order_whose_answer_is_lost_is_not_said_to_have_changed_nothing() {
+    let desk = Desk::new().await;
+    let [token, file] = [
+        desk.path("admin.token").display().to_string(),
+        desk.write("acme.toml", "id = 'acme'\nname = 'Acme AB'\n"),
+    ];
+    // Somebody who hangs up on each caller.
+    let rude = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", rude.local_addr().unwrap());
+    let hangs_up = async { while rude.accept().await.is_ok() {} };
+    let of = async |url: &str, command: &[&str]| {
+        let line = [&["narvaro", "--url", url, "--token-file", token.as_str()], command].concat();
+        raw(&line).await.err
+    };
+    let asked = async {
+        for (url, command, lost) in [
+            (url.as_str(), &["apply", file.as_str()][..], true),
+            (url.as_str(), &["status"], false),
+            ("http://127.0.0.1:1", &["apply", file.as_str()], false),
+        ] {
+            let said = of(url, command).await;
+            assert!(said.starts_with("error: the service does not answer at "), "{said}");
+            assert_eq!(said.contains("hint: it may have been done or not: "), lost, "{command:?}: {said}");
+        }
+    };
+    tokio::select! {
+        () = hangs_up => panic!("nobody can call any more"),
+        () = asked => {}
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_answer_is_told_with_the_next_step() {
     let desk = Desk::new().await;
     let token = desk.path("admin.token").display().to_string();
