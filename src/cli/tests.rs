@@ -754,6 +754,51 @@ hint: name a store with nothing in it; move this one away if it is not wanted
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_hold_together_is_copied_only_where_that_is_asked_for() {
+    let desk = Desk::new().await;
+    let from = desk.store("a.db");
+    let to = format!("embedded:{}", desk.path("b.db").display());
+    let file = rusqlite::Connection::open(desk.path("a.db")).unwrap();
+    file.execute_batch("UPDATE mailbox SET retired = 1; UPDATE company SET standing = x'00'").unwrap();
+    drop(file);
+    let said = desk.run(&["store", "copy", "--from", &from, "--to", &to]).await;
+    let told = "\
+error: the store was not copied
+  caused by: `embedded:DIR/a.db` does not hold together: 2 things do not fit; nothing was written
+  caused by: company acme: what is known of its consent cannot be read: expected value at line 1 column 1
+  caused by: mailbox 1 (company acme, extension 201): it is being given up, and the company has the user
+
+hint: `narvaro store check embedded:DIR/a.db` names each with its remedy; mend it, and copy then
+hint: `--with-faults` copies all the same: of those, 2 copied with what is wrong
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+    assert!(!desk.path("b.db").exists(), "nothing is written");
+    let out = desk.data(&["store", "copy", "--with-faults", "--from", &from, "--to", &to]).await;
+    assert!(out.starts_with("Copied 1 company, 1 mailbox, "), "{out}");
+    let told = "\nOf 2 things that did not fit in `embedded:DIR/a.db`: 2 copied with what is wrong.\n";
+    assert!(out.contains(told), "{out}");
+}
+
+#[tokio::test]
+async fn a_store_with_nothing_in_it_is_not_copied_and_a_check_says_that_it_is_empty() {
+    let desk = Desk::new().await;
+    drop(Files::create(&desk.path("empty.db")).unwrap());
+    let from = format!("embedded:{}", desk.path("empty.db").display());
+    let to = format!("embedded:{}", desk.path("b.db").display());
+    let said = desk.run(&["store", "copy", "--from", &from, "--to", &to]).await;
+    let told = "\
+error: the store was not copied
+  caused by: there is nothing at `embedded:DIR/empty.db`
+
+hint: see the path after `embedded:`
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+    assert!(!desk.path("b.db").exists(), "nothing is made for it");
+    let told = "There is nothing at `embedded:DIR/empty.db`. If that is not expected, see the path after `embedded:`.\n";
+    assert!(desk.data(&["store", "check", &from]).await.ends_with(told));
+}
+
+#[tokio::test]
 async fn store_check_names_what_does_not_fit_and_the_next_step_and_ends_with_1() {
     let desk = Desk::new().await;
     desk.store("narvaro.db");
