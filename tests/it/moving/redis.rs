@@ -435,3 +435,21 @@ async fn another_database_of_a_redis_is_named_as_empty_and_not_copied() {
     let (_, err, code) = narvaro(folder.path(), &["store", "copy", "--from", &server.url(), "--to", &to]);
     assert_eq!(code, Some(0), "{err}");
 }
+
+#[tokio::test]
+async fn users_that_were_lost_and_put_in_again_are_whole_in_a_copy() {
+    let (server, other) = (RedisServer::start(PLAIN), RedisServer::start(PLAIN));
+    let store = open(&server.url(), clock() as SharedClock).await.unwrap();
+    apply(&store, "acme", 201..204).await;
+    assert_eq!(server.cli(&["DEL", "{narvaro}:users:acme"]).trim(), "1");
+    // As the remedy says.
+    apply(&store, "acme", 0..0).await;
+    apply(&store, "acme", 201..204).await;
+    drop(store);
+    let found = faults(&server).await;
+    assert!(found.iter().any(|fault| fault.said.contains("no company's users")), "{found:#?}");
+    assert!(found.iter().all(|fault| fault.said != "the user has no mailbox"), "{found:#?}");
+    let whole = copied(&at_rest(&server.url()).await, &at_rest(&other.url()).await).await.unwrap();
+    assert_eq!(whole.counts.mailboxes, 3);
+    assert_eq!(faults(&other).await, []);
+}
