@@ -156,6 +156,15 @@ fn long_renewal() -> JobProgress {
     }
 }
 
+impl Fake {
+    fn reach_store(&self) -> Result<(), OperationError> {
+        if self.store_is_away {
+            return Err(OperationError::Store("disk `/secret/place` is gone".into()));
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Operations for Fake {
     fn on_behalf_of(&self, _: &str) -> Arc<dyn Operations> {
@@ -167,9 +176,7 @@ impl Operations for Fake {
     }
 
     async fn companies(&self) -> Result<Vec<CompanySummary>, OperationError> {
-        if self.store_is_away {
-            return Err(OperationError::Store("disk `/secret/place` is gone".into()));
-        }
+        self.reach_store()?;
         Ok(vec![CompanySummary { id: acme(), name: "Acme AB".into(), users: 2, revision: 7 }])
     }
 
@@ -197,6 +204,7 @@ impl Operations for Fake {
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<ApplyReport, OperationError> {
+        self.reach_store()?;
         let parsed = Company::parse(&request.file, &request.text)
             .map_err(|findings| OperationError::FileRefused(findings.findings))?;
         let changes = diff(None, &parsed.company).iter().map(ToString::to_string).collect();

@@ -70,7 +70,7 @@ pub enum OperationError {
         /// What stands in the way.
         reason: String,
     },
-    /// The store does not answer; nothing was changed.
+    /// The store does not answer; of what was to be changed nobody knows whether it was.
     #[error("the store does not answer")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Anything else: an error of ours.

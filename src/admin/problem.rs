@@ -132,6 +132,28 @@ impl Problem {
     }
 }
 
+/// What a request may have done by the time it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It only looks.
+    None,
+    /// It changes something: where the store's answer is lost, nobody knows whether it did.
+    Change,
+}
+
+impl Effect {
+    /// The next step where the store does not answer. A step of several may have been done before, so that not even a
+    /// store that refused the last call is a sign of nothing.
+    fn without_store(self) -> &'static str {
+        match self {
+            Self::None => "nothing was changed: see what `narvaro check` says of the store, then try again",
+            Self::Change => {
+                "it may have been done or not: see what `narvaro check` says of the store; once it answers, `narvaro audit` tells what was done, and `narvaro export` what is live of a company; doing it again does no harm"
+            }
+        }
+    }
+}
+
 /// A problem on its way out. The outermost layer writes it, since only that knows the request's id.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
@@ -175,9 +197,10 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl From<OperationError> for Refusal {
-    fn from(error: OperationError) -> Self {
-        let problem = Box::new(Problem::of(&error));
+impl Refusal {
+    /// Says no to a request of that `effect`.
+    pub(super) fn of(error: OperationError, effect: Effect) -> Self {
+        let problem = Box::new(Problem::of(&error, effect));
         let ours = matches!(error, OperationError::Store(_) | OperationError::Internal(_));
         Self { problem, fault: ours.then(|| Arc::new(error)) }
     }
@@ -185,7 +208,7 @@ impl From<OperationError> for Refusal {
 
 impl Problem {
     /// What of an error leaves the service. The causes of failures of ours stay in the log.
-    fn of(error: &OperationError) -> Self {
+    fn of(error: &OperationError, effect: Effect) -> Self {
         let detail = error.to_string();
         match error {
             OperationError::NoSuchCompany(_) => {
@@ -247,7 +270,7 @@ impl Problem {
                 "The store does not answer",
                 detail,
             )
-            .remedy("nothing was changed: see what `narvaro check` says of the store, then try again"),
+            .remedy(effect.without_store()),
             OperationError::Internal(_) => {
                 Self::new("internal", StatusCode::INTERNAL_SERVER_ERROR, "The service failed", detail)
                     .remedy("look for the request id in the service's log")

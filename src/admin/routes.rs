@@ -23,7 +23,7 @@ use super::{
     openapi::Described,
     operations::{OperationError, Operations},
     page::PageRequest,
-    problem::Refusal,
+    problem::{Effect, Refusal},
     request::{Input, Parameters},
     types::{
         ApplyRequest, ExplainRequest, JobId, RemoveRequest, RenewRequest, Scope, SyncRequest, TryRequest,
@@ -299,7 +299,7 @@ where
 {
     let handler = on(MethodFilter::GET, move |For(service): For, Parameters(address): Parameters<A>| {
         let asked = answer(service, address);
-        async move { reply(asked.await) }
+        async move { reply(asked.await, Effect::None) }
     });
     Route {
         method: Method::GET,
@@ -322,11 +322,13 @@ where
     F: Fn(Service, A, B) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<T, OperationError>> + Send,
 {
+    // What everybody may do who may look, changes nothing.
+    let effect = if role == Role::Read { Effect::None } else { Effect::Change };
     let handler = on(
         MethodFilter::POST,
         move |For(service): For, Parameters(address): Parameters<A>, Input(body): Input<B>| {
             let asked = answer(service, address, body);
-            async move { reply(asked.await) }
+            async move { reply(asked.await, effect) }
         },
     );
     Route {
@@ -341,10 +343,10 @@ where
     }
 }
 
-fn reply<T: Serialize>(result: Result<T, OperationError>) -> Response {
+fn reply<T: Serialize>(result: Result<T, OperationError>, effect: Effect) -> Response {
     match result {
         Ok(answer) => Json(answer).into_response(),
-        Err(error) => Refusal::from(error).into_response(),
+        Err(error) => Refusal::of(error, effect).into_response(),
     }
 }
 

@@ -432,6 +432,20 @@ async fn the_cause_of_a_failure_of_ours_stays_inside() {
 }
 
 #[tokio::test]
+async fn only_what_looks_is_said_to_have_changed_nothing_where_the_store_does_not_answer() {
+    let running = Running::start(Fake { store_is_away: true, ..Fake::default() }).await;
+    let address = |path: &str| format!("{}/admin/v1/{path}", running.url);
+    let body = ApplyRequest { text: "id = 'a'\nname = 'A'".into(), file: "a.toml".into(), dry_run: false };
+    let looks = client().get(address("companies")).bearer_auth(TOKEN);
+    let changes = client().post(address("companies/apply")).bearer_auth(TOKEN).json(&body);
+    for (request, remedy) in [(looks, "nothing was changed: "), (changes, "it may have been done or not: ")] {
+        let (status, _, document) = answer(request).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(document["remedy"].as_str().unwrap().starts_with(remedy), "{document}");
+    }
+}
+
+#[tokio::test]
 async fn health_needs_no_token_and_tells_alive_from_ready() {
     for (fake, ready) in [(Fake::default(), 200), (Fake { store_is_away: true, ..Fake::default() }, 503)] {
         let running = Running::start(fake).await;

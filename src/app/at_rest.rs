@@ -15,7 +15,7 @@ use crate::{
     model::{CompanyId, Extension, MailboxId},
     queue::StoreError,
     store::{
-        CopyError, Stage,
+        self, CopyError, Stage,
         embedded::{Files, OpenError},
         portable::{self, Fault, Portable, StoredJob, StoredMailbox, Summary},
         redis::{self, LinkSettings},
@@ -88,11 +88,37 @@ pub async fn copy_at_rest(
     to: &dyn Portable,
     told: &mut dyn FnMut(Stage),
 ) -> Result<Summary, CopyError> {
-    crate::store::copy(from, to, now(), told).await
+    store::copy(from, to, now(), told).await
 }
 
 fn now() -> Timestamp {
     SystemClock.now()
+}
+
+/// Looks whether a store can be copied from, and finds what in it does not fit together, before anything is written anywhere. `told` hears
+/// how many mailboxes it has looked at.
+///
+/// # Errors
+/// [`CopyError`]: it is in use, a half copy, or empty.
+pub async fn survey_at_rest(from: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<Vec<Fault>, CopyError> {
+    let mut check = Check::default();
+    match from.obstacles().await {
+        Ok(faults) => check.faults = faults,
+        Err(error) => check.unreadable(&error),
+    }
+    if !check.faults.is_empty() {
+        // What is in the way of reading would be told as a store that cannot be reached.
+        return Ok(check.faults);
+    }
+    store::ensure_whole(from).await?;
+    if let Err(error) = check.look(from, told).await {
+        check.unreadable(&error);
+    }
+    // Where something is wrong, what is missing was perhaps lost, and is no sign of another store.
+    if check.faults.is_empty() {
+        store::ensure_filled(from).await?;
+    }
+    Ok(check.faults)
 }
 
 /// What a look at a whole store has found.
@@ -101,25 +127,18 @@ pub struct Checked {
     pub summary: Option<Summary>,
     /// What does not fit together.
     pub faults: Vec<Fault>,
+    /// Whether nothing at all is in it.
+    pub is_empty: bool,
 }
 
 /// Reads all that is in a store, and finds what does not fit together. `told` hears how many mailboxes it has read.
 pub async fn check_at_rest(store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Checked {
     let mut check = Check::default();
     match check.all(store, told).await {
-        Ok(summary) => Checked { summary: Some(summary), faults: check.faults },
+        Ok((summary, is_empty)) => Checked { summary: Some(summary), faults: check.faults, is_empty },
         Err(error) => {
-            let remedy = if check.faults.is_empty() {
-                "see that the store can be reached, and check again; report it if it stays"
-            } else {
-                "mend what else is named, and check again"
-            };
-            check.fault(
-                "the store".to_owned(),
-                format!("it cannot be read to its end: {}", Chain(&error)),
-                remedy,
-            );
-            Checked { summary: None, faults: check.faults }
+            check.unreadable(&error);
+            Checked { summary: None, faults: check.faults, is_empty: false }
         }
     }
 }
@@ -144,10 +163,24 @@ struct Known {
 
 impl Check {
     fn fault(&mut self, place: String, said: String, remedy: impl Into<String>) {
-        self.faults.push(Fault { place, said, remedy: remedy.into() });
+        self.faults.push(Fault::new(place, said, remedy));
     }
 
-    async fn all(&mut self, store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<Summary, StoreError> {
+    fn unreadable(&mut self, error: &StoreError) {
+        let remedy = if self.faults.is_empty() {
+            "see that the store can be reached, and check again; report it if it stays"
+        } else {
+            "mend what else is named, and check again"
+        };
+        self.fault("the store".to_owned(), format!("it cannot be read to its end: {}", Chain(error)), remedy);
+    }
+
+    /// Finds what does not fit, and sums up; whether nothing is in it, too.
+    async fn all(
+        &mut self,
+        store: &dyn Portable,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<(Summary, bool), StoreError> {
         self.faults.extend(store.obstacles().await?);
         if store.is_incomplete().await? {
             self.fault(
@@ -155,8 +188,15 @@ impl Check {
                 "a copy into it was begun and not finished".to_owned(),
                 "copy again, to the end: `narvaro store copy` begins anew",
             );
-            return portable::sum_up(store, told).await;
+            return Ok((portable::sum_up(store, told).await?, false));
         }
+        self.look(store, &mut |_| {}).await?;
+        let is_empty = self.faults.is_empty() && portable::is_empty(store).await?;
+        Ok((portable::sum_up(store, told).await?, is_empty))
+    }
+
+    /// Finds what does not fit; `told` hears how many mailboxes it has looked at.
+    async fn look(&mut self, store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
         self.faults.extend(store.faults().await?);
         for company in store.companies().await? {
             self.company(&company);
@@ -167,12 +207,13 @@ impl Check {
             let Some(last) = mailboxes.last() else { break };
             after = Some(last.record.id);
             mailboxes.iter().for_each(|mailbox| self.mailbox(mailbox));
+            told(self.mailboxes.len() as u64);
         }
         self.users_without_mailbox();
         for job in store.jobs().await? {
             self.job(&job);
         }
-        portable::sum_up(store, told).await
+        Ok(())
     }
 
     fn company(&mut self, record: &CompanyRecord) {

@@ -41,7 +41,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-pub use at_rest::{AtRestError, Checked, Place, check_at_rest, copy_at_rest, create_at_rest, open_at_rest};
+pub use at_rest::{
+    AtRestError, Checked, Place, check_at_rest, copy_at_rest, create_at_rest, open_at_rest, survey_at_rest,
+};
 pub use tasks::Tasks;
 
 use self::{

@@ -24,6 +24,19 @@ const MOST_BYTES: u64 = 256 * 1024 * 1024;
 const MOST_ASKED: u32 = 240;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What an order without an answer may have done.
+const LOST: &str =
+    "it may have been done or not: once the service answers, `narvaro audit` tells what was done";
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Changes nothing.
+    Question,
+    /// May change something, as soon as it is sent.
+    Order,
+}
+
 /// What came of asking.
 enum Heard<T> {
     /// Nobody answered.
@@ -90,7 +103,7 @@ impl Client {
             let texts = parameters.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
             address.query_pairs_mut().extend_pairs(texts);
         }
-        self.ask(self.http.get(address)).await
+        self.ask(self.http.get(address), Sent::Question).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -98,7 +111,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.ask(self.http.post(self.address_of(path)?).json(body)).await
+        self.ask(self.http.post(self.address_of(path)?).json(body), Sent::Order).await
     }
 
     /// As [`get`](Self::get) without parameters, of something that goes on by itself: while the service is being
@@ -107,7 +120,7 @@ impl Client {
         let mut asked = 0;
         loop {
             asked += 1;
-            match self.hear(self.http.get(self.address_of(path)?)).await {
+            match self.hear(self.http.get(self.address_of(path)?), Sent::Question).await {
                 Heard::Nothing(failure) if asked == MOST_ASKED => return Err(failure),
                 Heard::Nothing(_) => tokio::time::sleep(PAUSE).await,
                 Heard::Answer(answer) => return answer,
@@ -120,17 +133,26 @@ impl Client {
         Url::parse(&address).map_err(|error| Failure::of(format!("`{address}` is no address"), &error))
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
-        match self.hear(request).await {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        sent: Sent,
+    ) -> Result<T, Failure> {
+        match self.hear(request, sent).await {
             Heard::Nothing(failure) => Err(failure),
             Heard::Answer(answer) => answer,
         }
     }
 
-    async fn hear<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Heard<T> {
+    async fn hear<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, sent: Sent) -> Heard<T> {
         let silent = |error: reqwest::Error| {
-            Failure::of(format!("the service does not answer at {}", self.address()), &error.without_url())
-                .hint("start it with `narvaro serve`, or name its address with `--url`")
+            let is_lost = sent == Sent::Order && !error.is_connect();
+            let failure = Failure::of(
+                format!("the service does not answer at {}", self.address()),
+                &error.without_url(),
+            )
+            .hint("start it with `narvaro serve`, or name its address with `--url`");
+            if is_lost { failure.hint(LOST) } else { failure }
         };
         let response = match request.bearer_auth(self.token.expose_secret()).send().await {
             Ok(response) => response,

@@ -35,6 +35,12 @@ impl Failure {
         Self { causes, ..Self::new(error) }
     }
 
+    /// Adds a cause.
+    pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// Adds a next step.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -13,13 +13,16 @@ use serde_json::json;
 
 use super::{Ended, Failure, Options, Streams};
 use crate::{
-    app::{AtRestError, Checked, Place, check_at_rest, copy_at_rest, create_at_rest, open_at_rest},
+    app::{
+        AtRestError, Checked, Place, check_at_rest, copy_at_rest, create_at_rest, open_at_rest,
+        survey_at_rest,
+    },
     config::{Config, Environment, StoreUrl},
     counted::counted,
     store::{
         CopyError, Stage,
         embedded::OpenError,
-        portable::{Portable, Summary},
+        portable::{Fault, InCopy, Portable, Summary},
     },
 };
 
@@ -29,6 +32,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// What to do about a service that uses the store.
 const STOP: &str =
     "stop every service that uses it, and try again; one that was killed is taken for gone after 15 s";
+
+/// Faults that a refused copy names.
+const NAMED: usize = 3;
 
 /// What lies beside an embedded store and is not in it: its name, and what is lost without it.
 const BESIDE: [(&str, &str); 3] = [
@@ -45,7 +51,8 @@ pub(super) enum Store {
     /// Copy everything into an empty store and compare; the service is stopped meanwhile.
     ///
     /// The store that is copied from is only read. A copy that was interrupted is begun anew by the same command;
-    /// until one has come to its end, no service starts on it.
+    /// until one has come to its end, no service starts on it. A store in which something does not fit together is not
+    /// copied, unless that is asked for.
     Copy(Copy),
     /// Read everything and name what does not fit together; the service is stopped meanwhile.
     Check {
@@ -66,6 +73,11 @@ pub(super) struct Copy {
     /// The store to fill, likewise: nothing may be in it.
     #[arg(long, value_name = "STORE", value_parser = named)]
     to: Named,
+    /// Copy a store in which something does not fit together too: what is whole of it.
+    ///
+    /// `narvaro store check` names what does not fit. Some of it is made anew in the copy, and some left behind.
+    #[arg(long)]
+    with_faults: bool,
 }
 
 /// A store, or the environment variable in which it stands.
@@ -130,7 +142,7 @@ impl Store {
                     Some(store) => store.url(environment)?,
                     None => Config::load(options.config.as_deref(), environment)?.store.url,
                 };
-                check(&place_of(&url, options, environment)?, options.json, streams).await
+                check(&place_of(&url, options, environment)?, &url, options.json, streams).await
             }
         }
     }
@@ -151,6 +163,11 @@ impl Copy {
         let from = place_of(&from_url, options, environment)?;
         let to = place_of(&to_url, options, environment)?;
         let from = open_at_rest(&from).await.map_err(|error| not_opened(&error))?;
+        // Before the other one is opened, which may make it.
+        let faults = survey(&*from, &from_url, streams).await?;
+        if !faults.is_empty() && !self.with_faults {
+            return Err(faulty(&from.name(), &faults));
+        }
         let to = create_at_rest(&to).await.map_err(|error| not_opened(&error))?;
         let json = options.json;
         if !json && to.is_incomplete().await.unwrap_or_default() {
@@ -159,7 +176,8 @@ impl Copy {
         let mut progress = Progress::new();
         let copied = copy_at_rest(&*from, &*to, &mut |stage| progress.tell(&say(stage), streams)).await;
         progress.end();
-        let summary = copied.map_err(|error| not_copied(&error))?;
+        let summary = copied.map_err(|error| not_copied(&error, &from_url))?;
+        let tally = Tally::of(&faults);
         let keys = take_along(&from_url, &to_url);
         if json {
             streams.json(&json!({
@@ -167,10 +185,13 @@ impl Copy {
                 "to": to.name(),
                 "counts": summary.counts,
                 "digest": summary.digest.to_string(),
+                "left_behind": tally.left_behind,
+                "made_anew": tally.made_anew,
+                "copied_with_faults": tally.as_it_is,
                 "keys": keys.iter().map(Key::json).collect::<Vec<_>>(),
             }))?;
         } else {
-            streams.data(&told(&*from, &*to, &summary, &keys));
+            streams.data(&told(&*from, &*to, &summary, &tally, &keys));
         }
         let all_there = keys.iter().all(|key| !matches!(key.fate, Fate::Failed(_)));
         Ok(if all_there { Ended::Done } else { Ended::FoundTrouble })
@@ -195,12 +216,86 @@ fn say(stage: Stage) -> String {
     }
 }
 
-fn told(from: &dyn Portable, to: &dyn Portable, summary: &Summary, keys: &[Key]) -> String {
+/// What a copy does about what does not fit: how many things.
+#[derive(Default)]
+struct Tally {
+    left_behind: u64,
+    made_anew: u64,
+    as_it_is: u64,
+}
+
+impl Tally {
+    fn of(faults: &[Fault]) -> Self {
+        let mut tally = Self::default();
+        for fault in faults {
+            *match fault.in_copy {
+                InCopy::LeftBehind => &mut tally.left_behind,
+                InCopy::MadeAnew => &mut tally.made_anew,
+                InCopy::AsItIs => &mut tally.as_it_is,
+            } += fault.things;
+        }
+        tally
+    }
+
+    fn all(&self) -> u64 {
+        self.left_behind + self.made_anew + self.as_it_is
+    }
+
+    /// `2 left behind, 1 copied as it is`
+    fn sentence(&self) -> String {
+        let parts = [
+            (self.left_behind, "left behind"),
+            (self.made_anew, "made anew"),
+            (self.as_it_is, "copied with what is wrong"),
+        ];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        parts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Finds what does not fit in a store that is to be copied.
+async fn survey(
+    from: &dyn Portable,
+    url: &StoreUrl,
+    streams: &mut Streams<'_>,
+) -> Result<Vec<Fault>, Failure> {
+    let mut progress = Progress::new();
+    let surveyed = survey_at_rest(from, &mut |mailboxes| {
+        progress.tell(&format!("{} looked at", counted(mailboxes, "mailbox", "mailboxes")), streams);
+    })
+    .await;
+    progress.end();
+    surveyed.map_err(|error| not_copied(&error, url))
+}
+
+fn faulty(name: &str, faults: &[Fault]) -> Failure {
+    let tally = Tally::of(faults);
+    let told = faults.iter().take(NAMED);
+    let more = tally.all() - told.clone().map(|fault| fault.things).sum::<u64>();
+    let things = counted(tally.all(), "thing does not fit", "things do not fit");
+    let mut failure = Failure::new("the store was not copied")
+        .because(format!("`{name}` does not hold together: {things}; nothing was written"));
+    for fault in told {
+        failure = failure.because(format!("{}: {}", fault.place, fault.said));
+    }
+    if more > 0 {
+        failure = failure.because(format!("{more} more"));
+    }
+    failure
+        .hint(format!("`narvaro store check {name}` names each with its remedy; mend it, and copy then"))
+        .hint(format!("`--with-faults` copies all the same: of those, {}", tally.sentence()))
+}
+
+fn told(from: &dyn Portable, to: &dyn Portable, summary: &Summary, tally: &Tally, keys: &[Key]) -> String {
     let (from, to) = (from.name(), to.name());
     let mut lines = vec![
         format!("Copied {} into `{to}`, read back and equal.", summary.counts),
         format!("digest {}", summary.digest),
     ];
+    if tally.all() > 0 {
+        let things = counted(tally.all(), "thing that did", "things that did");
+        lines.push(format!("Of {things} not fit in `{from}`: {}.", tally.sentence()));
+    }
     lines.extend(keys.iter().map(Key::line));
     lines.push(format!(
         "Set `store.url = \"{to}\"` and start the service. Start none on `{from}` again: both would steer the same phones."
@@ -307,11 +402,20 @@ fn not_opened(error: &AtRestError) -> Failure {
     }
 }
 
-fn not_copied(error: &CopyError) -> Failure {
+/// Where to look that has named an empty store.
+fn pointer(url: &StoreUrl) -> &'static str {
+    match url {
+        StoreUrl::Embedded(_) => "see the path after `embedded:`",
+        StoreUrl::Redis(_) => "see the database number in the URL, and `store.prefix`",
+    }
+}
+
+fn not_copied(error: &CopyError, from: &StoreUrl) -> Failure {
     let failure = Failure::of("the store was not copied", error);
     match error {
         CopyError::InUse { .. } => failure.hint(STOP),
         CopyError::SourceIncomplete { .. } => failure.hint("copy from the store that it was copied from"),
+        CopyError::Nothing { .. } => failure.hint(pointer(from)),
         CopyError::TargetNotEmpty { .. } => {
             failure.hint("name a store with nothing in it; move this one away if it is not wanted")
         }
@@ -324,7 +428,12 @@ fn not_copied(error: &CopyError) -> Failure {
     }
 }
 
-async fn check(place: &Place, json: bool, streams: &mut Streams<'_>) -> Result<Ended, Failure> {
+async fn check(
+    place: &Place,
+    url: &StoreUrl,
+    json: bool,
+    streams: &mut Streams<'_>,
+) -> Result<Ended, Failure> {
     let store = open_at_rest(place).await.map_err(|error| not_opened(&error))?;
     if let Some(by) = store.in_use().await.ok().flatten() {
         return Err(Failure::new(format!("`{}` is in use: {by}", store.name())).hint(STOP));
@@ -341,14 +450,18 @@ async fn check(place: &Place, json: bool, streams: &mut Streams<'_>) -> Result<E
             "counts": checked.summary.map(|summary| summary.counts),
             "digest": checked.summary.map(|summary| summary.digest.to_string()),
             "faults": checked.faults,
+            "empty": checked.is_empty,
         }))?;
     } else {
-        streams.data(&found(&store.name(), &checked));
+        streams.data(&found(&store.name(), &checked, url));
     }
     Ok(if checked.faults.is_empty() { Ended::Done } else { Ended::FoundTrouble })
 }
 
-fn found(name: &str, checked: &Checked) -> String {
+fn found(name: &str, checked: &Checked, url: &StoreUrl) -> String {
+    if checked.is_empty {
+        return format!("There is nothing at `{name}`. If that is not expected, {}.", pointer(url));
+    }
     let mut lines = Vec::new();
     for fault in &checked.faults {
         lines.push(format!("FAIL  {}: {}", fault.place, fault.said));

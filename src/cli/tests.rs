@@ -510,6 +510,38 @@ async fn check_works_without_a_service() {
 }
 
 #[tokio::test]
+async fn an_order_whose_answer_is_lost_is_not_said_to_have_changed_nothing() {
+    let desk = Desk::new().await;
+    let [token, file] = [
+        desk.path("admin.token").display().to_string(),
+        desk.write("acme.toml", "id = 'acme'\nname = 'Acme AB'\n"),
+    ];
+    // Somebody who hangs up on each caller.
+    let rude = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", rude.local_addr().unwrap());
+    let hangs_up = async { while rude.accept().await.is_ok() {} };
+    let of = async |url: &str, command: &[&str]| {
+        let line = [&["narvaro", "--url", url, "--token-file", token.as_str()], command].concat();
+        raw(&line).await.err
+    };
+    let asked = async {
+        for (url, command, lost) in [
+            (url.as_str(), &["apply", file.as_str()][..], true),
+            (url.as_str(), &["status"], false),
+            ("http://127.0.0.1:1", &["apply", file.as_str()], false),
+        ] {
+            let said = of(url, command).await;
+            assert!(said.starts_with("error: the service does not answer at "), "{said}");
+            assert_eq!(said.contains("hint: it may have been done or not: "), lost, "{command:?}: {said}");
+        }
+    };
+    tokio::select! {
+        () = hangs_up => panic!("nobody can call any more"),
+        () = asked => {}
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_answer_is_told_with_the_next_step() {
     let desk = Desk::new().await;
     let token = desk.path("admin.token").display().to_string();
@@ -719,6 +751,51 @@ error: the store was not copied
 hint: name a store with nothing in it; move this one away if it is not wanted
 ";
     assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_hold_together_is_copied_only_where_that_is_asked_for() {
+    let desk = Desk::new().await;
+    let from = desk.store("a.db");
+    let to = format!("embedded:{}", desk.path("b.db").display());
+    let file = rusqlite::Connection::open(desk.path("a.db")).unwrap();
+    file.execute_batch("UPDATE mailbox SET retired = 1; UPDATE company SET standing = x'00'").unwrap();
+    drop(file);
+    let said = desk.run(&["store", "copy", "--from", &from, "--to", &to]).await;
+    let told = "\
+error: the store was not copied
+  caused by: `embedded:DIR/a.db` does not hold together: 2 things do not fit; nothing was written
+  caused by: company acme: what is known of its consent cannot be read: expected value at line 1 column 1
+  caused by: mailbox 1 (company acme, extension 201): it is being given up, and the company has the user
+
+hint: `narvaro store check embedded:DIR/a.db` names each with its remedy; mend it, and copy then
+hint: `--with-faults` copies all the same: of those, 2 copied with what is wrong
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+    assert!(!desk.path("b.db").exists(), "nothing is written");
+    let out = desk.data(&["store", "copy", "--with-faults", "--from", &from, "--to", &to]).await;
+    assert!(out.starts_with("Copied 1 company, 1 mailbox, "), "{out}");
+    let told = "\nOf 2 things that did not fit in `embedded:DIR/a.db`: 2 copied with what is wrong.\n";
+    assert!(out.contains(told), "{out}");
+}
+
+#[tokio::test]
+async fn a_store_with_nothing_in_it_is_not_copied_and_a_check_says_that_it_is_empty() {
+    let desk = Desk::new().await;
+    drop(Files::create(&desk.path("empty.db")).unwrap());
+    let from = format!("embedded:{}", desk.path("empty.db").display());
+    let to = format!("embedded:{}", desk.path("b.db").display());
+    let said = desk.run(&["store", "copy", "--from", &from, "--to", &to]).await;
+    let told = "\
+error: the store was not copied
+  caused by: there is nothing at `embedded:DIR/empty.db`
+
+hint: see the path after `embedded:`
+";
+    assert_eq!((said.out.as_str(), said.err.as_str(), said.code), ("", told, 1));
+    assert!(!desk.path("b.db").exists(), "nothing is made for it");
+    let told = "There is nothing at `embedded:DIR/empty.db`. If that is not expected, see the path after `embedded:`.\n";
+    assert!(desk.data(&["store", "check", &from]).await.ends_with(told));
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ pub trait Records: Send + Sync + 'static {
     /// ([`Retired`](crate::queue::Reason::Retired)) too. All of it or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing has changed.
+    /// [`StoreError::Unavailable`]: nothing has changed, or all of it and the answer was lost.
     async fn apply(
         &self,
         company: &CompanyId,
@@ -111,7 +111,7 @@ pub trait Records: Send + Sync + 'static {
     /// As [`apply`](Self::apply), and writes down in the same step who did it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing has changed.
+    /// [`StoreError::Unavailable`]: nothing has changed, or all of it and the answer was lost.
     async fn apply_noted(
         &self,
         company: &CompanyId,
@@ -124,7 +124,7 @@ pub trait Records: Send + Sync + 'static {
     /// ([`Consent`](crate::queue::Reason::Consent)), in one step. Returns the company's revision by now.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing has changed.
+    /// [`StoreError::Unavailable`]: nothing has changed, or all of it and the answer was lost.
     async fn set_standing(&self, company: &CompanyId, standing: Vec<u8>) -> Result<u64, StoreError> {
         self.set_standing_noted(company, standing, None).await
     }
@@ -132,7 +132,7 @@ pub trait Records: Send + Sync + 'static {
     /// As [`set_standing`](Self::set_standing), and writes down in the same step through whom it became known.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing has changed.
+    /// [`StoreError::Unavailable`]: nothing has changed, or all of it and the answer was lost.
     async fn set_standing_noted(
         &self,
         company: &CompanyId,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::portable::{BeginError, Piece, Portable, Reading, SpentTicket, Sum, Summary, sum_up};
+use super::portable::{BeginError, Piece, Portable, Reading, SpentTicket, Sum, Summary, is_empty, sum_up};
 use crate::{counted::counted, queue::StoreError};
 
 /// Tickets that run out within this time after the copy are not looked for in it: a store may let go of them meanwhile.
@@ -36,6 +36,12 @@ pub enum CopyError {
     /// A copy into the source was never finished.
     #[error("`{store}` is not whole: a copy into it was begun and not finished")]
     SourceIncomplete {
+        /// The source.
+        store: String,
+    },
+    /// The source has nothing in it: another one was meant.
+    #[error("there is nothing at `{store}`")]
+    Nothing {
         /// The source.
         store: String,
     },
@@ -82,11 +88,8 @@ pub async fn copy(
     now: Timestamp,
     told: &mut dyn FnMut(Stage),
 ) -> Result<Summary, CopyError> {
-    idle(from).await?;
+    ensure_whole(from).await?;
     idle(to).await?;
-    if from.is_incomplete().await.map_err(failed(from, "read"))? {
-        return Err(CopyError::SourceIncomplete { store: from.name() });
-    }
     let numbers = from.numbers().await.map_err(failed(from, "read"))?;
     to.begin(&numbers).await.map_err(|error| match error {
         BeginError::NotEmpty { has } => CopyError::TargetNotEmpty { store: to.name(), has },
@@ -106,6 +109,29 @@ pub async fn copy(
     idle(to).await?;
     to.complete().await.map_err(failed(to, "written"))?;
     Ok(copied.summary)
+}
+
+/// Nobody works on it, and it is no half copy.
+///
+/// # Errors
+/// [`CopyError`], where it is not so.
+pub async fn ensure_whole(from: &dyn Portable) -> Result<(), CopyError> {
+    idle(from).await?;
+    match from.is_incomplete().await.map_err(failed(from, "read"))? {
+        true => Err(CopyError::SourceIncomplete { store: from.name() }),
+        false => Ok(()),
+    }
+}
+
+/// Something is in it.
+///
+/// # Errors
+/// [`CopyError`], where nothing is.
+pub async fn ensure_filled(from: &dyn Portable) -> Result<(), CopyError> {
+    match is_empty(from).await.map_err(failed(from, "read"))? {
+        true => Err(CopyError::Nothing { store: from.name() }),
+        false => Ok(()),
+    }
 }
 
 struct Copied {

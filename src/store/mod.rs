@@ -9,7 +9,7 @@ pub mod embedded;
 pub mod portable;
 pub mod redis;
 
-pub use copy::{CopyError, Stage, copy};
+pub use copy::{CopyError, Stage, copy, ensure_filled, ensure_whole};
 
 use crate::{
     company::{records::Records, trail::Trail},

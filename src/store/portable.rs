@@ -115,6 +115,31 @@ pub struct Fault {
     pub said: String,
     /// What to do about it.
     pub remedy: String,
+    /// What a copy does about it.
+    #[serde(skip)]
+    pub in_copy: InCopy,
+    /// Of how many things this is said: more than one, where there are very many alike.
+    #[serde(skip)]
+    pub things: u64,
+}
+
+impl Fault {
+    /// One thing, that a copy takes along as it is.
+    pub fn new(place: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (place, said, remedy) = (place.into(), said.into(), remedy.into());
+        Self { place, said, remedy, in_copy: InCopy::AsItIs, things: 1 }
+    }
+}
+
+/// What becomes in a copy of something that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InCopy {
+    /// It is copied with what is wrong with it.
+    AsItIs,
+    /// It is written anew from what is whole, and fits.
+    MadeAnew,
+    /// It is not in the copy.
+    LeftBehind,
 }
 
 /// Why a store cannot be copied into.
@@ -282,6 +307,18 @@ pub async fn sum_up(store: &dyn Portable, told: &mut dyn FnMut(u64)) -> Result<S
         told(sum.counts.mailboxes);
     }
     Ok(sum.done())
+}
+
+/// Whether there is nothing at all in a store.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub async fn is_empty(store: &dyn Portable) -> Result<bool, StoreError> {
+    Ok(store.mailboxes_after(None, 1).await?.is_empty()
+        && store.companies().await?.is_empty()
+        && store.trail_after(None, 1).await?.is_empty()
+        && store.jobs().await?.is_empty()
+        && store.tickets().await?.is_empty())
 }
 
 /// Reads a store from its beginning to its end, a piece at a time.

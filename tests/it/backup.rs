@@ -13,7 +13,8 @@ impl World {
     }
 
     /// Exit code and words of a command line against the running service.
-    async fn narvaro(&self, arguments: &[&str]) -> (u8, String) {
+    /// What a command line says to this service, both streams together, and its exit code.
+    pub(crate) async fn narvaro(&self, arguments: &[&str]) -> (u8, String) {
         let url = format!("http://{}", self.app().private());
         let token = self.path_of("admin.token").display().to_string();
         let line = [&["narvaro", "--url", &url, "--token-file", &token], arguments].concat();

@@ -7,7 +7,7 @@ use narvaro::{admin::SyncRequest, clock::ManualClock};
 use narvaro_sim::{EventSpec, Fault, FaultKind, PbxPresence};
 use serde_json::json;
 
-use crate::world::{ANNA, LIMIT, World, at};
+use crate::world::{ANNA, LIMIT, Pbx, World, at};
 
 /// How long an edge is held after its instant: `pbx.timeout_secs`, and 20 s.
 const HOLD_AHEAD: SignedDuration = SignedDuration::from_secs(30);
@@ -315,5 +315,35 @@ async fn who_cannot_write_to_a_redis_that_is_full_is_not_ready_and_says_so() {
     world.fill_redis(false);
     assert!(world.operations().ready().await.is_ok(), "it is asked again at once");
     comes_back(&world).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_change_that_redis_did_not_answer_is_not_said_to_have_changed_nothing_and_can_be_repeated() {
+    let world = World::on_redis().await;
+    let path = world.folder.path().join("acme.toml");
+    let changed = world.company(Pbx::Http, "").replace("\"acme AB\"", "\"Changed AB\"");
+    assert!(changed.contains("Changed"), "{changed}");
+    std::fs::write(&path, changed).unwrap();
+    let [file, backup] =
+        [path.display().to_string(), world.folder.path().join("b.json").display().to_string()];
+    assert_eq!(world.narvaro(&["backup", &backup]).await.0, 0);
+    world.spoil_store(true);
+    for (command, hint) in [
+        (["apply", &file], "hint: it may have been done or not: "),
+        (["restore", &backup], "hint: it may have been done or not: "),
+        (["backup", "-"], "hint: nothing was changed: "),
+    ] {
+        let (code, said) = world.narvaro(&command).await;
+        assert_eq!(code, 1, "{command:?}: {said}");
+        assert!(said.contains("error: the store does not answer\n") && said.contains(hint), "{said}");
+    }
+    comes_back(&world).await;
+    for _ in 0..2 {
+        let (code, said) = world.narvaro(&["apply", &file]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    let (_, said) = world.narvaro(&["export", "acme"]).await;
+    assert!(said.contains("Changed AB"), "{said}");
     world.end().await;
 }

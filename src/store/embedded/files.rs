@@ -368,13 +368,11 @@ impl Portable for Files {
             Ok(faults)
         })?;
         if let Err(error) = not_worked_off(&self.path) {
-            faults.push(Fault {
-                place: "the log of marks".to_owned(),
-                said: format!("it cannot be read: {error}"),
-                remedy:
-                    "mend the file's rights, or move it away: every start asks each calendar what has changed"
-                        .to_owned(),
-            });
+            faults.push(Fault::new(
+                "the log of marks",
+                format!("it cannot be read: {error}"),
+                "mend the file's rights, or move it away: every start asks each calendar what has changed",
+            ));
         }
         Ok(faults)
     }
@@ -431,11 +429,12 @@ fn damage(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
     let said: Vec<String> =
         statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<_>>()?;
     let told = said.into_iter().filter(|said| said != "ok");
-    let fault = |said| Fault {
-        place: "the database".to_owned(),
-        said,
-        remedy: "go back to the newest copy of the files that is whole; what has changed since is read anew"
-            .to_owned(),
+    let fault = |said: String| {
+        Fault::new(
+            "the database",
+            said,
+            "go back to the newest copy of the files that is whole; what has changed since is read anew",
+        )
     };
     Ok(told.map(fault).collect())
 }
@@ -444,9 +443,8 @@ fn damage(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
 fn misspelt(connection: &Connection) -> rusqlite::Result<Vec<Fault>> {
     let mut faults = Vec::new();
     let mut note = |place: String, said: String| {
-        let remedy =
-            "go back to a copy of the files from before; no version of the service writes this".to_owned();
-        faults.push(Fault { place, said, remedy });
+        let remedy = "go back to a copy of the files from before; no version of the service writes this";
+        faults.push(Fault::new(place, said, remedy));
     };
     let mut companies = connection.prepare("SELECT id FROM company")?;
     for id in companies.query_map([], |row| row.get::<_, String>(0))? {

@@ -13,7 +13,7 @@ use crate::{
     company::{records::MailboxRecord, trail::JobRecord},
     model::MailboxId,
     queue::StoreError,
-    store::portable::{Fault, Numbers},
+    store::portable::{Fault, InCopy, Numbers},
 };
 
 /// Members of a set in one answer.
@@ -22,9 +22,30 @@ const MEMBERS: usize = 1_000;
 /// Most faults of one kind that are told one by one.
 const MOST_TOLD: usize = 20;
 
+/// What to do about something, and what a copy does.
+#[derive(Clone, Copy)]
+struct Cure {
+    remedy: &'static str,
+    in_copy: InCopy,
+}
+
 /// What a copy makes anew.
-const COPY: &str =
-    "`narvaro store copy` it into an empty store, and use that: this is made anew there from what is whole";
+const ANEW: Cure = Cure {
+    remedy: "`narvaro store copy --with-faults` it into an empty store, and use that: this is made anew there from what is whole",
+    in_copy: InCopy::MadeAnew,
+};
+
+/// What nothing misses that is not in a copy.
+const LEFT: Cure = Cure {
+    remedy: "`narvaro store copy --with-faults` it into an empty store, and use that: this is left behind, and nothing misses it",
+    in_copy: InCopy::LeftBehind,
+};
+
+/// A mailbox that no company knows. An apply of the same file would find nothing to change.
+const LOST: Cure = Cure {
+    remedy: "put the newest copy of Redis's own files in its place; without one, take the user out of the company file, `narvaro apply` it, and put the user in again, who begins anew; a copy of the store leaves this mailbox behind, with its state and what was set by hand",
+    in_copy: InCopy::LeftBehind,
+};
 
 /// Keys that are looked at in one call: some 1 ms of Redis.
 const KEYS: usize = 1_000;
@@ -148,22 +169,20 @@ fn obstacles(store: &AtRest, found: BTreeMap<String, (String, String)>) -> Vec<F
     let more = found.len().saturating_sub(MOST_TOLD);
     let fault = |(name, (is, right)): (String, (String, String))| {
         let key = format!("{}{name}", store.prefix);
-        Fault {
-            place: format!("key `{key}`"),
-            said: format!("it is a {}, and has to be a {}", in_words(&is), in_words(&right)),
-            remedy: format!(
+        Fault::new(
+            format!("key `{key}`"),
+            format!("it is a {}, and has to be a {}", in_words(&is), in_words(&right)),
+            format!(
                 "find out what else writes to this Redis; `redis-cli -n {} del '{key}'`, and check again before a service starts: what is missing then is named",
                 store.database
             ),
-        }
+        )
     };
     let mut faults: Vec<Fault> = found.into_iter().take(MOST_TOLD).map(fault).collect();
     if more > 0 {
-        faults.push(Fault {
-            place: "keys".to_owned(),
-            said: format!("{more} more are of another type than they have to be"),
-            remedy: "mend the ones above, and check again: the next ones are named then".to_owned(),
-        });
+        let said = format!("{more} more are of another type than they have to be");
+        let remedy = "mend the ones above, and check again: the next ones are named then";
+        faults.push(Fault { things: more as u64, ..Fault::new("keys".to_owned(), said, remedy) });
     }
     faults
 }
@@ -200,17 +219,22 @@ pub(super) async fn find_faults(store: &AtRest) -> Result<Vec<Fault>, StoreError
 
 impl Search<'_> {
     fn fault(&mut self, place: impl Into<String>, said: impl Into<String>, remedy: &str) {
-        self.faults.push(Fault { place: place.into(), said: said.into(), remedy: remedy.to_owned() });
+        self.faults.push(Fault::new(place, said, remedy));
+    }
+
+    fn cured(&mut self, place: impl Into<String>, said: impl Into<String>, things: u64, cure: Cure) {
+        let Cure { remedy, in_copy } = cure;
+        self.faults.push(Fault { in_copy, things, ..Fault::new(place, said, remedy) });
     }
 
     /// Notes faults of one kind; of very many the last says how many more there are.
-    fn all(&mut self, found: Vec<(String, String)>, remedy: &str) {
+    fn all(&mut self, found: Vec<(String, String)>, cure: Cure) {
         let more = found.len().saturating_sub(MOST_TOLD);
         for (place, said) in found.into_iter().take(MOST_TOLD) {
-            self.fault(place, said, remedy);
+            self.cured(place, said, 1, cure);
         }
         if more > 0 {
-            self.fault("mailboxes", format!("{more} more are as the ones above"), remedy);
+            self.cured("mailboxes", format!("{more} more are as the ones above"), more as u64, cure);
         }
     }
 
@@ -252,11 +276,12 @@ impl Search<'_> {
         said: u64,
     ) -> Result<(), StoreError> {
         if said != roll.len() as u64 {
-            self.fault("the count of mailboxes", format!("it is {said}, and there are {}", roll.len()), COPY);
+            let said = format!("it is {said}, and there are {}", roll.len());
+            self.cured("the count of mailboxes", said, 1, ANEW);
         }
         if let Some(last) = roll.last().filter(|last| last.id.0 > numbers.mailbox) {
             let said = format!("it is {}, and there is a mailbox {}", numbers.mailbox, last.id);
-            self.fault("the last number of a mailbox", said, COPY);
+            self.cured("the last number of a mailbox", said, 1, ANEW);
         }
         let mut newest = Answer::list(self.store.run(&keys::TRAIL, Args::default().add(0).add(1)).await?)?;
         let newest = if newest.is_empty() { String::new() } else { newest.text()? };
@@ -352,8 +377,8 @@ impl Search<'_> {
                 ));
             }
         }
-        for found in [without_record, without_user, left, held] {
-            self.all(found, COPY);
+        for (found, cure) in [(without_record, ANEW), (without_user, LOST), (left, LEFT), (held, ANEW)] {
+            self.all(found, cure);
         }
     }
 
@@ -376,7 +401,7 @@ impl Search<'_> {
                 found.push((place(), "it is due, and waits nowhere".to_owned()));
             }
         }
-        self.all(found, COPY);
+        self.all(found, ANEW);
     }
 
     /// Members of sets that are not there, or do not say so.
@@ -397,7 +422,7 @@ impl Search<'_> {
                 found.push((format!("`{set}`"), said));
             }
         }
-        self.all(found, COPY);
+        self.all(found, ANEW);
     }
 
     fn says(&self, member: &str, set: &str) -> bool {
@@ -431,7 +456,7 @@ impl Search<'_> {
                 found.push((format!("`{heads}`"), said));
             }
         }
-        self.all(found, COPY);
+        self.all(found, ANEW);
         Ok(())
     }
 
@@ -440,11 +465,11 @@ impl Search<'_> {
         let there: HashSet<String> = there.into_iter().map(|job: JobRecord| job.id).collect();
         for (job, _) in self.members_of("jobs").await? {
             if !there.contains(&job) {
-                self.fault(
-                    format!("job {job}"),
-                    "it is known by name, and nothing of it is there",
-                    "start the renewal again; a copy of the store is without this one",
-                );
+                let cure = Cure {
+                    remedy: "start the renewal again; a copy of the store is without this one",
+                    in_copy: InCopy::LeftBehind,
+                };
+                self.cured(format!("job {job}"), "it is known by name, and nothing of it is there", 1, cure);
             }
         }
         Ok(())

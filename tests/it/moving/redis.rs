@@ -315,7 +315,7 @@ async fn each_thing_that_does_not_fit_in_redis_is_found_and_a_copy_mends_what_is
         let found = faults(&server).await;
         let named = found.iter().find(|fault| fault.place == place && fault.said.contains(said));
         assert!(named.is_some_and(|fault| !fault.remedy.is_empty()), "{planted:?}: {found:#?}");
-        if named.is_some_and(|fault| fault.remedy.contains("`narvaro store copy`")) {
+        if named.is_some_and(|fault| fault.remedy.contains("`narvaro store copy --with-faults` it")) {
             let other = RedisServer::start(PLAIN);
             copied(&at_rest(&server.url()).await, &at_rest(&other.url()).await).await.unwrap();
             let left = at_rest(&other.url()).await.faults().await.unwrap();
@@ -422,4 +422,83 @@ async fn the_command_reaches_a_redis_with_a_password_that_no_list_of_processes_s
     let (_, err, code) = narvaro(folder.path(), &["store", "check", "env:NONE"]);
     assert_eq!(code, Some(1));
     assert!(err.starts_with("error: the environment variable `NONE` is not set\n"), "{err}");
+}
+
+#[tokio::test]
+async fn a_store_of_which_a_company_s_users_are_lost_is_not_copied_as_if_it_were_whole() {
+    let (server, other) = (RedisServer::start(PLAIN), RedisServer::start(PLAIN));
+    let store = open(&server.url(), clock() as SharedClock).await.unwrap();
+    apply(&store, "acme", 201..231).await;
+    drop(store);
+    assert_eq!(server.cli(&["DEL", "{narvaro}:users:acme"]).trim(), "1");
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (server.url(), other.url());
+    let copy = ["store", "copy", "--from", &from, "--to", &to];
+    let (out, err, code) = narvaro(folder.path(), &copy);
+    assert_eq!((out.as_str(), code), ("", Some(1)), "{err}");
+    // Each mailbox, each user that has none, and the count of mailboxes.
+    assert!(
+        err.contains(&format!("`{from}` does not hold together: 61 things do not fit; nothing was written")),
+        "{err}"
+    );
+    assert!(err.contains("of those, 30 left behind, 1 made anew, 30 copied with what is wrong\n"), "{err}");
+    assert_eq!(other.cli(&["DBSIZE"]).trim(), "0", "nothing was written");
+    let lost =
+        faults(&server).await.into_iter().find(|fault| fault.said.contains("no company's users")).unwrap();
+    assert!(lost.remedy.contains("a copy of the store leaves this mailbox behind"), "{}", lost.remedy);
+
+    // Half a copy is begun anew as ever.
+    let half = at_rest(&to).await;
+    half.begin(&at_rest(&from).await.numbers().await.unwrap()).await.unwrap();
+    let (out, err, code) = narvaro(folder.path(), &[&copy[..], &["--with-faults"]].concat());
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("was not finished; it is begun anew"), "{err}");
+    assert!(out.starts_with("Copied 1 company, 0 mailboxes, "), "{out}");
+    let told = format!(
+        "Of 61 things that did not fit in `{from}`: 30 left behind, 1 made anew, 30 copied with what is wrong."
+    );
+    assert!(out.contains(&told), "{out}");
+    let left = faults(&other).await;
+    assert_eq!(left.len(), 30, "{left:#?}");
+    assert!(left.iter().all(|fault| fault.said == "the user has no mailbox"), "{left:#?}");
+}
+
+#[tokio::test]
+async fn another_database_of_a_redis_is_named_as_empty_and_not_copied() {
+    let (server, other) = (RedisServer::start(PLAIN), RedisServer::start(PLAIN));
+    with_three(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (wrong, to) = (format!("{}/9", server.url()), other.url());
+    let (out, err, code) = narvaro(folder.path(), &["store", "copy", "--from", &wrong, "--to", &to]);
+    assert_eq!((out.as_str(), code), ("", Some(1)), "{err}");
+    let told = format!(
+        "  caused by: there is nothing at `{wrong}`\n\nhint: see the database number in the URL, and `store.prefix`\n"
+    );
+    assert!(err.ends_with(&told), "{err}");
+    assert_eq!(other.cli(&["DBSIZE"]).trim(), "0", "nothing was written");
+    let (out, err, code) = narvaro(folder.path(), &["store", "check", &wrong]);
+    let told = format!(
+        "There is nothing at `{wrong}`. If that is not expected, see the database number in the URL, and `store.prefix`.\n"
+    );
+    assert_eq!((out, err.as_str(), code), (told, "", Some(0)));
+    let (_, err, code) = narvaro(folder.path(), &["store", "copy", "--from", &server.url(), "--to", &to]);
+    assert_eq!(code, Some(0), "{err}");
+}
+
+#[tokio::test]
+async fn users_that_were_lost_and_put_in_again_are_whole_in_a_copy() {
+    let (server, other) = (RedisServer::start(PLAIN), RedisServer::start(PLAIN));
+    let store = open(&server.url(), clock() as SharedClock).await.unwrap();
+    apply(&store, "acme", 201..204).await;
+    assert_eq!(server.cli(&["DEL", "{narvaro}:users:acme"]).trim(), "1");
+    // As the remedy says.
+    apply(&store, "acme", 0..0).await;
+    apply(&store, "acme", 201..204).await;
+    drop(store);
+    let found = faults(&server).await;
+    assert!(found.iter().any(|fault| fault.said.contains("no company's users")), "{found:#?}");
+    assert!(found.iter().all(|fault| fault.said != "the user has no mailbox"), "{found:#?}");
+    let whole = copied(&at_rest(&server.url()).await, &at_rest(&other.url()).await).await.unwrap();
+    assert_eq!(whole.counts.mailboxes, 3);
+    assert_eq!(faults(&other).await, []);
 }
