@@ -548,10 +548,10 @@ async fn announce_when_back(store: &Redis) {
     tokio::time::timeout(LIMIT, announced).await.unwrap();
 }
 
-async fn everything_is_due(store: &Redis, mailboxes: usize) {
+async fn everything_is_due(store: &Redis, mailboxes: usize, because: Reason) {
     assert_eq!(store.depth().await.unwrap().due, mailboxes);
     let lease = next_lease(store, HOLD).await;
-    assert!(lease.gathered.reasons.contains(Reason::StoreChanged));
+    assert!(lease.gathered.reasons.contains(because), "{:?}", lease.gathered.reasons);
     store.release(&lease).await.unwrap();
 }
 
@@ -561,7 +561,7 @@ async fn whoever_is_alone_makes_everything_due_and_whoever_joins_does_not() {
     let (one, other) = (on(&server).await, on(&server).await);
     company(&one, 3).await;
     announce(&one, "one").await.unwrap();
-    everything_is_due(&one, 3).await;
+    everything_is_due(&one, 3, Reason::Started).await;
     drain(&one).await;
     announce(&other, "other").await.unwrap();
     announce(&one, "one").await.unwrap();
@@ -570,7 +570,7 @@ async fn whoever_is_alone_makes_everything_due_and_whoever_joins_does_not() {
     one.leave().await.unwrap();
     other.leave().await.unwrap();
     announce(&one, "one").await.unwrap();
-    everything_is_due(&one, 3).await;
+    everything_is_due(&one, 3, Reason::Started).await;
 }
 
 #[tokio::test]
@@ -584,7 +584,7 @@ async fn after_a_restart_of_redis_every_mailbox_is_looked_at_because_the_last_se
     server.launch();
     announce_when_back(&store).await;
     let mailboxes = store.depth().await.unwrap().mailboxes;
-    everything_is_due(&store, mailboxes).await;
+    everything_is_due(&store, mailboxes, Reason::StoreChanged).await;
     drain(&store).await;
     announce(&store, "one").await.unwrap();
     assert_eq!(store.depth().await.unwrap().due, 0, "once");
@@ -599,7 +599,7 @@ async fn a_fail_over_of_sentinels_is_followed_and_every_mailbox_looked_at() {
     watched.master.until_replicated();
     watched.master.kill();
     announce_when_back(&store).await;
-    everything_is_due(&store, 3).await;
+    everything_is_due(&store, 3, Reason::StoreChanged).await;
 }
 
 #[tokio::test]
@@ -618,7 +618,7 @@ async fn a_cluster_keeps_everything_in_one_slot_and_goes_on_when_its_master_dies
     master.until_replicated();
     master.kill();
     announce_when_back(&store).await;
-    everything_is_due(&store, 3).await;
+    everything_is_due(&store, 3, Reason::StoreChanged).await;
 }
 
 #[tokio::test]
