@@ -173,7 +173,8 @@ impl Turn<'_> {
         if let Some(wanted) = wanted.filter(|wanted| driver.render(wanted) == found.shown) {
             return Meaning::AsWanted(wanted);
         }
-        if self.now_asked.contains(Reason::StoreChanged) {
+        // Owed until the calendar has been read.
+        if self.state.owed.reasons.contains(Reason::StoreChanged) {
             if self.was_due_since(driver, &found.shown, now) {
                 return Meaning::OurWrite;
             }
