@@ -17,7 +17,7 @@ use crate::{
     store::{
         self, CopyError, Stage,
         embedded::{Files, OpenError},
-        portable::{self, Fault, Portable, StoredJob, StoredMailbox, Summary},
+        portable::{self, Fault, InCopy, Portable, StoredJob, StoredMailbox, Summary},
         redis::{self, LinkSettings},
     },
     turn::state::MailboxState,
@@ -172,7 +172,9 @@ impl Check {
         } else {
             "mend what else is named, and check again"
         };
-        self.fault("the store".to_owned(), format!("it cannot be read to its end: {}", Chain(error)), remedy);
+        let said = format!("it cannot be read to its end: {}", Chain(error));
+        let in_copy = InCopy::InTheWay;
+        self.faults.push(Fault { in_copy, ..Fault::new("the store", said, remedy) });
     }
 
     /// Finds what does not fit, and sums up; whether nothing is in it, too.

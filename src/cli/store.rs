@@ -165,8 +165,9 @@ impl Copy {
         let from = open_at_rest(&from).await.map_err(|error| not_opened(&error))?;
         // Before the other one is opened, which may make it.
         let faults = survey(&*from, &from_url, streams).await?;
-        if !faults.is_empty() && !self.with_faults {
-            return Err(faulty(&from.name(), &faults));
+        let is_barred = faults.iter().any(|fault| fault.in_copy == InCopy::InTheWay);
+        if is_barred || !faults.is_empty() && !self.with_faults {
+            return Err(faulty(&from.name(), &faults, is_barred));
         }
         let to = create_at_rest(&to).await.map_err(|error| not_opened(&error))?;
         let json = options.json;
@@ -231,7 +232,7 @@ impl Tally {
             *match fault.in_copy {
                 InCopy::LeftBehind => &mut tally.left_behind,
                 InCopy::MadeAnew => &mut tally.made_anew,
-                InCopy::AsItIs => &mut tally.as_it_is,
+                InCopy::AsItIs | InCopy::InTheWay => &mut tally.as_it_is,
             } += fault.things;
         }
         tally
@@ -241,7 +242,7 @@ impl Tally {
         self.left_behind + self.made_anew + self.as_it_is
     }
 
-    /// `2 left behind, 1 copied as it is`
+    /// `2 left behind, 1 copied with what is wrong`
     fn sentence(&self) -> String {
         let parts = [
             (self.left_behind, "left behind"),
@@ -268,7 +269,7 @@ async fn survey(
     surveyed.map_err(|error| not_copied(&error, url))
 }
 
-fn faulty(name: &str, faults: &[Fault]) -> Failure {
+fn faulty(name: &str, faults: &[Fault], is_barred: bool) -> Failure {
     let tally = Tally::of(faults);
     let told = faults.iter().take(NAMED);
     let more = tally.all() - told.clone().map(|fault| fault.things).sum::<u64>();
@@ -281,9 +282,12 @@ fn faulty(name: &str, faults: &[Fault]) -> Failure {
     if more > 0 {
         failure = failure.because(format!("{more} more"));
     }
-    failure
-        .hint(format!("`narvaro store check {name}` names each with its remedy; mend it, and copy then"))
-        .hint(format!("`--with-faults` copies all the same: of those, {}", tally.sentence()))
+    failure = failure
+        .hint(format!("`narvaro store check {name}` names each with its remedy; mend it, and copy then"));
+    if is_barred {
+        return failure;
+    }
+    failure.hint(format!("`--with-faults` copies all the same: of those, {}", tally.sentence()))
 }
 
 fn told(from: &dyn Portable, to: &dyn Portable, summary: &Summary, tally: &Tally, keys: &[Key]) -> String {

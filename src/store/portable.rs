@@ -140,6 +140,8 @@ pub enum InCopy {
     MadeAnew,
     /// It is not in the copy.
     LeftBehind,
+    /// There is no copy: it cannot be read past this.
+    InTheWay,
 }
 
 /// Why a store cannot be copied into.

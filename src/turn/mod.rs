@@ -638,6 +638,8 @@ impl Turn<'_> {
         for reason in owed.reasons.iter() {
             let kept = match reason {
                 Reason::PbxChanged | Reason::PbxLinkUp => self.pbx_unread,
+                // Both have to be known, to tell whose change the PBX shows.
+                Reason::StoreChanged => !self.calendar_read || self.pbx_unread,
                 Reason::Retired => false,
                 Reason::RenewAsked | Reason::Reauthorize => {
                     !self.watch_tended || self.state.watch_trouble.is_some()

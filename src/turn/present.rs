@@ -62,7 +62,8 @@ enum Meaning {
     Lost,
     /// A person did it.
     ByHand,
-    /// A person did it, or we did and the store has lost that: what the calendar says will tell.
+    /// A person did it, or we did and the store has lost that: what the calendar says will tell. Nothing is written until then, not at an edge
+    /// either: it might undo what a person did.
     InDoubt,
 }
 
@@ -128,6 +129,7 @@ impl Turn<'_> {
             Meaning::OurWrite | Meaning::Lost => self.state.told = None,
             Meaning::InDoubt => {
                 (self.in_doubt, self.pbx_unread) = (true, true);
+                self.state.owed.reasons.insert(Reason::PbxChanged);
                 return;
             }
             Meaning::ByHand => {
@@ -178,7 +180,8 @@ impl Turn<'_> {
             if self.was_due_since(driver, &found.shown, now) {
                 return Meaning::OurWrite;
             }
-            if !self.has_read && self.wants_calendar() {
+            // Of a user who is leaving no calendar is read.
+            if !self.has_read && self.seat.alias.is_some() && self.wants_calendar() {
                 return Meaning::InDoubt;
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use narvaro::{admin::SyncRequest, clock::ManualClock};
-use narvaro_sim::{EventSpec, Fault, FaultKind, PbxPresence};
+use narvaro_sim::{EventSpec, Fault, FaultKind, PbxFault, PbxPresence};
 use serde_json::json;
 
 use crate::world::{ANNA, LIMIT, Pbx, World, at};
@@ -249,6 +249,20 @@ async fn i11_what_was_shown_before_redis_lost_it_is_known_as_ours_though_its_eve
 }
 
 #[tokio::test]
+async fn i11_what_was_shown_before_redis_lost_it_is_known_as_ours_though_the_pbx_is_away_too() {
+    let world = a_meeting_is_lost("2026-11-23 08:40").await;
+    world.sim.pbx().fault("acme", 100_000, PbxFault::Drop);
+    comes_back(&world).await;
+    world.pass(90).await;
+    world.sim.pbx().clear_faults("acme");
+    for _ in 0..6 {
+        world.advance(SignedDuration::from_mins(1)).await;
+    }
+    assert_eq!(world.shows("201").profile, "available");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn i11_a_change_by_hand_is_respected_though_redis_has_lost_what_it_was_told_last() {
     let world = a_meeting_is_lost("2026-11-23 08:06").await;
     let lunch = PbxPresence { profile: "lunch".into(), text: Some("Lunch".into()), ..PbxPresence::default() };
@@ -265,6 +279,8 @@ async fn i4_where_the_calendar_cannot_be_read_either_what_shows_is_left_alone() 
     finds_out(&world).await;
     assert_eq!(world.anna(), "meeting: Möte till 08:30");
     world.sim.clear_faults();
+    world.settle().await;
+    assert_eq!(world.anna(), "meeting: Möte till 08:30");
     world.end().await;
 }
 

@@ -84,7 +84,12 @@ impl Redis {
             for company in full {
                 args = args.add(company);
             }
-            let answer = self.inner.run(&keys::AHEAD, args).await;
+            let mut answer = self.inner.run(&keys::AHEAD, args).await;
+            if answer.is_ok() && !self.is_still_sure(*sure_of).await {
+                answer = Err(StoreError::Unavailable(
+                    "another Redis has answered, of which nothing is known yet".into(),
+                ));
+            }
             let read = answer.and_then(|answer| self.read_ahead(Answer::list(answer)?, before, heard));
             if read.is_err() {
                 self.inner.lost_an_answer();

@@ -209,6 +209,12 @@ impl DueStore for Redis {
                 return Err(error);
             }
         };
+        if !self.is_still_sure(*sure_of).await {
+            self.inner.lost_an_answer();
+            return Err(StoreError::Unavailable(
+                "another Redis has answered, of which nothing is known yet".into(),
+            ));
+        }
         let mut answer = Answer::list(answer)?;
         let store_now = answer.time()?.unwrap_or_default();
         let next = answer.time()?;

@@ -169,20 +169,22 @@ fn obstacles(store: &AtRest, found: BTreeMap<String, (String, String)>) -> Vec<F
     let more = found.len().saturating_sub(MOST_TOLD);
     let fault = |(name, (is, right)): (String, (String, String))| {
         let key = format!("{}{name}", store.prefix);
-        Fault::new(
+        let fault = Fault::new(
             format!("key `{key}`"),
             format!("it is a {}, and has to be a {}", in_words(&is), in_words(&right)),
             format!(
                 "find out what else writes to this Redis; `redis-cli -n {} del '{key}'`, and check again before a service starts: what is missing then is named",
                 store.database
             ),
-        )
+        );
+        Fault { in_copy: InCopy::InTheWay, ..fault }
     };
     let mut faults: Vec<Fault> = found.into_iter().take(MOST_TOLD).map(fault).collect();
     if more > 0 {
         let said = format!("{more} more are of another type than they have to be");
         let remedy = "mend the ones above, and check again: the next ones are named then";
-        faults.push(Fault { things: more as u64, ..Fault::new("keys".to_owned(), said, remedy) });
+        let in_copy = InCopy::InTheWay;
+        faults.push(Fault { in_copy, things: more as u64, ..Fault::new("keys", said, remedy) });
     }
     faults
 }

@@ -121,10 +121,17 @@ impl Marker {
 
     async fn ask(&self, marks: Vec<Mark>, patience: Option<Patience>) -> Result<Tally, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request { marks, patience, reply }).map_err(|_| {
-            metrics::counter!("narvaro_store_busy_total").increment(1);
-            StoreError::Busy
-        })?;
+        let request = Request { marks, patience, reply };
+        if patience.is_some() {
+            self.requests.try_send(request).map_err(|_| {
+                metrics::counter!("narvaro_store_busy_total").increment(1);
+                StoreError::Busy
+            })?;
+        } else {
+            // Nobody waits for this one, so it waits for its turn.
+            let sent = self.requests.send(request).await;
+            sent.map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
+        }
         answer.await.unwrap_or_else(|gone| Err(StoreError::Unavailable(Box::new(gone))))
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! **What a crash of Redis loses.** As much as its persistence says (the start says it too). Nothing of it is trusted
 //! afterwards: whoever finds that Redis was started anew, or that another server took over, makes every mailbox due once
-//! ([`replicas`]), so that what a notification had told is found in the calendar.
+//! ([`replicas`]), so that what a notification had told is found in the calendar. That is looked after before anything is leased by a new
+//! connection, and a turn reads the calendar before it takes what a phone shows for set by hand: it may be ours, and lost.
 //!
 //! **Away.** A call is bounded and never repeated blindly: its outcome may be unknown. Marks are refused then (503, and Graph
 //! comes again), turns go on with what they hold, and what they cannot settle is repeated once their lease has ended. A lease

@@ -1,6 +1,7 @@
 //! What to do about a Redis that cannot be used: the next step for each reason, which stands in the error itself.
 
 use super::{CheckError, DialError, LinkError, OpenError, link};
+use crate::chain::Chain;
 
 /// Of a Redis that cannot serve for a while.
 const LATER: &str = "wait until Redis has done what it says, and start again";
@@ -12,7 +13,10 @@ impl OpenError {
             Self::Link(link::OpenError { tls, source }) => source.remedy(*tls),
             Self::Check(error) => error.remedy(),
             Self::Newer { .. } => "install the newer version, or name another `store.prefix`".to_owned(),
-            Self::Store(_) => "`narvaro store check` names what there is in Redis that cannot be read".to_owned(),
+            Self::Store(error) if Chain(error).to_string().contains("WRONGTYPE") => {
+                "`narvaro store check` names the key that something else has written over".to_owned()
+            }
+            Self::Store(_) => LATER.to_owned(),
             Self::NotAllowed { .. } => {
                 "let an administrator of Redis give these rights to the user: `ACL SETUSER`".to_owned()
             }

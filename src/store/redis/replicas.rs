@@ -73,13 +73,13 @@ impl Redis {
 
     /// Makes every mailbox due, and has the store remember which Redis this is.
     async fn catch_up(&self, run: &str, may_lack_the_last: bool) -> Result<(), StoreError> {
+        self.make_all_due(if may_lack_the_last { Reason::StoreChanged } else { Reason::Started }).await?;
         if may_lack_the_last {
             warn!(
                 "Redis was started anew, or another took over: what it was told last may be lost, so every mailbox is looked at"
             );
             metrics::counter!("narvaro_store_changed_total").increment(1);
         }
-        self.make_all_due(if may_lack_the_last { Reason::StoreChanged } else { Reason::Started }).await?;
         let args = Args::default().add(run).add(u8::from(may_lack_the_last));
         self.inner.run(&keys::CAUGHT_UP, args).await.map(drop)
     }
@@ -98,6 +98,11 @@ impl Redis {
         }
         *sure_of = Some(connection);
         Ok(())
+    }
+
+    /// Whether what was just answered came from the Redis that was made sure of: in a Cluster another may have been pointed to meanwhile.
+    pub(super) async fn is_still_sure(&self, sure_of: Option<Instant>) -> bool {
+        self.inner.link.connection(&self.inner.prefix).await.ok() == sure_of
     }
 }
 

@@ -16,5 +16,6 @@ local alone = ARGV[5] == '1' and call('ZCARD', P .. 'alive') == 1
 local run = string.match(call('INFO', 'server'), 'run_id:(%w+)') or ''
 local before = call('HGET', P .. 'meta', 'run')
 local empty = call('HSETNX', P .. 'meta', 'layout', ARGV[6])
-if alone then call('HSET', P .. 'meta', 'run', '') end
+-- One that is another goes on being told as such until every mailbox knows.
+if alone and (not before or before == '' or before == run) then call('HSET', P .. 'meta', 'run', '') end
 return { before and before ~= '' and before ~= run and 1 or 0, (alone or before ~= run) and run or '', empty }
