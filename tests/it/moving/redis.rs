@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use narvaro::{
-    app::check_at_rest,
+    app::{check_at_rest, survey_at_rest},
     clock::{Clock, SharedClock, SystemClock},
     model::Generation,
     queue::{DueStore, Reason, Replica, Replicas, Settled, Shares},
     store::{
         CopyError,
         embedded::Files,
-        portable::{BeginError, Fault, Piece, Portable},
+        portable::{BeginError, Fault, InCopy, Piece, Portable},
         redis::{AtRest, OpenError, Redis, RedisSettings},
     },
 };
@@ -229,6 +229,9 @@ async fn a_key_of_another_type_is_named_and_the_rest_once_it_is_gone() {
         let found = faults(&server).await;
         assert_eq!((found[0].place.clone(), found[0].said.as_str()), (format!("key `{key}`"), said));
         assert!(found[0].remedy.contains(&format!("`redis-cli -n 0 del '{key}'`")), "{found:#?}");
+        let surveyed = survey_at_rest(&at_rest(&server.url()).await, &mut |_| {}).await.unwrap();
+        assert!(surveyed.iter().all(|fault| fault.in_copy == InCopy::InTheWay), "{surveyed:#?}");
+        assert_eq!(surveyed[0], found[0], "no copy is begun either");
         let rest = &found[1..];
         assert!(
             rest.iter().all(|fault| fault.remedy == "mend what else is named, and check again"),
