@@ -84,12 +84,7 @@ impl Redis {
             for company in full {
                 args = args.add(company);
             }
-            let mut answer = self.inner.run(&keys::AHEAD, args).await;
-            if answer.is_ok() && !self.is_still_sure(*sure_of).await {
-                answer = Err(StoreError::Unavailable(
-                    "another Redis has answered, of which nothing is known yet".into(),
-                ));
-            }
+            let answer = self.if_still_sure(*sure_of, self.inner.run(&keys::AHEAD, args).await).await;
             let read = answer.and_then(|answer| self.read_ahead(Answer::list(answer)?, before, heard));
             if read.is_err() {
                 self.inner.lost_an_answer();

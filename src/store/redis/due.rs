@@ -202,19 +202,13 @@ impl DueStore for Redis {
         let heard = self.due.count();
         let before = self.inner.clock.now();
         let args = self.lease_args(most, hold);
-        let answer = match self.inner.run(&keys::LEASE, args).await {
+        let answer = match self.if_still_sure(*sure_of, self.inner.run(&keys::LEASE, args).await).await {
             Ok(answer) => answer,
             Err(error) => {
                 self.inner.lost_an_answer();
                 return Err(error);
             }
         };
-        if !self.is_still_sure(*sure_of).await {
-            self.inner.lost_an_answer();
-            return Err(StoreError::Unavailable(
-                "another Redis has answered, of which nothing is known yet".into(),
-            ));
-        }
         let mut answer = Answer::list(answer)?;
         let store_now = answer.time()?.unwrap_or_default();
         let next = answer.time()?;

@@ -100,9 +100,17 @@ impl Redis {
         Ok(())
     }
 
-    /// Whether what was just answered came from the Redis that was made sure of: in a Cluster another may have been pointed to meanwhile.
-    pub(super) async fn is_still_sure(&self, sure_of: Option<Instant>) -> bool {
-        self.inner.link.connection(&self.inner.prefix).await.ok() == sure_of
+    /// An answer, if it came from the Redis that was made sure of: in a Cluster another may have been pointed to meanwhile.
+    pub(super) async fn if_still_sure(
+        &self,
+        sure_of: Option<Instant>,
+        answer: Result<Value, StoreError>,
+    ) -> Result<Value, StoreError> {
+        if answer.is_ok() && self.inner.link.connection(&self.inner.prefix).await.ok() != sure_of {
+            let why = "another Redis has answered, of which nothing is known yet";
+            return Err(StoreError::Unavailable(why.into()));
+        }
+        answer
     }
 }
 
